@@ -1,0 +1,218 @@
+//! What clients and the broker say to each other.
+//!
+//! ```text
+//! client -> broker   envelope... "" body...                  plain
+//! client -> broker   envelope... "" HPIPE1 map body...       native
+//! broker -> client   the same envelope, then the reply in the same way
+//! ```
+//!
+//! A plain client hears of an error in one frame of text, because a REQ client
+//! that calls `recv` once would leave a second frame in its socket.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{MAGIC, MapError, Status, map};
+
+/// An envelope of more frames than this is dropped.
+pub const ENVELOPE_LIMIT: usize = 16;
+
+/// A request id of more bytes than this is refused.
+pub const ID_LIMIT: usize = 64;
+
+/// What comes with a native request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestMeta {
+    /// The client's own name for this request; the reply carries it.
+    pub id: String,
+    /// The service asked for; absent is the broker's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Milliseconds until nobody waits for the reply any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// How many workers may try it, at most as many as the broker allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+}
+
+/// What comes with a native reply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyMeta {
+    /// The request's id, as the client gave it.
+    #[serde(default)]
+    pub id: String,
+    /// How it ended.
+    pub status: Status,
+    /// Why, in one sentence, unless it is `ok`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How many workers had it.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
+impl RequestMeta {
+    /// The map as a frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        map::encode(self)
+    }
+}
+
+impl ReplyMeta {
+    /// The map as a frame.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        map::encode(self)
+    }
+}
+
+/// A client's message, as the broker reads it (frames after the routing id).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientMessage {
+    /// How many frames come back in front of the reply, the empty one included.
+    pub envelope_len: usize,
+    /// Plain or native.
+    pub speech: Speech,
+}
+
+/// How a client speaks, and where its body begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Speech {
+    /// The body follows the envelope.
+    Plain,
+    /// A map follows the envelope and [`MAGIC`]; the body comes after it.
+    Native(Result<RequestMeta, NativeError>),
+}
+
+/// Why a native request cannot be read; the client hears `malformed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NativeError {
+    /// No map follows the magic frame.
+    NoMap,
+    /// The map is not one.
+    Map(MapError),
+    /// The id has more than [`ID_LIMIT`] bytes.
+    LongId,
+}
+
+impl std::fmt::Display for NativeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoMap => f.write_str("no request map follows HPIPE1"),
+            Self::Map(error) => write!(f, "the request map: {error}"),
+            Self::LongId => write!(f, "the request id has more than {ID_LIMIT} bytes"),
+        }
+    }
+}
+
+/// Why a client's message is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientMessageError {
+    /// No empty frame ends the envelope: a bare DEALER. Answered without one.
+    NoDelimiter,
+    /// Nothing follows the envelope: PROBE_ROUTER and the like. Ignored.
+    NoBody,
+    /// More than [`ENVELOPE_LIMIT`] frames of envelope. Dropped.
+    DeepEnvelope,
+}
+
+impl ClientMessage {
+    /// The message in `frames`.
+    ///
+    /// # Errors
+    /// Says why it is no request.
+    pub fn decode<F: AsRef<[u8]>>(frames: &[F]) -> Result<Self, ClientMessageError> {
+        let Some(delimiter) = frames.iter().position(|frame| frame.as_ref().is_empty()) else {
+            return Err(ClientMessageError::NoDelimiter);
+        };
+        let envelope_len = delimiter + 1;
+        if envelope_len > ENVELOPE_LIMIT {
+            return Err(ClientMessageError::DeepEnvelope);
+        }
+        let speech = match frames.get(envelope_len..) {
+            None | Some([]) => return Err(ClientMessageError::NoBody),
+            Some([magic, rest @ ..]) if magic.as_ref() == MAGIC => Speech::Native(read_meta(rest)),
+            Some(_) => Speech::Plain,
+        };
+        Ok(Self { envelope_len, speech })
+    }
+
+    /// How many frames stand before the body.
+    #[must_use]
+    pub const fn head_len(&self) -> usize {
+        match self.speech {
+            Speech::Plain => self.envelope_len,
+            Speech::Native(_) => self.envelope_len + 2,
+        }
+    }
+}
+
+fn read_meta<F: AsRef<[u8]>>(rest: &[F]) -> Result<RequestMeta, NativeError> {
+    let frame = rest.first().ok_or(NativeError::NoMap)?;
+    let meta: RequestMeta = map::decode(frame.as_ref()).map_err(NativeError::Map)?;
+    if meta.id.len() > ID_LIMIT {
+        return Err(NativeError::LongId);
+    }
+    Ok(meta)
+}
+
+/// An error as a plain client hears it: `ERR <status> <sentence>`.
+#[must_use]
+pub fn plain_error(status: Status, message: &str) -> String {
+    format!("ERR {status} {message}")
+}
+
+/// The map of a native reply, for a client that has read [`MAGIC`] before it.
+///
+/// # Errors
+/// If the frame holds something else.
+pub fn decode_reply_meta(frame: &[u8]) -> Result<ReplyMeta, MapError> {
+    map::decode(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(frames: &[&[u8]]) -> Result<ClientMessage, ClientMessageError> {
+        ClientMessage::decode(frames)
+    }
+
+    #[test]
+    fn the_envelope_ends_with_the_first_empty_frame() {
+        let plain = |envelope_len| Ok(ClientMessage { envelope_len, speech: Speech::Plain });
+        assert_eq!(decode(&[b"", b"hello"]), plain(1));
+        assert_eq!(decode(&[b"corr", b"", b"hello"]), plain(2));
+        assert_eq!(decode(&[b"a", b"b", b"", b"x", b"", b"y"]), plain(3));
+        assert_eq!(decode(&[b"", b""]), plain(1), "an empty body is a body");
+    }
+
+    #[test]
+    fn what_is_no_request_says_so() {
+        assert_eq!(decode(&[b"hello"]), Err(ClientMessageError::NoDelimiter));
+        assert_eq!(decode(&[b""]), Err(ClientMessageError::NoBody));
+        assert_eq!(decode(&[]), Err(ClientMessageError::NoDelimiter));
+        let mut deep = vec![&b"hop"[..]; ENVELOPE_LIMIT];
+        deep.extend([&b""[..], b"x"]);
+        assert_eq!(decode(&deep), Err(ClientMessageError::DeepEnvelope));
+    }
+
+    #[test]
+    fn a_native_request_carries_its_map() {
+        let meta = RequestMeta { id: "7".into(), timeout_ms: Some(500), ..RequestMeta::default() };
+        let message = decode(&[b"", MAGIC, &meta.encode(), b"body"]).unwrap();
+        assert_eq!(message.head_len(), 3);
+        assert_eq!(message.speech, Speech::Native(Ok(meta)));
+    }
+
+    #[test]
+    fn a_broken_map_is_told_from_a_broken_envelope() {
+        let speech = |frames| decode(frames).unwrap().speech;
+        assert_eq!(speech(&[b"", MAGIC]), Speech::Native(Err(NativeError::NoMap)));
+        assert!(matches!(speech(&[b"", MAGIC, b"junk"]), Speech::Native(Err(NativeError::Map(_)))));
+        let long = RequestMeta { id: "x".repeat(ID_LIMIT + 1), ..RequestMeta::default() };
+        assert_eq!(speech(&[b"", MAGIC, &long.encode()]), Speech::Native(Err(NativeError::LongId)));
+    }
+}

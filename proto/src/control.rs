@@ -1,0 +1,279 @@
+//! What operators and the broker say to each other, over a unix socket.
+//!
+//! Each message is its length, four bytes big-endian, and that many bytes of
+//! MessagePack. One request, one response, as often as the operator likes.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{MapError, map};
+
+/// A request of more bytes than this ends the connection.
+pub const REQUEST_LIMIT: usize = 64 * 1024;
+
+/// A response is never larger than this.
+pub const RESPONSE_LIMIT: usize = 16 * 1024 * 1024;
+
+const PREFIX_LEN: usize = 4;
+
+/// What an operator wants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlRequest {
+    /// The state of everything.
+    Status,
+    /// Is the broker ready to serve?
+    Check,
+    /// Change the pool's target.
+    Scale(Scale),
+    /// Stop: drain first, or at once.
+    Stop {
+        /// Without draining.
+        now: bool,
+    },
+}
+
+/// How an operator names a pool size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// This many.
+    To(u32),
+    /// So many more, or fewer.
+    By(i32),
+}
+
+/// What the broker answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlResponse {
+    /// To `status`.
+    Status(Box<StatusReport>),
+    /// To `check`.
+    Check {
+        /// Whether a request sent at this moment would be served.
+        ready: bool,
+        /// Why, in a few words.
+        reason: String,
+    },
+    /// To `scale`: the target now.
+    Scaled {
+        /// Before.
+        from: u32,
+        /// After, inside the pool's limits.
+        to: u32,
+    },
+    /// To `stop`: it has begun.
+    Stopping,
+    /// The request was not carried out.
+    Refused {
+        /// Why, in one sentence.
+        message: String,
+    },
+}
+
+/// The state of everything, as `status --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The program's version.
+    pub version: String,
+    /// Where clients connect.
+    pub frontend: String,
+    /// Where workers connect that this broker did not start.
+    pub backend: String,
+    /// The parent's process id.
+    pub pid: i32,
+    /// The router's process id.
+    pub router_pid: i32,
+    /// How often a router has been started, this one included.
+    pub router_life: u32,
+    /// Milliseconds since the parent started.
+    pub uptime_ms: u64,
+    /// `starting`, `serving`, `failing`, `draining`.
+    pub phase: String,
+    /// The pool.
+    pub pool: PoolReport,
+    /// Waiting requests.
+    pub queue: QueueReport,
+    /// What has happened to requests since this router started.
+    pub requests: RequestReport,
+    /// Messages that led to nothing, since this router started.
+    pub noise: NoiseReport,
+    /// One entry for each local worker process, in the order of slots.
+    pub workers: Vec<WorkerReport>,
+    /// One entry for each worker that this broker did not start.
+    pub external: Vec<ExternalReport>,
+}
+
+/// The pool's wish and its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReport {
+    /// How many workers there should be.
+    pub target: u32,
+    /// The least an operator may ask for.
+    pub min: u32,
+    /// The most an operator may ask for.
+    pub max: u32,
+    /// How many could take a request or have one.
+    pub ready: u32,
+    /// How many have one.
+    pub processing: u32,
+    /// The count of reloads.
+    pub generation: u32,
+    /// Workers started since this router started.
+    pub spawned: u64,
+    /// Workers ended since this router started.
+    pub exited: u64,
+}
+
+/// The backlog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// Waiting requests.
+    pub backlog_len: u64,
+    /// Above it, `busy`.
+    pub backlog_limit: u64,
+    /// Bytes of bodies held, waiting or in flight.
+    pub held_bytes: u64,
+    /// Above it, `busy`.
+    pub held_bytes_limit: u64,
+    /// How long the oldest has waited, in milliseconds.
+    pub oldest_ms: Option<u64>,
+}
+
+/// Requests by how they ended. `received` is the sum of all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestReport {
+    /// Requests read from clients.
+    pub received: u64,
+    /// Answered with a worker's reply.
+    pub answered: u64,
+    /// Answered with an error, by status.
+    pub refused: Vec<(crate::Status, u64)>,
+    /// Given up because the client left or gave it up.
+    pub dropped: u64,
+    /// Waiting now.
+    pub waiting: u64,
+    /// Held by a worker now.
+    pub in_flight: u64,
+    /// Not in the sum: attempts after the first.
+    pub retried: u64,
+}
+
+/// Messages that were counted and led to nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoiseReport {
+    /// Replies under a token nobody holds: late, doubled, forged.
+    pub stale_replies: u64,
+    /// Unreadable messages of workers.
+    pub malformed_workers: u64,
+    /// Messages of peers that may not be workers here.
+    pub strangers: u64,
+    /// Client messages without a body, or with too deep an envelope.
+    pub ignored_clients: u64,
+    /// Replies that a slow or gone client did not take.
+    pub undelivered: u64,
+    /// Log lines dropped because nobody read them in time.
+    pub log_lines_dropped: u64,
+}
+
+/// One local worker process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerReport {
+    /// Its stable number.
+    pub slot: u32,
+    /// Its process id; absent while it is being started or between two processes.
+    pub pid: Option<i32>,
+    /// How often the slot has been filled.
+    pub incarnation: u32,
+    /// Which reload it belongs to.
+    pub generation: u32,
+    /// `starting`, `waiting`, `processing`, `exiting`, or `backoff` between two processes.
+    pub state: String,
+    /// Milliseconds since it was started.
+    pub age_ms: u64,
+    /// Requests it has answered.
+    pub requests: u64,
+    /// Milliseconds in the present request.
+    pub processing_ms: Option<u64>,
+    /// How the slot's last process ended.
+    pub last_exit: Option<LastExit>,
+}
+
+/// How a slot's last process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// Why: `killed by SIGKILL`, `exit code 3`, `reload`, ...
+    pub reason: String,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
+}
+
+/// One worker that this broker did not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalReport {
+    /// What it calls itself, if it does.
+    pub name: Option<String>,
+    /// `starting`, `waiting`, `processing` or `exiting`.
+    pub state: String,
+    /// Milliseconds since it was first heard.
+    pub age_ms: u64,
+    /// Requests it has answered.
+    pub requests: u64,
+}
+
+/// A message with its length in front.
+#[must_use]
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    let body = map::encode(message);
+    let mut bytes = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    bytes.extend(body);
+    bytes
+}
+
+/// Takes the first message off `buffer`; `None` while it is incomplete.
+///
+/// # Errors
+/// If it is larger than `limit` bytes or not what was expected. The connection
+/// is then of no more use.
+pub fn take<T: DeserializeOwned>(buffer: &mut Vec<u8>, limit: usize) -> Result<Option<T>, MapError> {
+    let Some(prefix) = buffer.first_chunk::<PREFIX_LEN>() else {
+        return Ok(None);
+    };
+    let size = u32::from_be_bytes(*prefix) as usize;
+    if size > limit {
+        return Err(MapError::TooLarge { size });
+    }
+    let Some(body) = buffer.get(PREFIX_LEN..PREFIX_LEN + size) else {
+        return Ok(None);
+    };
+    let message = map::decode_unbounded(body)?;
+    buffer.drain(..PREFIX_LEN + size);
+    Ok(Some(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_being_cut_anywhere() {
+        let whole = [encode(&ControlRequest::Scale(Scale::By(-2))), encode(&ControlRequest::Status)].concat();
+        let mut buffer = Vec::new();
+        let mut read: Vec<ControlRequest> = Vec::new();
+        for byte in whole {
+            buffer.push(byte);
+            while let Some(message) = take(&mut buffer, REQUEST_LIMIT).unwrap() {
+                read.push(message);
+            }
+        }
+        assert_eq!(read, [ControlRequest::Scale(Scale::By(-2)), ControlRequest::Status]);
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_it_is_buffered() {
+        let mut buffer = u32::MAX.to_be_bytes().to_vec();
+        let read: Result<Option<ControlRequest>, _> = take(&mut buffer, REQUEST_LIMIT);
+        assert_eq!(read, Err(MapError::TooLarge { size: u32::MAX as usize }));
+    }
+}

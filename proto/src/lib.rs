@@ -1,0 +1,26 @@
+//! The wire of hornpipe: frames to types and back.
+//!
+//! `docs/PROTOCOL.md` is the prose of this crate. Nothing here opens a socket,
+//! reads a clock or contains `unsafe`; bytes of a peer lead to a value or to an
+//! error, never to a panic.
+
+#![deny(missing_docs)]
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod client;
+pub mod control;
+pub mod dialect;
+mod map;
+mod status;
+mod token;
+pub mod worker;
+
+pub use map::{MAP_LIMIT, MapError};
+pub use status::Status;
+pub use token::Token;
+
+/// The first frame of a native body, and the first bytes of a worker's hello.
+pub const MAGIC: &[u8] = b"HPIPE1";
+
+/// The version this crate speaks, as said in announcements.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,57 @@
+//! MessagePack maps of bounded size: what every structured frame holds.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A map larger than this, in bytes, is refused unread.
+pub const MAP_LIMIT: usize = 4096;
+
+/// Why a frame is not the map it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MapError {
+    /// The frame holds more than [`MAP_LIMIT`] bytes.
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The bytes are not MessagePack of the expected shape.
+    Unreadable(String),
+    /// The map ends before the frame does.
+    TrailingBytes,
+}
+
+impl std::fmt::Display for MapError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLarge { size } => write!(f, "a map of {size} bytes, at most {MAP_LIMIT} are read"),
+            Self::Unreadable(why) => write!(f, "not a MessagePack map of the expected shape: {why}"),
+            Self::TrailingBytes => f.write_str("bytes after the end of the map"),
+        }
+    }
+}
+
+impl std::error::Error for MapError {}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MapError> {
+    if bytes.len() > MAP_LIMIT {
+        return Err(MapError::TooLarge { size: bytes.len() });
+    }
+    decode_unbounded(bytes)
+}
+
+/// For maps whose size was bounded before: the frames of the control socket.
+pub(crate) fn decode_unbounded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, MapError> {
+    let mut rest = bytes;
+    let mut deserializer = rmp_serde::Deserializer::new(&mut rest);
+    let value = T::deserialize(&mut deserializer).map_err(|error| MapError::Unreadable(error.to_string()))?;
+    // rmp-serde stops at the end of the value and says nothing of what follows.
+    if rest.is_empty() { Ok(value) } else { Err(MapError::TrailingBytes) }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "maps of this crate have named fields of known length, and a Vec takes every write"
+)]
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("a map of ours is encodable")
+}

@@ -1,0 +1,80 @@
+//! The broker's name for one assignment of one request to one worker.
+
+use std::fmt;
+
+const LENGTH: usize = 24;
+const BITS_PER_DIGIT: u32 = 5;
+const SECRET_BITS: u32 = 95;
+
+/// Crockford's base 32: no letter that reads like a digit, nothing a C string stumbles over.
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// The address frame of a job, which the worker echoes in its reply.
+///
+/// 24 printable bytes: five digits of the router's epoch, then 95 random bits.
+/// Workers treat it as opaque, as Guide and Net::Server workers treat the
+/// client address in the same place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token([u8; LENGTH]);
+
+impl Token {
+    /// The token of router life `epoch` (its low 25 bits) with 95 bits of `secret`.
+    #[must_use]
+    pub fn new(epoch: u32, secret: u128) -> Self {
+        let mut number = (u128::from(epoch) << SECRET_BITS) | (secret & ((1 << SECRET_BITS) - 1));
+        let mut bytes = [b'0'; LENGTH];
+        for byte in bytes.iter_mut().rev() {
+            let digit = usize::try_from(number & 0x1f).unwrap_or_default();
+            *byte = DIGITS.get(digit).copied().unwrap_or(b'0');
+            number >>= BITS_PER_DIGIT;
+        }
+        Self(bytes)
+    }
+
+    /// The token in a frame, or `None` if no broker of this protocol wrote it.
+    #[must_use]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let bytes: [u8; LENGTH] = frame.try_into().ok()?;
+        bytes.iter().all(|byte| DIGITS.contains(byte)).then_some(Self(bytes))
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The frame as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Every byte is a digit of the alphabet, so this never takes the default.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Token;
+
+    #[test]
+    fn a_token_carries_its_epoch_and_survives_the_wire() {
+        let token = Token::new(1, 0);
+        assert_eq!(token.as_str(), "000010000000000000000000");
+        assert_eq!(Token::new(0x1ff_ffff, u128::MAX).as_str(), "Z".repeat(24));
+        assert_ne!(Token::new(1, 7), Token::new(2, 7));
+        assert_eq!(Token::parse(token.as_bytes()), Some(token));
+    }
+
+    #[test]
+    fn what_no_broker_wrote_is_no_token() {
+        for frame in [&b""[..], b"waiting", b"0000100000000000000000o0", &[0; 24], &[b'0'; 25]] {
+            assert_eq!(Token::parse(frame), None, "{frame:?}");
+        }
+    }
+}
