@@ -1,0 +1,176 @@
+//! The loop of a worker: take a job, run it, reply, until told to stop.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing::warn;
+
+use crate::session::{Next, Session};
+use crate::{Context, Failure, Handler, Job, Reply, Settings, State};
+
+/// Why a worker has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// The broker asked for it, and all that was in hand is answered.
+    ByBroker,
+    /// The program of [`crate::lines`] has ended, or had to be ended. The
+    /// process should leave with this code too, so that the broker sees a
+    /// worker that died.
+    WithProgram {
+        /// The program's exit code, 128 + n for signal n, or 1 if it misbehaved.
+        exit_code: u8,
+    },
+}
+
+/// Why a worker cannot work.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The backend is not an endpoint that libzmq understands.
+    Endpoint {
+        /// What was to be connected to.
+        endpoint: String,
+        /// What libzmq says of it.
+        source: zmq::Error,
+    },
+    /// Service and name together are too long for an announcement.
+    AnnouncementTooLarge {
+        /// The announcement's size in bytes.
+        size: usize,
+    },
+    /// The program of an adapter cannot be executed at all.
+    NotExecutable {
+        /// The program as it was named.
+        program: String,
+        /// Why not.
+        why: String,
+    },
+    /// The socket to the broker fails.
+    Socket(zmq::Error),
+    /// The system refuses something that every worker needs.
+    System(io::Error),
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Endpoint { endpoint, source } => write!(f, "cannot connect to {endpoint:?}: {source}"),
+            Self::AnnouncementTooLarge { size } => write!(
+                f,
+                "service and name are too long: an announcement of {size} bytes, at most {} are read",
+                hornpipe_proto::MAP_LIMIT
+            ),
+            Self::NotExecutable { program, why } => write!(f, "cannot execute {program:?}: {why}"),
+            Self::Socket(error) => write!(f, "the socket to the broker fails: {error}"),
+            Self::System(error) => write!(f, "the system refuses what a worker needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Endpoint { source, .. } | Self::Socket(source) => Some(source),
+            Self::System(source) => Some(source),
+            Self::AnnouncementTooLarge { .. } | Self::NotExecutable { .. } => None,
+        }
+    }
+}
+
+impl From<zmq::Error> for ServeError {
+    fn from(error: zmq::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<io::Error> for ServeError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Serves requests with this handler until the broker says stop.
+///
+/// The observer is told each state that the worker enters. A broker that goes
+/// away is waited for without limit: its successor is found at the same endpoint.
+///
+/// # Errors
+/// When the worker cannot begin, or its socket fails.
+pub fn serve(
+    settings: &Settings,
+    handler: impl Handler,
+    observer: impl FnMut(State),
+) -> Result<Stopped, ServeError> {
+    let mut session = Session::open(settings)?;
+    run(&mut session, &mut Handled { handler }, observer)
+}
+
+/// What a kind of worker does in the loop.
+pub(crate) trait Work {
+    /// Runs a job and replies to it.
+    fn perform(&mut self, session: &mut Session, job: &Job) -> Result<(), ServeError>;
+
+    /// Waits for the broker, and sees to what else has to be seen to.
+    fn idle(&mut self, session: &mut Session) -> Result<(), ServeError> {
+        session.poll(&[], None)
+    }
+}
+
+/// The loop.
+pub(crate) fn run(
+    session: &mut Session,
+    work: &mut impl Work,
+    mut observer: impl FnMut(State),
+) -> Result<Stopped, ServeError> {
+    observer(State::Waiting);
+    loop {
+        match session.take_next() {
+            None => work.idle(session)?,
+            Some(Next::Job(job)) => {
+                observer(State::Processing);
+                session.announce(State::Processing)?;
+                work.perform(session, &job)?;
+                observer(State::Waiting);
+            }
+            Some(Next::Stop) => {
+                observer(State::Exiting);
+                session.leave("stop")?;
+                return Ok(Stopped::ByBroker);
+            }
+        }
+    }
+}
+
+struct Handled<H> {
+    handler: H,
+}
+
+impl<H: Handler> Work for Handled<H> {
+    fn perform(&mut self, session: &mut Session, job: &Job) -> Result<(), ServeError> {
+        let outcome = attempt(&mut self.handler, job, session);
+        session.reply(job, outcome)
+    }
+}
+
+/// Calls the handler, and makes a failure of its panic.
+pub(crate) fn attempt(
+    handler: &mut impl Handler,
+    job: &Job,
+    session: &mut Session,
+) -> Result<Reply, Failure> {
+    let mut context = Context::new(session, job);
+    // The session is left in order by every function that a handler can reach, and
+    // whether the handler itself bears an unwind is a part of its contract.
+    catch_unwind(AssertUnwindSafe(|| handler.handle(job, &mut context))).unwrap_or_else(|panic| {
+        let message = panic_message(panic.as_ref());
+        warn!(message, "the handler panicked");
+        Err(Failure::new(format!("the handler panicked: {message}")))
+    })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}

@@ -1,0 +1,35 @@
+//! Where and as what to work. Who fills it in knows where the values come from.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// Where and as what to work.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The broker's endpoint for workers: `ipc://...` or `tcp://...`.
+    pub backend: String,
+    /// The service to belong to; `None` is the broker's default.
+    pub service: Option<String>,
+    /// A name for the broker's logs.
+    pub name: Option<String>,
+    /// How long the last messages may take to leave when the worker ends.
+    pub linger: Duration,
+    /// How many bytes a program may answer with; more is an error, and the program is killed.
+    pub output_limit: usize,
+    /// Where a program named without a slash is looked for: folders joined by `:`, as in `PATH`.
+    pub search_path: OsString,
+}
+
+impl Settings {
+    /// A worker of the default service at this endpoint.
+    pub fn new(backend: impl Into<String>) -> Self {
+        Self {
+            backend: backend.into(),
+            service: None,
+            name: None,
+            linger: Duration::from_secs(1),
+            output_limit: 64 * 1024 * 1024,
+            search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Workers against a ROUTER that plays the broker.
+
+#[cfg(test)]
+mod broker;
+#[cfg(test)]
+mod process;
+
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod each;
+#[cfg(test)]
+mod lines;
+#[cfg(test)]
+mod reconnecting;
+#[cfg(test)]
+mod serving;
