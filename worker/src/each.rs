@@ -47,7 +47,7 @@ pub fn each(
     argv: &[OsString],
     observer: impl FnMut(State),
 ) -> Result<Stopped, ServeError> {
-    let program = Program::find(argv, &settings.search_path)?;
+    let program = Program::find(argv, settings)?;
     let mut work = Each { program, children: Children::adopt()?, output_limit: settings.output_limit };
     serve::run(&mut Session::open(settings)?, &mut work, observer)
 }

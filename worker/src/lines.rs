@@ -49,7 +49,7 @@ pub fn lines(
     argv: &[OsString],
     mut observer: impl FnMut(State),
 ) -> Result<Stopped, ServeError> {
-    let program = Program::find(argv, &settings.search_path)?;
+    let program = Program::find(argv, settings)?;
     let children = Children::adopt()?;
     let mut dialogue = Dialogue::begin(&program, children, settings.output_limit)?;
     let mut session = Session::open(settings)?;

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use crate::{ServeError, ffi, pipe};
+use crate::{ServeError, Settings, ffi, pipe};
 
 /// A program that was found, with its arguments.
 #[derive(Debug)]
@@ -18,11 +18,12 @@ pub(crate) struct Program {
     path: PathBuf,
     name: OsString,
     arguments: Vec<OsString>,
+    environment: Option<Vec<(OsString, OsString)>>,
 }
 
 impl Program {
-    /// Finds the program that a shell with this search path would execute.
-    pub(crate) fn find(argv: &[OsString], search_path: &OsStr) -> Result<Self, ServeError> {
+    /// Finds the program that a shell with the search path of `settings` would execute.
+    pub(crate) fn find(argv: &[OsString], settings: &Settings) -> Result<Self, ServeError> {
         let refuse = |name: &OsStr, why: String| ServeError::NotExecutable {
             program: name.to_string_lossy().into_owned(),
             why,
@@ -30,8 +31,13 @@ impl Program {
         let [name, arguments @ ..] = argv else {
             return Err(refuse(OsStr::new(""), "no program is named".to_owned()));
         };
-        let path = locate(name, search_path).map_err(|why| refuse(name, why.desc().to_owned()))?;
-        Ok(Self { path, name: name.clone(), arguments: arguments.to_vec() })
+        let path = locate(name, &settings.search_path).map_err(|why| refuse(name, why.desc().to_owned()))?;
+        Ok(Self {
+            path,
+            name: name.clone(),
+            arguments: arguments.to_vec(),
+            environment: settings.environment.clone(),
+        })
     }
 
     /// The name it was called by.
@@ -45,6 +51,9 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg0(&self.name).args(&self.arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        if let Some(environment) = &self.environment {
+            command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
+        }
         for (name, value) in variables {
             match value {
                 Some(value) => command.env(name, value),

@@ -16,6 +16,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How many bytes a program may answer with; more is an error, and the program is killed.
     pub output_limit: usize,
+    /// The environment of programs; `None` is this process's own.
+    pub environment: Option<Vec<(OsString, OsString)>>,
     /// Where a program named without a slash is looked for: folders joined by `:`, as in `PATH`.
     pub search_path: OsString,
 }
@@ -29,6 +31,7 @@ impl Settings {
             name: None,
             linger: Duration::from_secs(1),
             output_limit: 64 * 1024 * 1024,
+            environment: None,
             search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
         }
     }

@@ -1,0 +1,219 @@
+//! What is to be done. The router performs actions in order and decides nothing.
+
+use std::time::Duration;
+
+use hornpipe_proto::{Status, Token};
+
+use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
+
+#[derive(Debug, Clone)]
+pub enum Action<B> {
+    // To clients. Each of these three is a request's last.
+    /// The worker's reply.
+    Answer {
+        request: RequestId,
+        attempt: u32,
+        body: B,
+    },
+    /// An error. `attempt` is 0 if no worker ever had it.
+    Refuse {
+        request: RequestId,
+        status: Status,
+        attempt: u32,
+        message: String,
+    },
+    /// Nobody waits for it any more.
+    Forget {
+        request: RequestId,
+    },
+
+    // To workers.
+    Assign(Assignment<B>),
+    /// Only to workers with details.
+    Cancel {
+        worker: WorkerId,
+        token: Token,
+    },
+    /// Only to workers with details.
+    Dismiss {
+        worker: WorkerId,
+    },
+
+    // To the parent.
+    Spawn {
+        place: Place,
+        generation: Generation,
+    },
+    Terminate {
+        place: Place,
+    },
+    Kill {
+        place: Place,
+    },
+    /// What the next router must know if this one dies.
+    Remember(Memory),
+
+    // To whoever watches.
+    Note(Note),
+    /// The pool is stopping. Everything will be over within this time, if it is set.
+    Stopping {
+        within: Option<Duration>,
+    },
+    /// Every worker is gone: the router may end.
+    Finished(Finish),
+}
+
+/// A request handed to a worker.
+#[derive(Debug, Clone)]
+pub struct Assignment<B> {
+    pub worker: WorkerId,
+    pub token: Token,
+    pub request: RequestId,
+    pub attempt: u32,
+    /// Time left until nobody waits for the reply.
+    pub left: Option<Duration>,
+    /// Whether the worker is sent a job's details.
+    pub detailed: bool,
+    pub body: B,
+}
+
+/// The small state that outlives a router.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Memory {
+    pub target: u32,
+    pub generation: u32,
+    /// The last incarnation of each slot ever filled.
+    pub incarnations: Vec<(Slot, Incarnation)>,
+}
+
+/// Why everything is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// It was stopped.
+    Stopped,
+    /// No worker has ever been ready, and none will be.
+    CannotStart {
+        /// Whether any of them sent a message.
+        spoke: bool,
+    },
+}
+
+/// Something an operator may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    WorkerReady {
+        place: Place,
+    },
+    /// The first worker of this router is ready, or none is wanted.
+    Ready,
+    WorkerLeft {
+        place: Place,
+        reason: ExitReason,
+        planned: bool,
+        respawn_after: Duration,
+    },
+    /// A worker did not do what it should: what, and what follows.
+    WorkerStuck {
+        place: Place,
+        why: &'static str,
+    },
+    ExternalJoined {
+        worker: WorkerId,
+        name: Option<String>,
+    },
+    ExternalLeft {
+        worker: WorkerId,
+    },
+    TargetChanged {
+        from: u32,
+        to: u32,
+    },
+    ReloadStarted {
+        generation: Generation,
+    },
+    ReloadFinished {
+        generation: Generation,
+    },
+    ReloadFailed {
+        generation: Generation,
+        place: Place,
+        reason: String,
+    },
+    /// All slots fail: requests are refused until a worker is ready again.
+    Failing,
+    Recovered,
+    DrainStarted {
+        waiting_refused: usize,
+        in_flight: usize,
+    },
+    RequestTimedOut {
+        request: RequestId,
+        place: Option<Place>,
+        attempt: u32,
+        after: Duration,
+    },
+    RequestRetried {
+        request: RequestId,
+        attempt: u32,
+    },
+    RequestLost {
+        request: RequestId,
+        attempt: u32,
+    },
+    WorkerMalformed {
+        worker: WorkerId,
+        place: Option<Place>,
+    },
+}
+
+/// Why a worker's process ended: data, not a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It said so itself, with its own reason.
+    Announced(Option<String>),
+    Shrink,
+    Reload,
+    Recycle,
+    Drain,
+    /// It did not reply in time.
+    Timeout,
+    /// It was not ready in time.
+    BootTimeout,
+    /// It sent what no worker sends.
+    Malformed,
+    /// Its connection was lost while it lived.
+    Disconnected,
+    /// A new router did not hear of it.
+    Silent,
+    /// Somebody stopped it and did not let it go on.
+    Halted,
+    /// It ended by itself.
+    Code(i32),
+    Signal(i32),
+    NotExecuted(String),
+    /// The process could not be made.
+    NotStarted,
+}
+
+impl std::fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Announced(Some(reason)) => write!(f, "announced: {reason}"),
+            Self::Announced(None) => f.write_str("announced"),
+            Self::Shrink => f.write_str("shrink"),
+            Self::Reload => f.write_str("reload"),
+            Self::Recycle => f.write_str("recycle"),
+            Self::Drain => f.write_str("drain"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::BootTimeout => f.write_str("boot timeout"),
+            Self::Malformed => f.write_str("malformed message"),
+            Self::Disconnected => f.write_str("connection lost"),
+            Self::Silent => f.write_str("silent after a router restart"),
+            Self::Halted => f.write_str("stopped by a signal"),
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
+            Self::NotStarted => f.write_str("cannot fork"),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Workers as connections: who has joined, what each says and holds, and who is
+//! idle. Processes are the roster's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hornpipe_proto::Token;
+
+use super::event::{Details, Home, Speech};
+use super::ids::{Place, Timestamp, WorkerId};
+use super::requests::Requests;
+use super::settings::MAX_CREDITS;
+use super::worker_state::WorkerState;
+
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    table: BTreeMap<WorkerId, Worker>,
+    /// Who would take a request: least loaded first, then least recently used.
+    eligible: BTreeSet<(usize, u64, WorkerId)>,
+    turns: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) home: Home,
+    pub(super) name: Option<String>,
+    pub(super) tongue: Tongue,
+    credits: u32,
+    state: WorkerState,
+    held: BTreeSet<Token>,
+    /// Why it is given nothing at present, whatever it says.
+    withheld: Withheld,
+    pub(super) joined: Timestamp,
+    /// Jobs sent on this connection.
+    pub(super) sent: u64,
+    pub(super) served: u64,
+    /// When it was last given something: the idle are used in turn.
+    last_turn: u64,
+}
+
+/// What a worker understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tongue {
+    Plain,
+    PlainReadyByReply,
+    Native,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Withheld {
+    /// It is being made to leave, or its process has ended.
+    leaving: bool,
+    /// Somebody stopped its process.
+    halted: bool,
+    /// It belongs to a service that is not served here.
+    elsewhere: bool,
+    /// It has sent what no worker sends.
+    distrusted: bool,
+}
+
+impl Withheld {
+    /// For longer than somebody's SIGSTOP lasts.
+    fn lastingly(self) -> bool {
+        self.leaving || self.elsewhere || self.distrusted
+    }
+}
+
+impl Worker {
+    fn new(home: Home, joined: Timestamp) -> Self {
+        Self {
+            home,
+            name: None,
+            tongue: Tongue::Plain,
+            credits: 1,
+            state: WorkerState::Starting,
+            held: BTreeSet::new(),
+            withheld: Withheld::default(),
+            joined,
+            sent: 0,
+            served: 0,
+            last_turn: 0,
+        }
+    }
+
+    pub(super) fn state(&self) -> WorkerState {
+        self.state
+    }
+
+    pub(super) fn held(&self) -> impl Iterator<Item = Token> + '_ {
+        self.held.iter().copied()
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn set_state(&mut self, next: WorkerState) {
+        if self.state != next {
+            debug_assert!(self.state.may_become(next), "{:?} to {next:?}", self.state);
+            self.state = next;
+        }
+    }
+
+    /// Whether it could take a request, now or after the present one.
+    pub(super) fn serves(&self) -> bool {
+        !self.withheld.lastingly() && matches!(self.state, WorkerState::Waiting | WorkerState::Processing)
+    }
+
+    fn takes_more(&self) -> bool {
+        let withheld = self.withheld.lastingly() || self.withheld.halted;
+        let room = self.held.len() < self.credits as usize;
+        match self.state {
+            WorkerState::Waiting => !withheld && room,
+            // It runs several at once. One that came back from an earlier router
+            // still busy holds nothing of ours, and has not said what it could take.
+            WorkerState::Processing => !withheld && room && self.is_busy() && self.tongue == Tongue::Native,
+            WorkerState::Starting | WorkerState::Exiting => false,
+        }
+    }
+}
+
+impl Crew {
+    pub(super) fn join(&mut self, worker: WorkerId, home: Home, now: Timestamp) {
+        self.table.entry(worker).or_insert_with(|| Worker::new(home, now));
+    }
+
+    /// The worker is no more. What it held is the caller's.
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Worker> {
+        let removed = self.table.remove(&worker)?;
+        self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
+        Some(removed)
+    }
+
+    pub(super) fn worker(&self, worker: WorkerId) -> Option<&Worker> {
+        self.table.get(&worker)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Worker)> {
+        self.table.iter().map(|(id, worker)| (*id, worker))
+    }
+
+    pub(super) fn place_of(&self, worker: WorkerId) -> Option<Place> {
+        match self.table.get(&worker)?.home {
+            Home::Local(place) => Some(place),
+            Home::External => None,
+        }
+    }
+
+    /// The connections of one process: one, unless it opened its socket again.
+    pub(super) fn of(&self, place: Place) -> Vec<WorkerId> {
+        let local = |worker: &Worker| worker.home == Home::Local(place);
+        self.iter().filter(|(_id, worker)| local(worker)).map(|(id, _worker)| id).collect()
+    }
+
+    /// Who is next for a request.
+    pub(super) fn least_loaded(&self) -> Option<WorkerId> {
+        self.eligible.first().map(|(_load, _turn, worker)| *worker)
+    }
+
+    /// Whether anybody could take a request, now or after the present one.
+    pub(super) fn anybody_serves(&self) -> bool {
+        self.table.values().any(Worker::serves)
+    }
+
+    /// Changes one worker and keeps the order of the idle true.
+    fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let worker = self.table.get_mut(&id)?;
+        self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
+        let result = change(worker);
+        if worker.takes_more() {
+            self.eligible.insert((worker.held.len(), worker.last_turn, id));
+        }
+        Some(result)
+    }
+
+    pub(super) fn learn(&mut self, id: WorkerId, speech: &Speech, served_here: bool) {
+        self.change(id, |worker| {
+            worker.withheld.elsewhere = !served_here;
+            (worker.tongue, worker.credits) = match speech {
+                Speech::Plain => (Tongue::Plain, 1),
+                Speech::PlainReadyByReply => (Tongue::PlainReadyByReply, 1),
+                Speech::Native(details) => (Tongue::Native, details.credits.clamp(1, MAX_CREDITS)),
+            };
+            if let Speech::Native(Details { name: Some(name), .. }) = speech {
+                worker.name = Some(name.clone());
+            }
+        });
+    }
+
+    pub(super) fn set_waiting(&mut self, id: WorkerId) {
+        self.change(id, |worker| {
+            if worker.state != WorkerState::Exiting {
+                let next = if worker.is_busy() { WorkerState::Processing } else { WorkerState::Waiting };
+                worker.set_state(next);
+            }
+        });
+    }
+
+    pub(super) fn set_processing(&mut self, id: WorkerId) {
+        self.change(id, |worker| {
+            if worker.state != WorkerState::Exiting {
+                worker.set_state(WorkerState::Processing);
+            }
+        });
+    }
+
+    /// It is given nothing until it says `waiting` again.
+    pub(super) fn distrust(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.distrusted = true);
+    }
+
+    pub(super) fn trust(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.distrusted = false);
+    }
+
+    pub(super) fn set_exiting(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.set_state(WorkerState::Exiting));
+    }
+
+    /// It is given nothing more, for good.
+    pub(super) fn withhold(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.leaving = true);
+    }
+
+    pub(super) fn set_halted(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.halted = true);
+    }
+
+    pub(super) fn set_continued(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.halted = false);
+    }
+
+    pub(super) fn give(&mut self, id: WorkerId, token: Token) {
+        self.turns += 1;
+        let turns = self.turns;
+        self.change(id, |worker| {
+            worker.held.insert(token);
+            worker.sent += 1;
+            worker.last_turn = turns;
+            worker.set_state(WorkerState::Processing);
+        });
+    }
+
+    pub(super) fn take(&mut self, id: WorkerId, token: Token) {
+        self.change(id, |worker| worker.held.remove(&token));
+    }
+
+    pub(super) fn count_reply(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.served += 1);
+    }
+
+    pub(super) fn check<B>(&self, requests: &Requests<B>) {
+        for (id, worker) in &self.table {
+            let listed = self.eligible.contains(&(worker.held.len(), worker.last_turn, *id));
+            debug_assert_eq!(listed, worker.takes_more(), "{id}: wrongly in or out of the idle");
+            for token in &worker.held {
+                let holder = requests.held(*token).map(|held| held.worker);
+                debug_assert_eq!(holder, Some(*id), "{id} holds what another does");
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What can happen. The core learns of the world from these and from nothing else.
+
+use std::time::Duration;
+
+use hornpipe_proto::Token;
+use hornpipe_proto::worker::ReplyStatus;
+
+use super::ids::{ClientId, Generation, Place, RequestId, Timestamp, WorkerId};
+
+#[derive(Debug, Clone)]
+pub enum Event<B> {
+    // From clients.
+    Request(Request<B>),
+    /// A request that cannot be read, but whose sender can be told so.
+    UnreadableRequest {
+        request: RequestId,
+        why: String,
+    },
+    /// A client's message that is no request and gets no answer.
+    IgnoredClientMessage,
+    /// The client's connection is gone, or the client has given up what it
+    /// asked before on this connection.
+    ClientLeft {
+        client: ClientId,
+    },
+
+    // From workers.
+    /// A worker's connection that was not heard of before. Always the first
+    /// event of a connection.
+    Joined {
+        worker: WorkerId,
+        home: Home,
+    },
+    /// The worker has connected and says nothing of its state.
+    Hello {
+        worker: WorkerId,
+        details: Details,
+    },
+    Waiting {
+        worker: WorkerId,
+        speech: Speech,
+    },
+    Processing {
+        worker: WorkerId,
+        speech: Speech,
+    },
+    Exiting {
+        worker: WorkerId,
+        speech: Speech,
+        reason: Option<String>,
+    },
+    Reply {
+        worker: WorkerId,
+        token: Token,
+        status: ReplyStatus,
+        message: Option<String>,
+        body: B,
+    },
+    /// A reply under a token that this broker never made.
+    StrayReply {
+        worker: WorkerId,
+    },
+    /// A message of a worker that no dialect has.
+    Malformed {
+        worker: WorkerId,
+    },
+    /// The worker's connection is gone; everything it sent has been read.
+    WorkerLeft {
+        worker: WorkerId,
+    },
+    /// A job could not be handed to the worker's connection at all.
+    Undelivered {
+        worker: WorkerId,
+        token: Token,
+    },
+    /// A message of somebody who may not be a worker here.
+    Stranger,
+
+    // From the parent.
+    /// A worker that an earlier router started and that still lives.
+    Adopted {
+        place: Place,
+        generation: Generation,
+        pid: i32,
+        started: Timestamp,
+    },
+    Started {
+        place: Place,
+        pid: i32,
+    },
+    NotStarted {
+        place: Place,
+    },
+    /// Somebody stopped the process (SIGSTOP).
+    Halted {
+        place: Place,
+    },
+    /// And let it go on.
+    Continued {
+        place: Place,
+    },
+    Exited {
+        place: Place,
+        ending: Ending,
+    },
+
+    // From the operator.
+    Grow,
+    Shrink,
+    ScaleTo {
+        target: u32,
+    },
+    ScaleBy {
+        change: i32,
+    },
+    Reload,
+    Stop(Stop),
+
+    // From the clock.
+    /// `next_deadline` has passed.
+    Tick,
+}
+
+/// A request as it arrives.
+#[derive(Debug, Clone)]
+pub struct Request<B> {
+    pub request: RequestId,
+    pub client: ClientId,
+    /// The service asked for; `None` is the default one.
+    pub service: Option<String>,
+    /// How long the client waits; `None` for ever.
+    pub timeout: Option<Duration>,
+    /// How many workers may try it; `None` as many as the broker allows.
+    pub attempts: Option<u32>,
+    /// Bytes of the body, all frames together.
+    pub size: u64,
+    pub body: B,
+}
+
+/// Where a worker's connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// A process of ours: the kernel says whose.
+    Local(Place),
+    /// A process this broker did not start.
+    External,
+}
+
+/// How a worker speaks, which says what it understands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Speech {
+    /// State words only: it is sent jobs and nothing else.
+    Plain,
+    /// State words only, and every reply means that it is ready again.
+    PlainReadyByReply,
+    /// With details: it is sent details, cancel and stop too.
+    Native(Details),
+}
+
+/// What a worker with details says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Details {
+    pub name: Option<String>,
+    /// `None` is the default service.
+    pub service: Option<String>,
+    /// How many requests it runs at once, at least 1.
+    pub credits: u32,
+    /// How many jobs it has received on this connection.
+    pub seen: u64,
+}
+
+/// How a process ended, as far as decisions depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    Code(i32),
+    Signal(i32),
+    /// The program could not be executed, or the child not be prepared for it.
+    NotExecuted {
+        why: String,
+    },
+}
+
+/// How the operator wants the pool to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Refuse what waits, finish what runs within the drain time. A second one means `Now`.
+    Drain,
+    /// Serve everything that was accepted, however long it takes.
+    Finish,
+    /// Refuse everything, kill.
+    Now,
+}

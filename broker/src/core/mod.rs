@@ -1,0 +1,192 @@
+//! WHAT TO DO. Events and the time go in, actions come out.
+//!
+//! The core cannot block, fail, read a clock, touch a socket or fork. Bodies
+//! pass through as `B` and are never looked at. Everything it decides is played
+//! by the simulation in `tests/`, against a model that counts from both sides.
+
+mod event;
+mod action;
+mod ids;
+mod settings;
+mod requests;
+mod dispatch;
+mod crew;
+mod speaking;
+mod worker_state;
+mod roster;
+mod processes;
+mod leaving;
+mod pool;
+mod reload;
+mod stopping;
+mod backoff;
+mod timers;
+mod generator;
+mod counters;
+mod snapshot;
+
+pub use action::{Action, Assignment, ExitReason, Finish, Memory, Note};
+pub use counters::Counters;
+pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
+pub use generator::Generator;
+pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
+pub use settings::{MAX_CREDITS, MAX_WORKERS, Settings};
+pub use snapshot::{ExternalSnapshot, PoolSnapshot, QueueSnapshot, Snapshot, Tables, WorkerSnapshot};
+pub use stopping::Phase;
+pub use worker_state::WorkerState;
+
+use crew::Crew;
+use pool::Pool;
+use requests::Requests;
+use roster::Roster;
+use timers::{Timer, Timers};
+
+/// The decisions of one broker.
+#[derive(Debug)]
+pub struct Core<B> {
+    settings: Settings,
+    phase: Phase,
+    requests: Requests<B>,
+    crew: Crew,
+    roster: Roster,
+    pool: Pool,
+    timers: Timers,
+    counters: Counters,
+    generator: Generator,
+}
+
+/// One event being handled: when, and what follows from it.
+#[derive(Debug)]
+pub(super) struct Turn<'a, B> {
+    now: Timestamp,
+    actions: &'a mut Vec<Action<B>>,
+}
+
+impl<B> Turn<'_, B> {
+    fn act(&mut self, action: Action<B>) {
+        self.actions.push(action);
+    }
+
+    fn note(&mut self, note: Note) {
+        self.actions.push(Action::Note(note));
+    }
+}
+
+impl<B: Clone> Core<B> {
+    /// A broker that has no workers yet: the first event, which may be `Tick`,
+    /// makes it ask for them. `memory` is what an earlier router left behind.
+    pub fn new(settings: Settings, generator: Generator, memory: Option<&Memory>) -> Self {
+        Self {
+            pool: Pool::new(&settings, memory),
+            roster: Roster::new(memory),
+            settings,
+            phase: Phase::Starting,
+            requests: Requests::default(),
+            crew: Crew::default(),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            generator,
+        }
+    }
+
+    /// Takes in one event. Perform `actions` in order, then come back.
+    pub fn handle(&mut self, event: Event<B>, now: Timestamp, actions: &mut Vec<Action<B>>) {
+        let turn = &mut Turn { now, actions };
+        match event {
+            Event::Request(request) => self.admit(request, turn),
+            Event::UnreadableRequest { request, why } => self.refuse_unreadable(request, why, turn),
+            Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
+            Event::ClientLeft { client } => self.client_left(client, turn),
+            Event::Joined { worker, home } => self.worker_joined(worker, home, turn),
+            Event::Hello { worker, details } => self.worker_hello(worker, &details, turn),
+            Event::Waiting { worker, speech } => self.worker_waiting(worker, &speech, turn),
+            Event::Processing { worker, speech } => self.worker_processing(worker, &speech, turn),
+            Event::Exiting { worker, speech, reason } => self.worker_exiting(worker, &speech, reason, turn),
+            Event::Reply { worker, token, status, message, body } => {
+                self.worker_replied(worker, token, (status, message, body), turn);
+            }
+            Event::StrayReply { worker } => self.stale_reply(worker, turn),
+            Event::Malformed { worker } => self.worker_malformed(worker, turn),
+            Event::WorkerLeft { worker } => self.worker_left(worker, turn),
+            Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
+            Event::Stranger => self.counters.strangers += 1,
+            Event::Adopted { place, generation, pid, started } => {
+                self.process_adopted(place, generation, (pid, started), turn);
+                // Others may follow: until all are known, their slots would count as empty.
+                return;
+            }
+            Event::Started { place, pid } => self.process_started(place, pid, turn),
+            Event::NotStarted { place } => self.process_ended(place, &ExitReason::NotStarted, turn),
+            Event::Halted { place } => self.process_halted(place, turn),
+            Event::Continued { place } => self.process_continued(place),
+            Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
+            Event::Grow => self.scale_by(1, turn),
+            Event::Shrink => self.scale_by(-1, turn),
+            Event::ScaleTo { target } => self.scale_to(target, turn),
+            Event::ScaleBy { change } => self.scale_by(change, turn),
+            Event::Reload => self.reload(turn),
+            Event::Stop(stop) => self.stop(stop, turn),
+            Event::Tick => (),
+        }
+        self.fire_timers(turn);
+        self.assess_pool(turn);
+        self.dispatch(turn);
+        self.balance(turn);
+        self.assess_stop(turn);
+        self.debug_check();
+    }
+
+    /// When `Tick` must be sent at the latest.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// How many things the core keeps in mind, for tests that look for leaks.
+    #[doc(hidden)]
+    pub fn tables(&self) -> Tables {
+        Tables {
+            requests: self.requests.len(),
+            held: self.requests.all_held_len(),
+            connections: self.crew.len(),
+            processes: self.roster.processes().count(),
+            slots: self.roster.slots().count(),
+            timers: self.timers.len(),
+        }
+    }
+
+    fn fire_timers(&mut self, turn: &mut Turn<'_, B>) {
+        while let Some(timer) = self.timers.pop_due(turn.now) {
+            match timer {
+                Timer::Request(request) => self.request_deadline(request, turn),
+                Timer::Attempt(token) => self.attempt_deadline(token, turn),
+                Timer::Cancelled(token) => self.cancel_ignored(token, turn),
+                Timer::LastWords(worker) => self.worker_left(worker, turn),
+                Timer::Boot(place) => self.boot_deadline(place, turn),
+                Timer::Adoption(place) => self.adoption_deadline(place, turn),
+                Timer::Reconnect(place) => self.reconnect_deadline(place, turn),
+                Timer::Halted(place) => self.halt_deadline(place, turn),
+                Timer::Leaving(place) => self.leaving_deadline(place, turn),
+                Timer::Healthy(place) => self.roster.forgive(place),
+                Timer::Backoff(_slot) => self.roster.disturb(),
+                Timer::Drain => self.stop(Stop::Now, turn),
+            }
+        }
+    }
+
+    fn debug_check(&self) {
+        if cfg!(debug_assertions) {
+            self.requests.check();
+            self.crew.check(&self.requests);
+            self.roster.check(&self.crew);
+            debug_assert!(
+                self.requests.backlog_len() == 0
+                    || self.crew.least_loaded().is_none()
+                    || !self.phase.dispatches(),
+                "an idle worker while a request waits"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The life of a worker's process, from the parent's word that it runs to the
+//! word that it has ended, and what its slot learns from that.
+
+use std::time::Duration;
+
+use super::action::{Action, ExitReason, Note};
+use super::crew::Worker;
+use super::event::Ending;
+use super::ids::{Generation, Place, Slot, Timestamp, WorkerId};
+use super::roster::{Process, Stage, Step};
+use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
+use super::timers::Timer;
+use super::{Core, Turn, backoff};
+
+impl From<Ending> for ExitReason {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Code(code) => Self::Code(code),
+            Ending::Signal(signal) => Self::Signal(signal),
+            Ending::NotExecuted { why } => Self::NotExecuted(why),
+        }
+    }
+}
+
+impl<B: Clone> Core<B> {
+    /// Asks the parent for a process.
+    pub(super) fn spawn(&mut self, place: Place, generation: Generation, turn: &mut Turn<'_, B>) {
+        self.counters.spawned += 1;
+        self.timers.arm(turn.now.after(self.settings.boot_timeout), Timer::Boot(place));
+        // Remembered first: should this router die in between, no place is used twice.
+        turn.act(Action::Remember(self.memory()));
+        turn.act(Action::Spawn { place, generation });
+    }
+
+    pub(super) fn process_adopted(
+        &mut self,
+        place: Place,
+        generation: Generation,
+        (pid, started): (i32, Timestamp),
+        turn: &mut Turn<'_, B>,
+    ) {
+        let mut process = Process::new(generation, started);
+        process.pid = Some(pid);
+        process.stage = Stage::Adopted;
+        self.roster.insert(place, process);
+        self.roster.want(place.slot);
+        self.timers.arm(turn.now.after(ADOPTION_GRACE), Timer::Adoption(place));
+        self.resume_reload(generation, turn);
+    }
+
+    pub(super) fn process_started(&mut self, place: Place, pid: i32, turn: &mut Turn<'_, B>) {
+        if let Some(process) = self.roster.process_mut(place) {
+            process.pid = Some(pid);
+            process.started = turn.now;
+        }
+    }
+
+    /// A worker has said something that only a ready one says.
+    pub(super) fn became_ready(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        if self.crew.worker(worker).is_some_and(Worker::serves) {
+            self.somebody_is_ready(turn);
+        }
+        let Some(place) = self.crew.place_of(worker) else { return };
+        let stage = self.roster.process(place).map(|process| &process.stage);
+        if !matches!(stage, Some(Stage::Booting | Stage::Adopted)) {
+            return;
+        }
+        if let Some(process) = self.roster.process_mut(place) {
+            process.stage = Stage::Serving;
+            process.ready = true;
+        }
+        self.timers.disarm(Timer::Boot(place));
+        self.timers.disarm(Timer::Adoption(place));
+        self.timers.arm(turn.now.after(HEALTHY), Timer::Healthy(place));
+        turn.note(Note::WorkerReady { place });
+        self.settle_slot(place.slot, turn);
+    }
+
+    pub(super) fn boot_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
+        let Some(process) = self.roster.process(place) else { return };
+        let generation = process.generation;
+        if process.stage == Stage::Booting {
+            turn.note(Note::WorkerStuck { place, why: "not ready in time" });
+            self.newcomer_failed(place, generation, "not ready in time", turn);
+            self.expel(place, ExitReason::BootTimeout, turn);
+        }
+    }
+
+    pub(super) fn adoption_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
+        if self.roster.is_adopted(place) {
+            self.expel(place, ExitReason::Silent, turn);
+        }
+    }
+
+    pub(super) fn reconnect_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
+        let gone = |process: &Process| process.worker.is_none() && process.spoke && !process.is_leaving();
+        if self.roster.process(place).is_some_and(gone) {
+            turn.note(Note::WorkerStuck { place, why: "its connection is lost" });
+            self.expel(place, ExitReason::Disconnected, turn);
+        }
+    }
+
+    pub(super) fn process_halted(&mut self, place: Place, turn: &mut Turn<'_, B>) {
+        let Some(process) = self.roster.process_mut(place) else { return };
+        process.halted = true;
+        if let Some(worker) = process.worker {
+            self.crew.set_halted(worker);
+        }
+        self.timers.arm(turn.now.after(HALT_GRACE), Timer::Halted(place));
+    }
+
+    pub(super) fn process_continued(&mut self, place: Place) {
+        let Some(process) = self.roster.process_mut(place) else { return };
+        process.halted = false;
+        if let Some(worker) = process.worker {
+            self.crew.set_continued(worker);
+        }
+        self.timers.disarm(Timer::Halted(place));
+    }
+
+    pub(super) fn halt_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
+        if self.roster.process(place).is_some_and(|process| process.halted) {
+            turn.note(Note::WorkerStuck { place, why: "stopped by a signal" });
+            // A stopped process takes TERM only when it goes on; KILL needs no such consent.
+            self.kill(place, ExitReason::Halted, turn);
+        }
+    }
+
+    /// One more request is done.
+    pub(super) fn process_served(&mut self, worker: WorkerId) {
+        if let Some(place) = self.crew.place_of(worker) {
+            self.roster.count_served(place, self.settings.max_requests);
+        }
+    }
+
+    /// The process is no more. `reason` is how it ended, unless it was made to.
+    pub(super) fn process_ended(&mut self, place: Place, reason: &ExitReason, turn: &mut Turn<'_, B>) {
+        let Some(process) = self.roster.remove(place) else { return };
+        self.counters.exited += 1;
+        self.timers.disarm_process(place);
+        for worker in self.crew.of(place) {
+            // Its last replies may still be in the pipe, whose end is awaited.
+            self.crew.withhold(worker);
+            self.timers.arm(turn.now.after(LAST_WORDS), Timer::LastWords(worker));
+        }
+        let why = match &process.stage {
+            Stage::Leaving { reason, .. } => reason.clone(),
+            Stage::Booting | Stage::Adopted | Stage::Serving => reason.clone(),
+        };
+        let meaning = meaning(&process, &why, turn.now);
+        let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
+        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });
+        if process.ready || is_wished(&why) {
+            self.newcomer_withdrawn(place);
+        } else {
+            self.newcomer_failed(place, process.generation, &why.to_string(), turn);
+            self.consider_giving_up(&process, reason, turn);
+        }
+    }
+
+    /// Makes the slot wait, if the death was an early one. Returns how long.
+    fn learn_from_death(
+        &mut self,
+        slot: Slot,
+        why: &ExitReason,
+        meaning: Meaning,
+        now: Timestamp,
+    ) -> Duration {
+        let never_ready = !self.pool.ever_ready;
+        let Some(record) = self.roster.slot_mut(slot) else { return Duration::ZERO };
+        record.last_exit = Some((why.clone(), now));
+        match meaning {
+            Meaning::Nothing => return Duration::ZERO,
+            Meaning::Late => {
+                record.failures = 0;
+                return Duration::ZERO;
+            }
+            Meaning::Early => record.failures += 1,
+        }
+        // That there is no room for a process says nothing of the program.
+        if never_ready && *why != ExitReason::NotStarted {
+            record.boot_failures += 1;
+        }
+        let delay = self.generator.lengthened(backoff::delay(record.failures));
+        record.not_before = now.after(delay);
+        self.timers.arm(record.not_before, Timer::Backoff(slot));
+        delay
+    }
+
+    /// The moment a slot's process is withheld from new requests and told to end at once.
+    pub(super) fn kill(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
+        self.start_leaving(place, reason);
+        self.step(place, Step::Killed, turn);
+    }
+
+    pub(super) fn memory(&self) -> super::action::Memory {
+        super::action::Memory {
+            target: self.pool.target,
+            generation: self.pool.current_generation().0,
+            incarnations: self.roster.incarnations(),
+        }
+    }
+}
+
+/// What a death says of its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// It was wished for, or is somebody else's doing.
+    Nothing,
+    /// The process had lived: a row of early deaths ends.
+    Late,
+    /// One more early death in a row.
+    Early,
+}
+
+fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
+    let young = now.since(process.started) < YOUNG;
+    let early = match why {
+        ExitReason::Shrink
+        | ExitReason::Reload
+        | ExitReason::Recycle
+        | ExitReason::Drain
+        | ExitReason::Silent
+        | ExitReason::Halted => return Meaning::Nothing,
+        // One that is made for a single short request has done its work.
+        ExitReason::Announced(_) | ExitReason::Timeout | ExitReason::Disconnected => {
+            young && process.served == 0
+        }
+        ExitReason::BootTimeout
+        | ExitReason::Malformed
+        | ExitReason::Code(_)
+        | ExitReason::Signal(_)
+        | ExitReason::NotExecuted(_)
+        | ExitReason::NotStarted => young,
+    };
+    // An adopted one was ready before, as far as anybody knows.
+    let never_ready = !process.ready && process.stage != Stage::Adopted;
+    if early || never_ready { Meaning::Early } else { Meaning::Late }
+}
+
+/// Whether somebody wanted the process to end, whatever it did.
+fn is_wished(why: &ExitReason) -> bool {
+    matches!(why, ExitReason::Shrink | ExitReason::Reload | ExitReason::Recycle | ExitReason::Drain)
+}
+
+/// Whether the process left because it was told to, or had said so.
+fn is_planned(why: &ExitReason) -> bool {
+    match why {
+        ExitReason::Announced(_)
+        | ExitReason::Shrink
+        | ExitReason::Reload
+        | ExitReason::Recycle
+        | ExitReason::Drain
+        | ExitReason::Timeout
+        | ExitReason::Malformed
+        | ExitReason::Disconnected
+        | ExitReason::Silent
+        | ExitReason::Halted => true,
+        ExitReason::BootTimeout
+        | ExitReason::Code(_)
+        | ExitReason::Signal(_)
+        | ExitReason::NotExecuted(_)
+        | ExitReason::NotStarted => false,
+    }
+}
+
+/// A slot's age is measured from here when its process is not yet known to run.
+pub(super) fn age(process: &Process, now: Timestamp) -> Duration {
+    now.since(process.started)
+}

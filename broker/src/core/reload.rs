@@ -1,0 +1,131 @@
+//! Replacing processes: one newcomer beside the process it replaces, and only
+//! when it is ready does the old one go. A reload is a transaction: if a
+//! newcomer fails, the rest of the old generation stays.
+
+use super::action::{Action, ExitReason, Note};
+use super::ids::{Generation, Place, Slot};
+use super::roster::{Process, SlotRecord, Stage};
+use super::{Core, Phase, Turn};
+
+#[derive(Debug)]
+pub(super) struct Reload {
+    pub(super) generation: Generation,
+}
+
+impl<B: Clone> Core<B> {
+    pub(super) fn reload(&mut self, turn: &mut Turn<'_, B>) {
+        if !matches!(self.phase, Phase::Starting | Phase::Serving | Phase::Failing) {
+            return;
+        }
+        self.pool.last_generation.0 += 1;
+        let generation = self.pool.last_generation;
+        self.pool.reload = Some(Reload { generation });
+        // The operator says that something has changed: slots that waited try again.
+        for record in self.roster.slots_mut() {
+            record.not_before = turn.now;
+        }
+        turn.note(Note::ReloadStarted { generation });
+        turn.act(Action::Remember(self.memory()));
+    }
+
+    /// A process of an earlier router's: if it is older than what that router
+    /// wished for, a reload was under way and goes on.
+    pub(super) fn resume_reload(&mut self, generation: Generation, turn: &mut Turn<'_, B>) {
+        let pool = &mut self.pool;
+        pool.last_generation = pool.last_generation.max(generation);
+        if generation < pool.generation {
+            let wished = pool.current_generation();
+            pool.generation = generation;
+            if pool.reload.is_none() {
+                pool.reload = Some(Reload { generation: wished });
+                turn.note(Note::ReloadStarted { generation: wished });
+            }
+        }
+    }
+
+    /// Starts a newcomer if one is due and none is under way.
+    pub(super) fn replace(&mut self, turn: &mut Turn<'_, B>) {
+        if self.pool.newcomer.is_some() {
+            return;
+        }
+        let now = turn.now;
+        let due = self.roster.wanted().find(|(_slot, record)| {
+            record.processes.len() == 1
+                && record.not_before <= now
+                && record.staying().any(|(_, process)| self.is_due(process))
+        });
+        if let Some((slot, _record)) = due {
+            let generation = self.pool.current_generation();
+            let place = self.roster.fill(slot, generation, now);
+            self.pool.newcomer = Some(place);
+            self.spawn(place, generation, turn);
+            return;
+        }
+        self.finish_reload(turn);
+    }
+
+    /// Whether the process waits for its replacement.
+    fn is_due(&self, process: &Process) -> bool {
+        process.stage == Stage::Serving && (process.spent || self.is_outdated(process))
+    }
+
+    fn is_outdated(&self, process: &Process) -> bool {
+        self.pool.reload.as_ref().is_some_and(|reload| process.generation != reload.generation)
+    }
+
+    fn finish_reload(&mut self, turn: &mut Turn<'_, B>) {
+        let Some(Reload { generation }) = self.pool.reload else { return };
+        let renewed = |record: &SlotRecord| {
+            let mut staying = record.staying().map(|(_, process)| process);
+            staying.all(|process| process.generation == generation && process.stage == Stage::Serving)
+                && record.staying().next().is_some()
+        };
+        if !self.roster.wanted().all(|(_slot, record)| renewed(record)) {
+            return;
+        }
+        self.pool.reload = None;
+        self.pool.generation = generation;
+        turn.note(Note::ReloadFinished { generation });
+        turn.act(Action::Remember(self.memory()));
+    }
+
+    /// A process serves: of several in its slot only the last stays.
+    pub(super) fn settle_slot(&mut self, slot: Slot, turn: &mut Turn<'_, B>) {
+        let Some(record) = self.roster.slot(slot) else { return };
+        let serving = record.staying().filter(|(_, process)| process.stage == Stage::Serving);
+        let mut serving: Vec<_> =
+            serving.map(|(incarnation, process)| (incarnation, process.spent)).collect();
+        if let Some((last, _spent)) = serving.pop()
+            && self.pool.newcomer == Some(Place { slot, incarnation: last })
+        {
+            self.pool.newcomer = None;
+        }
+        for (incarnation, spent) in serving {
+            let reason = if spent { ExitReason::Recycle } else { ExitReason::Reload };
+            self.retire(Place { slot, incarnation }, reason, turn);
+        }
+    }
+
+    /// A process will never be ready: if the reload brought it, the reload ends here.
+    pub(super) fn newcomer_failed(
+        &mut self,
+        place: Place,
+        generation: Generation,
+        reason: &str,
+        turn: &mut Turn<'_, B>,
+    ) {
+        self.newcomer_withdrawn(place);
+        if self.pool.reload.as_ref().is_some_and(|reload| reload.generation == generation) {
+            self.pool.reload = None;
+            turn.note(Note::ReloadFailed { generation, place, reason: reason.into() });
+            turn.act(Action::Remember(self.memory()));
+        }
+    }
+
+    /// The place is not kept for a newcomer any more.
+    pub(super) fn newcomer_withdrawn(&mut self, place: Place) {
+        if self.pool.newcomer == Some(place) {
+            self.pool.newcomer = None;
+        }
+    }
+}

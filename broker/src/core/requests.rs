@@ -1,0 +1,387 @@
+//! Every request from its arrival to its answer: what waits, what is held by a
+//! worker, and the accounts of both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hornpipe_proto::{Status, Token};
+
+use super::action::{Action, Note};
+use super::event::Request;
+use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
+use super::timers::Timer;
+use super::{Core, Turn};
+
+/// The one service there is until the configuration knows more.
+pub(super) const DEFAULT_SERVICE: &str = "default";
+
+#[derive(Debug)]
+pub(super) struct Requests<B> {
+    table: BTreeMap<RequestId, Record<B>>,
+    /// Waiting requests; a retried one stands before all that came later.
+    backlog: BTreeMap<i64, RequestId>,
+    held: BTreeMap<Token, Held>,
+    by_client: BTreeMap<ClientId, BTreeSet<RequestId>>,
+    held_bytes: u64,
+    next_order: i64,
+    first_order: i64,
+    /// Of `held`, how many somebody still waits for.
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Record<B> {
+    client: ClientId,
+    body: B,
+    size: u64,
+    arrived: Timestamp,
+    deadline: Option<Timestamp>,
+    /// How many workers have had it.
+    attempt: u32,
+    /// How many may.
+    attempts: u32,
+    whereabouts: Whereabouts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    Backlog { order: i64 },
+    Worker { token: Token },
+}
+
+/// A request in a worker's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) worker: WorkerId,
+    /// `None` once nobody waits for the reply: it was answered in another way.
+    pub(super) request: Option<RequestId>,
+    pub(super) since: Timestamp,
+    pub(super) attempt: u32,
+    /// Which job of its connection this is, counted from 1.
+    pub(super) ordinal: u64,
+    /// Whether a plain worker has said `processing` for it.
+    pub(super) begun: bool,
+}
+
+impl<B> Default for Requests<B> {
+    fn default() -> Self {
+        Self {
+            table: BTreeMap::new(),
+            backlog: BTreeMap::new(),
+            held: BTreeMap::new(),
+            by_client: BTreeMap::new(),
+            held_bytes: 0,
+            next_order: 0,
+            first_order: 0,
+            in_flight: 0,
+        }
+    }
+}
+
+impl<B> Requests<B> {
+    pub(super) fn backlog_len(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// Requests with a worker whose client still waits.
+    pub(super) fn in_flight_len(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Requests in workers' hands, also those that nobody waits for.
+    pub(super) fn all_held_len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    pub(super) fn oldest_waiting(&self) -> Option<Timestamp> {
+        let request = self.backlog.first_key_value().map(|(_order, request)| request)?;
+        self.table.get(request).map(|record| record.arrived)
+    }
+
+    pub(super) fn held(&self, token: Token) -> Option<&Held> {
+        self.held.get(&token)
+    }
+
+    pub(super) fn held_mut(&mut self, token: Token) -> Option<&mut Held> {
+        self.held.get_mut(&token)
+    }
+
+    fn insert(&mut self, request: RequestId, record: Record<B>) {
+        self.held_bytes += record.size;
+        self.by_client.entry(record.client).or_default().insert(request);
+        self.table.insert(request, record);
+    }
+
+    /// Takes the request out of every account.
+    fn remove(&mut self, request: RequestId) -> Option<Record<B>> {
+        let record = self.table.remove(&request)?;
+        self.held_bytes -= record.size;
+        if let Some(others) = self.by_client.get_mut(&record.client) {
+            others.remove(&request);
+            if others.is_empty() {
+                self.by_client.remove(&record.client);
+            }
+        }
+        match record.whereabouts {
+            Whereabouts::Backlog { order } => {
+                self.backlog.remove(&order);
+            }
+            Whereabouts::Worker { token } => {
+                if let Some(held) = self.held.get_mut(&token) {
+                    held.request = None;
+                    self.in_flight -= 1;
+                }
+            }
+        }
+        Some(record)
+    }
+
+    pub(super) fn check(&self) {
+        let held = self.held.values().filter(|held| held.request.is_some()).count();
+        debug_assert_eq!(held, self.in_flight, "held requests are miscounted");
+        debug_assert_eq!(self.table.len(), self.backlog.len() + held, "a request is nowhere, or twice");
+        let bytes: u64 = self.table.values().map(|record| record.size).sum();
+        debug_assert_eq!(bytes, self.held_bytes, "held bytes are miscounted");
+    }
+}
+
+/// Arrival.
+impl<B: Clone> Core<B> {
+    pub(super) fn admit(&mut self, request: Request<B>, turn: &mut Turn<'_, B>) {
+        self.counters.received += 1;
+        if let Some((status, why)) = self.objection(&request) {
+            self.counters.refuse(status);
+            turn.act(Action::Refuse { request: request.request, status, attempt: 0, message: why });
+            return;
+        }
+        let deadline = request.timeout.map(|timeout| turn.now.after(timeout));
+        if let Some(deadline) = deadline {
+            self.timers.arm(deadline, Timer::Request(request.request));
+        }
+        let order = self.requests.next_order;
+        self.requests.next_order += 1;
+        let attempts = request.attempts.unwrap_or(self.settings.attempts);
+        let record = Record {
+            client: request.client,
+            body: request.body,
+            size: request.size,
+            arrived: turn.now,
+            deadline,
+            attempt: 0,
+            attempts: attempts.clamp(1, self.settings.attempts.max(1)),
+            whereabouts: Whereabouts::Backlog { order },
+        };
+        self.requests.insert(request.request, record);
+        self.requests.backlog.insert(order, request.request);
+    }
+
+    fn objection(&self, request: &Request<B>) -> Option<(Status, String)> {
+        let limits = &self.settings;
+        if let Some((status, why)) = self.closed_because() {
+            return Some((status, why.into()));
+        }
+        if let Some(service) = request.service.as_ref().filter(|service| *service != DEFAULT_SERVICE) {
+            let service: String = service.chars().take(64).collect();
+            return Some((Status::NoService, format!("no service {} here", service.escape_debug())));
+        }
+        if request.size > limits.body_limit {
+            let why = format!("the body has {} bytes, at most {} are taken", request.size, limits.body_limit);
+            return Some((Status::TooLarge, why));
+        }
+        let idle = self.crew.least_loaded().is_some() && self.requests.backlog.is_empty();
+        if self.requests.backlog.len() >= limits.backlog_limit && !idle {
+            return Some((Status::Busy, format!("{} requests are waiting", self.requests.backlog.len())));
+        }
+        if self.requests.held_bytes + request.size > limits.held_bytes_limit {
+            return Some((Status::Busy, format!("{} bytes are waiting", self.requests.held_bytes)));
+        }
+        None
+    }
+
+    pub(super) fn refuse_unreadable(&mut self, request: RequestId, why: String, turn: &mut Turn<'_, B>) {
+        self.counters.received += 1;
+        self.counters.refuse(Status::Malformed);
+        turn.act(Action::Refuse { request, status: Status::Malformed, attempt: 0, message: why });
+    }
+
+    pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
+        for request in self.requests.by_client.remove(&client).unwrap_or_default() {
+            if self.requests.remove(request).is_some() {
+                self.timers.disarm(Timer::Request(request));
+                self.counters.dropped += 1;
+                turn.act(Action::Forget { request });
+            }
+        }
+    }
+}
+
+/// Into a worker's hands and out again.
+impl<B: Clone> Core<B> {
+    /// The first waiting request, now held by `worker` under `token`.
+    pub(super) fn hand_over(
+        &mut self,
+        (worker, token, ordinal): (WorkerId, Token, u64),
+        now: Timestamp,
+    ) -> Option<(RequestId, u32, Option<Duration>, B)> {
+        let (_order, request) = self.requests.backlog.pop_first()?;
+        let record = self.requests.table.get_mut(&request)?;
+        record.attempt += 1;
+        record.whereabouts = Whereabouts::Worker { token };
+        let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
+        let left = [record.deadline, deadline].into_iter().flatten().min().map(|end| now.until(end));
+        let handed = (request, record.attempt, left, record.body.clone());
+        if let Some(deadline) = deadline {
+            self.timers.arm(deadline, Timer::Attempt(token));
+        }
+        if record.attempt > 1 {
+            self.counters.retried += 1;
+        }
+        let attempt = record.attempt;
+        let held = Held { worker, request: Some(request), since: now, attempt, ordinal, begun: false };
+        self.requests.held.insert(token, held);
+        self.requests.in_flight += 1;
+        Some(handed)
+    }
+
+    /// The worker no longer holds `token`. What it held must be answered or
+    /// put back by the caller.
+    pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
+        let held = self.requests.held.remove(&token)?;
+        if held.request.is_some() {
+            self.requests.in_flight -= 1;
+        }
+        self.timers.disarm(Timer::Attempt(token));
+        self.timers.disarm(Timer::Cancelled(token));
+        Some(held)
+    }
+
+    /// Puts a request that `take_back` returned at the head of the line.
+    fn put_back(&mut self, request: RequestId) {
+        self.requests.first_order -= 1;
+        let order = self.requests.first_order;
+        if let Some(record) = self.requests.table.get_mut(&request) {
+            record.whereabouts = Whereabouts::Backlog { order };
+            self.requests.backlog.insert(order, request);
+        }
+    }
+
+    /// A worker ended, or let go of the request, without a reply.
+    pub(super) fn lose(&mut self, held: &Held, turn: &mut Turn<'_, B>) {
+        let Some(request) = held.request else { return };
+        let Some(record) = self.requests.table.get(&request) else { return };
+        if record.attempt < record.attempts {
+            turn.note(Note::RequestRetried { request, attempt: record.attempt });
+            self.put_back(request);
+            if let Some((status, why)) = self.closed_to_retries_because() {
+                self.refuse(request, status, why.into(), turn);
+            }
+            return;
+        }
+        turn.note(Note::RequestLost { request, attempt: record.attempt });
+        let message = match record.attempt {
+            1 => "its worker ended without a reply".into(),
+            attempts => format!("{attempts} workers ended without a reply"),
+        };
+        self.refuse(request, Status::Lost, message, turn);
+    }
+
+    /// The worker never got it: as if it had not been tried.
+    pub(super) fn untry(&mut self, held: &Held) {
+        let Some(request) = held.request else { return };
+        if let Some(record) = self.requests.table.get_mut(&request) {
+            if record.attempt > 1 {
+                self.counters.retried -= 1;
+            }
+            record.attempt -= 1;
+            self.put_back(request);
+        }
+    }
+
+    /// The worker wants another to try it.
+    pub(super) fn retry(&mut self, held: &Held, message: String, turn: &mut Turn<'_, B>) {
+        let Some(request) = held.request else { return };
+        match self.requests.table.get(&request) {
+            Some(record) if record.attempt < record.attempts => self.put_back(request),
+            _ => self.refuse(request, Status::Error, message, turn),
+        }
+    }
+
+    pub(super) fn answer(&mut self, held: &Held, body: B, turn: &mut Turn<'_, B>) {
+        let Some(request) = held.request else { return };
+        if let Some(record) = self.requests.remove(request) {
+            self.timers.disarm(Timer::Request(request));
+            self.counters.answered += 1;
+            turn.act(Action::Answer { request, attempt: record.attempt, body });
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        request: RequestId,
+        status: Status,
+        message: String,
+        turn: &mut Turn<'_, B>,
+    ) {
+        if let Some(record) = self.requests.remove(request) {
+            self.timers.disarm(Timer::Request(request));
+            self.counters.refuse(status);
+            turn.act(Action::Refuse { request, status, attempt: record.attempt, message });
+        }
+    }
+
+    pub(super) fn refuse_waiting(&mut self, status: Status, message: &str, turn: &mut Turn<'_, B>) {
+        let waiting: Vec<RequestId> = self.requests.backlog.values().copied().collect();
+        for request in waiting {
+            self.refuse(request, status, message.into(), turn);
+        }
+    }
+
+    pub(super) fn refuse_everything(&mut self, status: Status, message: &str, turn: &mut Turn<'_, B>) {
+        let all: Vec<RequestId> = self.requests.table.keys().copied().collect();
+        for request in all {
+            self.refuse(request, status, message.into(), turn);
+        }
+    }
+
+    /// The client's own time is over.
+    pub(super) fn request_deadline(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
+        let Some(record) = self.requests.table.get(&request) else { return };
+        match record.whereabouts {
+            Whereabouts::Backlog { .. } if record.attempt == 0 => {
+                self.refuse(request, Status::Expired, "its time ran out in the queue".into(), turn);
+            }
+            Whereabouts::Backlog { .. } => {
+                let message = "its time ran out while it waited for another worker".into();
+                self.refuse(request, Status::Timeout, message, turn);
+            }
+            Whereabouts::Worker { token } => self.time_out(token, turn),
+        }
+    }
+
+    /// The worker has had its time.
+    pub(super) fn attempt_deadline(&mut self, token: Token, turn: &mut Turn<'_, B>) {
+        self.time_out(token, turn);
+    }
+
+    fn time_out(&mut self, token: Token, turn: &mut Turn<'_, B>) {
+        let Some(held) = self.requests.held.get(&token).cloned() else { return };
+        // The client's time and the attempt's end at two moments: one is enough.
+        self.timers.disarm(Timer::Attempt(token));
+        let after = turn.now.since(held.since);
+        if let Some(request) = held.request {
+            let place = self.crew.place_of(held.worker);
+            turn.note(Note::RequestTimedOut { request, place, attempt: held.attempt, after });
+            let message = format!("no reply within {after:?}");
+            self.refuse(request, Status::Timeout, message, turn);
+        }
+        self.worker_stuck(held.worker, token, turn);
+    }
+}

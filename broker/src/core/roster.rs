@@ -1,0 +1,299 @@
+//! The facts about our own processes: which slots there are, what fills them,
+//! how their last processes ended. The wish is the pool's.
+
+use std::collections::BTreeMap;
+
+use super::action::{ExitReason, Memory};
+use super::crew::Crew;
+use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    slots: BTreeMap<Slot, SlotRecord>,
+    /// The last incarnation of every slot ever filled, also of closed ones.
+    incarnations: BTreeMap<Slot, Incarnation>,
+    /// How many slots are wanted.
+    wanted_len: usize,
+    /// Whether anything has changed since the pool was last compared with its wish.
+    disturbed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct SlotRecord {
+    /// Whether the pool wants it filled.
+    pub(super) wanted: bool,
+    pub(super) processes: BTreeMap<Incarnation, Process>,
+    /// Deaths in a row that were too early.
+    pub(super) failures: u32,
+    /// Deaths before any worker of this pool was ready.
+    pub(super) boot_failures: u32,
+    pub(super) not_before: Timestamp,
+    pub(super) last_exit: Option<(ExitReason, Timestamp)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) generation: Generation,
+    pub(super) pid: Option<i32>,
+    pub(super) started: Timestamp,
+    pub(super) stage: Stage,
+    /// Its connection; the latest, should it have several.
+    pub(super) worker: Option<WorkerId>,
+    /// Whether it has ever sent a message.
+    pub(super) spoke: bool,
+    /// Whether it has ever been ready.
+    pub(super) ready: bool,
+    /// Requests it has answered.
+    pub(super) served: u64,
+    /// Whether it has served its time, and waits for its replacement.
+    pub(super) spent: bool,
+    /// Whether somebody has stopped it.
+    pub(super) halted: bool,
+}
+
+/// Where a process stands in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Asked of the parent, or running and not yet ready.
+    Booting,
+    /// An earlier router's, not yet heard of.
+    Adopted,
+    /// It has been ready.
+    Serving,
+    /// It is made to leave, or does so by itself.
+    Leaving { reason: ExitReason, step: Step, deadline: Option<Timestamp> },
+}
+
+/// How far making it leave has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// It finishes what it holds.
+    Finishing,
+    /// It was asked to leave, or has said that it does.
+    Dismissed,
+    /// It was sent TERM.
+    Terminated,
+    /// It was sent KILL.
+    Killed,
+}
+
+impl Process {
+    pub(super) fn new(generation: Generation, started: Timestamp) -> Self {
+        Self {
+            generation,
+            pid: None,
+            started,
+            stage: Stage::Booting,
+            worker: None,
+            spoke: false,
+            ready: false,
+            served: 0,
+            spent: false,
+            halted: false,
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Leaving { .. })
+    }
+}
+
+impl SlotRecord {
+    /// Those that are to stay: one, or two while a replacement warms.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (Incarnation, &Process)> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| !process.is_leaving())
+            .map(|(number, process)| (*number, process))
+    }
+}
+
+impl Roster {
+    pub(super) fn new(memory: Option<&Memory>) -> Self {
+        let incarnations = memory.map(|memory| memory.incarnations.iter().copied().collect());
+        Self { incarnations: incarnations.unwrap_or_default(), disturbed: true, ..Self::default() }
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &SlotRecord)> {
+        self.slots.iter().map(|(slot, record)| (*slot, record))
+    }
+
+    pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut SlotRecord> {
+        self.disturbed = true;
+        self.slots.values_mut()
+    }
+
+    /// The pool must be compared with its wish.
+    pub(super) fn disturb(&mut self) {
+        self.disturbed = true;
+    }
+
+    /// Whether anything has changed since the last call.
+    pub(super) fn take_disturbed(&mut self) -> bool {
+        std::mem::take(&mut self.disturbed)
+    }
+
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (Slot, &SlotRecord)> {
+        self.slots().filter(|(_slot, record)| record.wanted)
+    }
+
+    pub(super) fn wanted_len(&self) -> usize {
+        self.wanted_len
+    }
+
+    pub(super) fn slot(&self, slot: Slot) -> Option<&SlotRecord> {
+        self.slots.get(&slot)
+    }
+
+    pub(super) fn slot_mut(&mut self, slot: Slot) -> Option<&mut SlotRecord> {
+        self.disturbed = true;
+        self.slots.get_mut(&slot)
+    }
+
+    pub(super) fn processes(&self) -> impl Iterator<Item = (Place, &Process)> {
+        self.slots.iter().flat_map(|(slot, record)| {
+            record
+                .processes
+                .iter()
+                .map(|(incarnation, process)| (Place { slot: *slot, incarnation: *incarnation }, process))
+        })
+    }
+
+    pub(super) fn process(&self, place: Place) -> Option<&Process> {
+        self.slots.get(&place.slot)?.processes.get(&place.incarnation)
+    }
+
+    pub(super) fn process_mut(&mut self, place: Place) -> Option<&mut Process> {
+        self.disturbed = true;
+        self.slots.get_mut(&place.slot)?.processes.get_mut(&place.incarnation)
+    }
+
+    pub(super) fn contains(&self, place: Place) -> bool {
+        self.process(place).is_some()
+    }
+
+    pub(super) fn is_leaving(&self, place: Place) -> bool {
+        self.process(place).is_some_and(Process::is_leaving)
+    }
+
+    /// Wants the lowest slot that is not wanted yet.
+    pub(super) fn open_slot(&mut self) {
+        let mut number = 0;
+        while self.slots.get(&Slot(number)).is_some_and(|record| record.wanted) {
+            number += 1;
+        }
+        self.want(Slot(number));
+    }
+
+    pub(super) fn want(&mut self, slot: Slot) {
+        self.disturbed = true;
+        let record = self.slots.entry(slot).or_default();
+        self.wanted_len += usize::from(!record.wanted);
+        record.wanted = true;
+    }
+
+    /// The slot is not filled again, and is gone with its last process.
+    pub(super) fn unwant(&mut self, slot: Slot) {
+        self.disturbed = true;
+        if let Some(record) = self.slots.get_mut(&slot) {
+            self.wanted_len -= usize::from(record.wanted);
+            record.wanted = false;
+        }
+        self.close_if_empty(slot);
+    }
+
+    /// One more request is done; `limit` is how many a process does.
+    pub(super) fn count_served(&mut self, place: Place, limit: Option<u64>) {
+        let process =
+            self.slots.get_mut(&place.slot).and_then(|record| record.processes.get_mut(&place.incarnation));
+        if let Some(process) = process {
+            process.served += 1;
+            process.spent = limit.is_some_and(|limit| process.served >= limit);
+            self.disturbed |= process.spent;
+        }
+    }
+
+    /// The place of the slot's next process, which is now on the roster.
+    pub(super) fn fill(&mut self, slot: Slot, generation: Generation, now: Timestamp) -> Place {
+        let incarnation = self.incarnations.entry(slot).or_insert(Incarnation(0));
+        incarnation.0 += 1;
+        let place = Place { slot, incarnation: *incarnation };
+        self.insert(place, Process::new(generation, now));
+        place
+    }
+
+    /// Puts a process on the roster that exists already.
+    pub(super) fn insert(&mut self, place: Place, process: Process) {
+        self.disturbed = true;
+        let last = self.incarnations.entry(place.slot).or_insert(place.incarnation);
+        *last = (*last).max(place.incarnation);
+        self.slots.entry(place.slot).or_default().processes.insert(place.incarnation, process);
+    }
+
+    /// Takes a process off the roster, and a slot with it that nobody wants.
+    pub(super) fn remove(&mut self, place: Place) -> Option<Process> {
+        self.disturbed = true;
+        let record = self.slots.get_mut(&place.slot)?;
+        let process = record.processes.remove(&place.incarnation);
+        self.close_if_empty(place.slot);
+        process
+    }
+
+    fn close_if_empty(&mut self, slot: Slot) {
+        if self.slots.get(&slot).is_some_and(|record| !record.wanted && record.processes.is_empty()) {
+            self.slots.remove(&slot);
+        }
+    }
+
+    pub(super) fn incarnations(&self) -> Vec<(Slot, Incarnation)> {
+        self.incarnations.iter().map(|(slot, incarnation)| (*slot, *incarnation)).collect()
+    }
+
+    pub(super) fn last_incarnation(&self, slot: Slot) -> Incarnation {
+        self.incarnations.get(&slot).copied().unwrap_or(Incarnation(0))
+    }
+
+    /// The process has connected; returns the connection it had before.
+    pub(super) fn connect(&mut self, place: Place, worker: WorkerId) -> Option<WorkerId> {
+        let process = self.process_mut(place)?;
+        process.spoke = true;
+        process.worker.replace(worker).filter(|earlier| *earlier != worker)
+    }
+
+    /// Whether the process has lost its only connection and lives on.
+    pub(super) fn disconnect(&mut self, place: Place, worker: WorkerId) -> bool {
+        match self.process_mut(place) {
+            Some(process) if process.worker == Some(worker) => {
+                process.worker = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether an earlier router started the process, and it has not yet said how it is.
+    pub(super) fn is_adopted(&self, place: Place) -> bool {
+        self.process(place).is_some_and(|process| process.stage == Stage::Adopted)
+    }
+
+    /// The process has lived long enough for its slot to be trusted.
+    pub(super) fn forgive(&mut self, place: Place) {
+        if self.contains(place)
+            && let Some(record) = self.slots.get_mut(&place.slot)
+        {
+            record.failures = 0;
+        }
+    }
+
+    pub(super) fn check(&self, crew: &Crew) {
+        debug_assert_eq!(self.wanted().count(), self.wanted_len, "wanted slots are miscounted");
+        for (place, process) in self.processes() {
+            if let Some(worker) = process.worker {
+                debug_assert_eq!(crew.place_of(worker), Some(place), "{place}: not its connection");
+            }
+        }
+        for (slot, record) in &self.slots {
+            debug_assert!(record.staying().count() <= 2, "{slot}: more than a process and its replacement");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The numbers that decisions depend on, complete and checked by `config`.
+
+use std::time::Duration;
+
+/// Everything the core is told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Local workers at the start.
+    pub workers: u32,
+    /// The least an operator may ask for.
+    pub min: u32,
+    /// The most an operator may ask for.
+    pub max: u32,
+    /// How many workers may try a request.
+    pub attempts: u32,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// How long a process may take to be ready.
+    pub boot_timeout: Duration,
+    /// Between `cancel` and TERM.
+    pub cancel_grace: Duration,
+    /// Between TERM and KILL, and between `stop` and TERM.
+    pub term_grace: Duration,
+    /// Requests waiting.
+    pub backlog_limit: usize,
+    /// Bytes of bodies held, waiting or in flight.
+    pub held_bytes_limit: u64,
+    /// Bytes of one body.
+    pub body_limit: u64,
+    /// How long running requests may take after a stop.
+    pub drain: Duration,
+    /// Requests after which a process is replaced.
+    pub max_requests: Option<u64>,
+}
+
+impl Default for Settings {
+    /// What DESIGN calls the defaults, with one worker.
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            min: 1,
+            max: MAX_WORKERS,
+            attempts: 2,
+            timeout: None,
+            boot_timeout: Duration::from_secs(30),
+            cancel_grace: Duration::from_secs(1),
+            term_grace: Duration::from_secs(5),
+            backlog_limit: 10_000,
+            held_bytes_limit: 256 * 1024 * 1024,
+            body_limit: 64 * 1024 * 1024,
+            drain: Duration::from_secs(25),
+            max_requests: None,
+        }
+    }
+}
+
+/// No pool is larger.
+pub const MAX_WORKERS: u32 = 1024;
+
+/// A worker runs no more requests at once, whatever it announces: what a
+/// connection's high-water mark must hold.
+pub const MAX_CREDITS: u32 = 256;
+
+/// A worker whose process has ended may still have replies in its pipe: so
+/// long is waited for the end of the pipe.
+pub const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// A process that lives without a connection is replaced after this time. A
+/// program that reopens its socket is back sooner; a dying one is reaped sooner.
+pub const RECONNECT_GRACE: Duration = Duration::from_secs(1);
+
+/// A worker that a new router has not heard of is replaced after this time.
+pub const ADOPTION_GRACE: Duration = Duration::from_millis(300);
+
+/// A worker that somebody stopped is killed after this time.
+pub const HALT_GRACE: Duration = Duration::from_secs(5);
+
+/// While stopping, workers get so long after `stop` and after TERM, each: the
+/// parent ends everything 5 s after the drain time.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A process that KILL has not ended, because the kernel holds it, gets it again after this time.
+pub const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+/// A process that lived shorter died young, and its slot backs off.
+pub const YOUNG: Duration = Duration::from_secs(1);
+
+/// A slot forgets its failures when a process has lived so long.
+pub const HEALTHY: Duration = Duration::from_secs(30);
+
+/// The first back-off; each further failure doubles it.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+
+/// The longest back-off, before jitter.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(10);

@@ -1,0 +1,200 @@
+//! The state of everything, for `status`.
+
+use std::time::Duration;
+
+use super::action::ExitReason;
+use super::counters::Counters;
+use super::crew::Worker;
+use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
+use super::processes::age;
+use super::roster::{Process, SlotRecord};
+use super::worker_state::WorkerState;
+use super::{Core, Phase};
+
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub phase: Phase,
+    pub pool: PoolSnapshot,
+    pub queue: QueueSnapshot,
+    pub counters: Counters,
+    /// Requests with a worker whose client still waits.
+    pub in_flight: u64,
+    pub workers: Vec<WorkerSnapshot>,
+    pub external: Vec<ExternalSnapshot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSnapshot {
+    pub target: u32,
+    pub min: u32,
+    pub max: u32,
+    pub ready: u32,
+    pub processing: u32,
+    pub generation: Generation,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSnapshot {
+    pub backlog_len: u64,
+    pub backlog_limit: u64,
+    pub held_bytes: u64,
+    pub held_bytes_limit: u64,
+    pub oldest: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSnapshot {
+    pub slot: Slot,
+    pub pid: Option<i32>,
+    pub incarnation: Incarnation,
+    pub generation: Generation,
+    /// `None` between two processes.
+    pub state: Option<WorkerState>,
+    pub age: Duration,
+    pub served: u64,
+    /// How long it has been in its present request.
+    pub processing: Option<Duration>,
+    pub last_exit: Option<(ExitReason, Duration)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalSnapshot {
+    pub name: Option<String>,
+    pub state: WorkerState,
+    pub age: Duration,
+    pub served: u64,
+}
+
+/// The sizes of the core's tables.
+#[doc(hidden)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tables {
+    pub requests: usize,
+    /// Requests in workers' hands, whether or not somebody still waits for them.
+    pub held: usize,
+    pub connections: usize,
+    pub processes: usize,
+    pub slots: usize,
+    pub timers: usize,
+}
+
+impl<B: Clone> Core<B> {
+    /// Whether a request sent at this moment would find a worker, now or soon.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Serving && self.crew.anybody_serves()
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub fn target(&self) -> u32 {
+        self.pool.target
+    }
+
+    pub fn backlog_len(&self) -> usize {
+        self.requests.backlog_len()
+    }
+
+    /// Requests with a worker whose client still waits.
+    pub fn in_flight_len(&self) -> usize {
+        self.requests.in_flight_len()
+    }
+
+    pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let workers: Vec<_> =
+            self.roster.slots().flat_map(|(slot, record)| self.slot(slot, record, now)).collect();
+        let external: Vec<_> = self
+            .crew
+            .iter()
+            .filter(|(id, _worker)| self.crew.place_of(*id).is_none())
+            .map(|(_id, worker)| ExternalSnapshot {
+                name: worker.name.clone(),
+                state: worker.state(),
+                age: now.since(worker.joined),
+                served: worker.served,
+            })
+            .collect();
+        let states =
+            || workers.iter().filter_map(|worker| worker.state).chain(external.iter().map(|one| one.state));
+        let count = |wanted: WorkerState| states().filter(|state| *state == wanted).count();
+        let counted = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let processing = count(WorkerState::Processing);
+        Snapshot {
+            phase: self.phase,
+            pool: PoolSnapshot {
+                target: self.pool.target,
+                min: self.settings.min,
+                max: self.settings.max,
+                ready: counted(processing + count(WorkerState::Waiting)),
+                processing: counted(processing),
+                generation: self.pool.generation,
+            },
+            queue: QueueSnapshot {
+                backlog_len: self.requests.backlog_len() as u64,
+                backlog_limit: self.settings.backlog_limit as u64,
+                held_bytes: self.requests.held_bytes(),
+                held_bytes_limit: self.settings.held_bytes_limit,
+                oldest: self.requests.oldest_waiting().map(|arrived| now.since(arrived)),
+            },
+            counters: self.counters.clone(),
+            in_flight: self.requests.in_flight_len() as u64,
+            workers,
+            external,
+        }
+    }
+
+    fn slot(&self, slot: Slot, record: &SlotRecord, now: Timestamp) -> Vec<WorkerSnapshot> {
+        let last_exit = record.last_exit.as_ref().map(|(reason, at)| (reason.clone(), now.since(*at)));
+        if record.processes.is_empty() {
+            return vec![WorkerSnapshot {
+                slot,
+                pid: None,
+                incarnation: self.roster.last_incarnation(slot),
+                generation: self.pool.generation,
+                state: None,
+                age: Duration::ZERO,
+                served: 0,
+                processing: None,
+                last_exit,
+            }];
+        }
+        let one = |(incarnation, process): (&Incarnation, &Process)| {
+            let worker = process.worker.and_then(|worker| self.crew.worker(worker));
+            WorkerSnapshot {
+                slot,
+                pid: process.pid,
+                incarnation: *incarnation,
+                generation: process.generation,
+                state: Some(state(process, worker)),
+                age: age(process, now),
+                served: process.served,
+                processing: worker
+                    .and_then(|worker| self.processing_since(worker))
+                    .map(|since| now.since(since)),
+                last_exit: last_exit.clone(),
+            }
+        };
+        record.processes.iter().map(one).collect()
+    }
+
+    fn processing_since(&self, worker: &Worker) -> Option<Timestamp> {
+        worker.held().filter_map(|token| self.requests.held(token)).map(|held| held.since).min()
+    }
+
+    /// Where the process stands, for whoever finds it in the log.
+    pub fn pid_of(&self, place: Place) -> Option<i32> {
+        self.roster.process(place).and_then(|process| process.pid)
+    }
+}
+
+fn state(process: &Process, worker: Option<&Worker>) -> WorkerState {
+    if process.is_leaving() && worker.is_none_or(|worker| !worker.is_busy()) {
+        return WorkerState::Exiting;
+    }
+    worker.map_or(WorkerState::Starting, Worker::state)
+}

@@ -1,0 +1,286 @@
+//! What follows from a worker's words: ready, begun, leaving, a reply, rubbish.
+
+use hornpipe_proto::worker::ReplyStatus;
+use hornpipe_proto::{Status, Token};
+
+use super::action::{Action, ExitReason, Note};
+use super::crew::{Tongue, Worker};
+use super::event::{Details, Home, Speech};
+use super::ids::{Place, WorkerId};
+use super::requests::DEFAULT_SERVICE;
+use super::settings::{ADOPTION_GRACE, LAST_WORDS};
+use super::timers::Timer;
+use super::worker_state::WorkerState;
+use super::{Core, Turn};
+
+/// A request in one worker's hands.
+#[derive(Debug, Clone, Copy)]
+struct InHand {
+    token: Token,
+    /// Which job of its connection this is.
+    ordinal: u64,
+    begun: bool,
+}
+
+impl<B: Clone> Core<B> {
+    pub(super) fn worker_joined(&mut self, worker: WorkerId, home: Home, turn: &mut Turn<'_, B>) {
+        if let Home::Local(place) = home
+            && !self.roster.contains(place)
+        {
+            // Its process has just been reaped: what it says is of no use, but
+            // its connection is, until it ends.
+            self.crew.join(worker, home, turn.now);
+            self.crew.withhold(worker);
+            self.timers.arm(turn.now.after(LAST_WORDS), Timer::LastWords(worker));
+            return;
+        }
+        self.crew.join(worker, home, turn.now);
+        match home {
+            Home::External => turn.note(Note::ExternalJoined { worker, name: None }),
+            Home::Local(place) => {
+                if let Some(earlier) = self.roster.connect(place, worker) {
+                    // A program that reopened its socket: the old one may still
+                    // deliver a reply, but gets nothing new.
+                    self.crew.withhold(earlier);
+                }
+                self.timers.disarm(Timer::Reconnect(place));
+                if self.roster.is_leaving(place) {
+                    self.crew.withhold(worker);
+                }
+                if self.roster.process(place).is_some_and(|process| process.halted) {
+                    self.crew.set_halted(worker);
+                }
+            }
+        }
+    }
+
+    pub(super) fn worker_hello(&mut self, worker: WorkerId, details: &Details, turn: &mut Turn<'_, B>) {
+        self.learn(worker, &Speech::Native(details.clone()));
+        let adopted = self.crew.place_of(worker).is_some_and(|place| self.roster.is_adopted(place));
+        if adopted {
+            // It lived before this router and has a request of its predecessor's in
+            // hand, or will say `waiting` in a moment.
+            self.crew.set_processing(worker);
+            self.became_ready(worker, turn);
+        }
+    }
+
+    pub(super) fn worker_waiting(&mut self, worker: WorkerId, speech: &Speech, turn: &mut Turn<'_, B>) {
+        self.learn(worker, speech);
+        for held in self.in_hand(worker) {
+            let lost = match speech {
+                // It counts what it receives, so it has received this one.
+                Speech::Native(details) => held.ordinal <= details.seen,
+                // Its word may have crossed the job, unless it has begun it.
+                Speech::Plain | Speech::PlainReadyByReply => held.begun,
+            };
+            if lost {
+                self.let_go(worker, held.token, turn);
+            }
+        }
+        let Some(state) = self.crew.worker(worker).map(super::crew::Worker::state) else { return };
+        self.crew.trust(worker);
+        self.crew.set_waiting(worker);
+        if state != WorkerState::Exiting {
+            self.became_ready(worker, turn);
+            self.leave_when_free(worker, turn);
+        }
+    }
+
+    pub(super) fn worker_processing(&mut self, worker: WorkerId, speech: &Speech, turn: &mut Turn<'_, B>) {
+        self.learn(worker, speech);
+        let Some(record) = self.crew.worker(worker) else { return };
+        let (state, held): (_, Vec<Token>) = (record.state(), record.held().collect());
+        if state != WorkerState::Waiting || !held.is_empty() {
+            self.crew.set_processing(worker);
+        }
+        if state == WorkerState::Starting {
+            self.became_ready(worker, turn);
+        }
+        for token in held {
+            if let Some(held) = self.requests.held_mut(token) {
+                held.begun = true;
+            }
+        }
+    }
+
+    pub(super) fn worker_exiting(
+        &mut self,
+        worker: WorkerId,
+        speech: &Speech,
+        reason: Option<String>,
+        turn: &mut Turn<'_, B>,
+    ) {
+        self.learn(worker, speech);
+        self.crew.set_exiting(worker);
+        for held in self.in_hand(worker) {
+            match speech {
+                Speech::Native(details) if held.ordinal > details.seen => self.untouched(worker, held.token),
+                Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
+                    self.let_go(worker, held.token, turn);
+                }
+            }
+        }
+        match self.crew.place_of(worker) {
+            Some(place) => self.process_announced_exit(place, reason, turn),
+            None => self.crew.withhold(worker),
+        }
+    }
+
+    pub(super) fn worker_replied(
+        &mut self,
+        worker: WorkerId,
+        token: Token,
+        (status, message, body): (ReplyStatus, Option<String>, B),
+        turn: &mut Turn<'_, B>,
+    ) {
+        if self.requests.held(token).is_none_or(|held| held.worker != worker) {
+            self.stale_reply(worker, turn);
+            return;
+        }
+        let Some(held) = self.take_back(token) else { return };
+        self.crew.take(worker, token);
+        self.crew.count_reply(worker);
+        if held.request.is_none() {
+            self.counters.stale_replies += 1;
+        }
+        let message = message.unwrap_or_else(|| "the handler failed".into());
+        match (status, held.request) {
+            (ReplyStatus::Ok, _) => self.answer(&held, body, turn),
+            (ReplyStatus::Retry, _) => self.retry(&held, message, turn),
+            (ReplyStatus::Error, Some(request)) => self.refuse(request, Status::Error, message, turn),
+            (ReplyStatus::Error, None) => (),
+        }
+        if self.crew.worker(worker).is_some_and(|worker| worker.tongue != Tongue::Plain) {
+            self.crew.set_waiting(worker);
+        }
+        self.process_served(worker);
+        self.leave_when_free(worker, turn);
+    }
+
+    /// A reply that nobody waits for. It gives no credit, but is a sign of life.
+    pub(super) fn stale_reply(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        self.counters.stale_replies += 1;
+        if let Some(place) = self.crew.place_of(worker)
+            && self.roster.is_adopted(place)
+        {
+            // A plain worker says `waiting` next; one that is ready by its reply never will.
+            self.timers.arm(turn.now.after(ADOPTION_GRACE), Timer::Adoption(place));
+        }
+    }
+
+    pub(super) fn worker_malformed(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        self.counters.malformed_workers += 1;
+        let Some(record) = self.crew.worker(worker) else { return };
+        let native = record.tongue == Tongue::Native;
+        let place = self.crew.place_of(worker);
+        turn.note(Note::WorkerMalformed { worker, place });
+        for InHand { token, .. } in self.in_hand(worker) {
+            if let Some(request) = self.requests.held(token).and_then(|held| held.request) {
+                self.refuse(request, Status::Error, "its worker sent an unreadable message".into(), turn);
+            }
+            // One that goes on and counts its jobs will say which of these it has had.
+            if place.is_some() || !native {
+                self.let_go(worker, token, turn);
+            }
+        }
+        match place {
+            Some(place) => self.expel(place, ExitReason::Malformed, turn),
+            None => self.crew.distrust(worker),
+        }
+    }
+
+    /// The connection is gone, or is given up: what it holds is lost.
+    pub(super) fn worker_left(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        for held in self.in_hand(worker) {
+            self.let_go(worker, held.token, turn);
+        }
+        self.timers.disarm(Timer::LastWords(worker));
+        let Some(record) = self.crew.remove(worker) else { return };
+        match record.home {
+            Home::External => turn.note(Note::ExternalLeft { worker }),
+            Home::Local(place) => self.disconnected(worker, place, turn),
+        }
+    }
+
+    fn disconnected(&mut self, worker: WorkerId, place: Place, turn: &mut Turn<'_, B>) {
+        if self.roster.disconnect(place, worker) {
+            self.process_disconnected(place, turn);
+        }
+    }
+
+    /// A job that could not be handed over: the connection is no good, and its
+    /// process must open another.
+    pub(super) fn undelivered(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        let Some(held) = self.requests.held(token).filter(|held| held.worker == worker) else { return };
+        let ordinal = held.ordinal;
+        self.untouched(worker, token);
+        self.crew.withhold(worker);
+        // Should others have come through, the worker has counted one less.
+        for later in self.in_hand(worker).into_iter().filter(|later| later.ordinal > ordinal) {
+            if let Some(held) = self.requests.held_mut(later.token) {
+                held.ordinal -= 1;
+            }
+        }
+        if let Some(place) = self.crew.place_of(worker) {
+            self.disconnected(worker, place, turn);
+        }
+    }
+
+    /// What the worker holds, the last given first: put back in this order, the
+    /// first given is at the head of the line again.
+    fn in_hand(&self, worker: WorkerId) -> Vec<InHand> {
+        let tokens = self.crew.worker(worker).into_iter().flat_map(Worker::held);
+        let in_hand = |token: Token| {
+            self.requests.held(token).map(|held| InHand { token, ordinal: held.ordinal, begun: held.begun })
+        };
+        let mut all: Vec<InHand> = tokens.filter_map(in_hand).collect();
+        all.sort_by_key(|held| std::cmp::Reverse(held.ordinal));
+        all
+    }
+
+    /// The worker never had it.
+    fn untouched(&mut self, worker: WorkerId, token: Token) {
+        if let Some(held) = self.take_back(token) {
+            self.untry(&held);
+        }
+        self.crew.take(worker, token);
+    }
+
+    fn let_go(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        if let Some(held) = self.take_back(token) {
+            self.lose(&held, turn);
+        }
+        self.crew.take(worker, token);
+    }
+
+    fn learn(&mut self, worker: WorkerId, speech: &Speech) {
+        let served_here = match speech {
+            Speech::Native(details) => {
+                details.service.as_ref().is_none_or(|service| service == DEFAULT_SERVICE)
+            }
+            Speech::Plain | Speech::PlainReadyByReply => true,
+        };
+        self.crew.learn(worker, speech, served_here);
+    }
+
+    /// The worker's request has been answered `timeout`; the worker still has it.
+    pub(super) fn worker_stuck(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        let Some(record) = self.crew.worker(worker) else { return };
+        if record.tongue == Tongue::Native {
+            turn.act(Action::Cancel { worker, token });
+            self.timers.arm(turn.now.after(self.settings.cancel_grace), Timer::Cancelled(token));
+        } else if let Some(place) = self.crew.place_of(worker) {
+            turn.note(Note::WorkerStuck { place, why: "no reply in time" });
+            self.expel(place, ExitReason::Timeout, turn);
+        }
+    }
+
+    pub(super) fn cancel_ignored(&mut self, token: Token, turn: &mut Turn<'_, B>) {
+        let Some(worker) = self.requests.held(token).map(|held| held.worker) else { return };
+        if let Some(place) = self.crew.place_of(worker) {
+            turn.note(Note::WorkerStuck { place, why: "cancel ignored" });
+            self.expel(place, ExitReason::Timeout, turn);
+        }
+    }
+}

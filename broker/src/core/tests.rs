@@ -1,0 +1,1 @@
+//! Short stories about single decisions. The laws are played by the simulation.

@@ -1,0 +1,85 @@
+//! Every deadline of the core, in order. A timer is armed for one moment at
+//! most: arming it again moves it, and what it waits for disarms it when it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hornpipe_proto::Token;
+
+use super::ids::{Place, RequestId, Slot, Timestamp, WorkerId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// The client waits no longer.
+    Request(RequestId),
+    /// The worker has had its time.
+    Attempt(Token),
+    /// The worker has ignored `cancel`.
+    Cancelled(Token),
+    /// The connection of an ended process has still not said its end.
+    LastWords(WorkerId),
+    /// The process should be ready.
+    Boot(Place),
+    /// The process of an earlier router should have been heard.
+    Adoption(Place),
+    /// The process should be connected again.
+    Reconnect(Place),
+    /// The process has been stopped for too long.
+    Halted(Place),
+    /// The next step of making a process leave is due.
+    Leaving(Place),
+    /// The process has lived long enough to trust its slot.
+    Healthy(Place),
+    /// The slot may be filled again.
+    Backoff(Slot),
+    /// The drain time is over.
+    Drain,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    order: BTreeSet<(Timestamp, Timer)>,
+    armed: BTreeMap<Timer, Timestamp>,
+}
+
+impl Timers {
+    pub(super) fn arm(&mut self, at: Timestamp, timer: Timer) {
+        if let Some(earlier) = self.armed.insert(timer, at) {
+            self.order.remove(&(earlier, timer));
+        }
+        self.order.insert((at, timer));
+    }
+
+    pub(super) fn disarm(&mut self, timer: Timer) {
+        if let Some(at) = self.armed.remove(&timer) {
+            self.order.remove(&(at, timer));
+        }
+    }
+
+    /// Nothing that was awaited of this process matters any more.
+    pub(super) fn disarm_process(&mut self, place: Place) {
+        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Reconnect};
+        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Healthy] {
+            self.disarm(timer(place));
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.order.clear();
+        self.armed.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.order.first().map(|(at, _timer)| *at)
+    }
+
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<Timer> {
+        let due = self.order.first().is_some_and(|(at, _timer)| *at <= now);
+        let (_at, timer) = due.then(|| self.order.pop_first()).flatten()?;
+        self.armed.remove(&timer);
+        Some(timer)
+    }
+}

@@ -1,0 +1,168 @@
+//! What parent and router say to each other.
+//!
+//! They are two processes of one program, joined by a socketpair that keeps
+//! message boundaries (SOCK_SEQPACKET): one packet, one MessagePack value.
+//! `hornpipe-proto` holds what strangers may rely on; nobody may rely on this.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// A packet is never larger. `Remember` of a pool of 1024 slots needs 16 KiB.
+pub const PACKET_LIMIT: usize = 64 * 1024;
+
+/// Names a worker process: the slot it fills, and how often that slot has been filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// The slot.
+    pub slot: u32,
+    /// The incarnation.
+    pub incarnation: u32,
+}
+
+/// An order of the router to the parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToParent {
+    /// Start a worker. Answered by `Started` or `NotStarted`.
+    Spawn { place: Place, generation: u32 },
+    /// Send a signal to a worker's process group. Ignored if it has ended.
+    Signal { place: Place, signal: WorkerSignal },
+    /// Keep these bytes for the next router.
+    Remember { blob: Vec<u8> },
+    /// The first worker is ready (or none is wanted): the parent tells whoever waits for it.
+    Ready,
+    /// The pool is stopping: the parent ends everything after `within_ms`, if that is set.
+    Stopping { within_ms: Option<u64> },
+    /// Everything is done and every worker is gone: the parent exits with this
+    /// code as soon as the router has ended.
+    Finished { exit_code: u8 },
+}
+
+/// What the parent tells the router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToRouter {
+    /// A worker process exists. It does not run a step before this is sent.
+    Started { place: Place, pid: i32 },
+    /// A worker process could not be made: fork failed.
+    NotStarted { place: Place, why: String },
+    /// Somebody stopped a worker (SIGSTOP and the like).
+    Halted { place: Place },
+    /// And let it go on.
+    Continued { place: Place },
+    /// A worker process has ended and is reaped.
+    Exited { place: Place, ending: Ending },
+    /// A signal came.
+    Signal(Signal),
+}
+
+/// The signals a worker is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkerSignal {
+    Term,
+    Kill,
+}
+
+/// The signals the parent takes and hands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    Term,
+    Int,
+    Quit,
+    Hup,
+    Ttin,
+    Ttou,
+    Usr1,
+    Usr2,
+}
+
+/// How a worker process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub status: ExitStatus,
+    /// User and system time it used, its children included, in milliseconds.
+    pub cpu_ms: u64,
+    /// The most memory it had resident, in KiB.
+    pub max_rss_kib: u64,
+    /// The last lines it wrote, oldest first.
+    pub last_lines: Vec<String>,
+}
+
+/// What `wait` said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// The program could not be executed at all: which, and why.
+    NotExecuted { program: String, why: String },
+    /// The child could not be prepared (user, directory, limits): why.
+    NotPrepared { why: String },
+}
+
+/// One end of the socketpair.
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// What `Link::receive` found.
+#[derive(Debug)]
+pub enum Received<T> {
+    Message(T),
+    /// Nothing at present.
+    Empty,
+    /// The other end is gone.
+    Closed,
+}
+
+impl Link {
+    /// Both ends, non-blocking and closed on exec.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn pair() -> nix::Result<(Self, Self)> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (left, right) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        Ok((Self::new(left), Self::new(right)))
+    }
+
+    fn new(socket: OwnedFd) -> Self {
+        Self { socket, buffer: vec![0; PACKET_LIMIT] }
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// `EAGAIN` if the other end has not read enough yet, `EPIPE` if it is gone.
+    pub fn send<T: Serialize>(&self, message: &T) -> nix::Result<()> {
+        let packet = rmp_serde::to_vec(message).map_err(|_unencodable| Errno::EINVAL)?;
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        send(self.socket.as_raw_fd(), &packet, flags).map(|_sent| ())
+    }
+
+    /// Takes the next message, without waiting.
+    ///
+    /// # Errors
+    /// `EBADMSG` for a packet that is not a `T`: the two ends are not the same program.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> nix::Result<Received<T>> {
+        let size = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) | Err(Errno::ECONNRESET) => return Ok(Received::Closed),
+            Ok(size) => size,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::Empty),
+            Err(error) => return Err(error),
+        };
+        let packet = self.buffer.get(..size).unwrap_or_default();
+        rmp_serde::from_slice(packet).map(Received::Message).map_err(|_unreadable| Errno::EBADMSG)
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
