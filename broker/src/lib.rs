@@ -5,3 +5,4 @@
 #[doc(hidden)]
 pub mod core;
 pub mod link;
+pub mod parent;

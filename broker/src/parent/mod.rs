@@ -1,0 +1,148 @@
+//! HOW TO BREED: fork, exec, reap, signals, the output of workers, the listeners.
+//!
+//! The parent is one thread and never blocks, opens no ZeroMQ context and reads no byte
+//! of a peer. It decides nothing about the pool: the router orders, and is told what
+//! happened. What the router is, the parent does not know either; it is handed a closure.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use crate::link::{Link, Place};
+
+mod child;
+mod children;
+pub mod clock;
+mod error;
+mod exit_status;
+mod gate;
+mod identity;
+pub mod listeners;
+mod output;
+mod port_holder;
+mod process;
+mod router_life;
+mod signals;
+mod stop;
+mod threads;
+pub mod title;
+mod turn;
+
+pub use self::error::ParentError;
+pub use self::identity::Identity;
+pub use self::listeners::Listeners;
+pub use self::turn::run;
+
+/// Takes a line that the worker in that place wrote, and its pid.
+pub type LineTaker = Box<dyn FnMut(Place, i32, &str)>;
+
+/// What the parent needs to know.
+pub struct Setup {
+    /// What is listened on, already bound.
+    pub listeners: Listeners,
+    /// What a worker is.
+    pub program: Program,
+    /// Who router and workers are.
+    pub identity: Identity,
+    /// The complete environment of an executed program, except for the variables that
+    /// name the worker and its backend: those are added.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where workers connect, as `HORNPIPE_BACKEND` says it.
+    pub worker_backend: String,
+    /// How long running requests may take after TERM. The parent waits 5 s longer for the
+    /// router before it ends everything.
+    pub drain: Duration,
+    /// Is handed what workers write: lines that are cut, cleaned and bounded.
+    pub output: LineTaker,
+    /// Called when the log files are to be reopened. The router has its own copy of every
+    /// descriptor and hears of it by [`Signal::Usr1`](crate::link::Signal::Usr1).
+    pub on_reopen: Box<dyn FnMut()>,
+    /// Called once, when the router says that the first worker is ready.
+    pub on_ready: Box<dyn FnMut()>,
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the environment: secrets live there.
+        out.debug_struct("Setup")
+            .field("listeners", &self.listeners)
+            .field("program", &self.program)
+            .field("identity", &self.identity)
+            .field("worker_backend", &self.worker_backend)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker is.
+pub enum Program {
+    /// A program that is executed, looked for in the PATH of its environment.
+    Exec {
+        /// The program and its arguments.
+        argv: Vec<OsString>,
+    },
+    /// A closure that runs in the forked child, copy-on-write, and gives its exit code.
+    /// It has descriptors 0, 1 and 2 and nothing else.
+    Fork(Box<dyn FnMut(WorkerProcess) -> u8>),
+    /// This pool starts no workers.
+    None,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec { argv } => out.debug_struct("Exec").field("argv", argv).finish(),
+            Self::Fork(_) => out.write_str("Fork"),
+            Self::None => out.write_str("None"),
+        }
+    }
+}
+
+/// What a forked worker is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerProcess {
+    /// Its name.
+    pub place: Place,
+    /// The generation it belongs to.
+    pub generation: u32,
+    /// Where to connect.
+    pub backend: String,
+}
+
+/// What a router is told and owns. It also has stdout and stderr of the parent, and no
+/// other descriptor; log files are best put there (`dup2`), before `run` and at a reopen.
+///
+/// It must end when the link is closed, and kill the workers' process groups before.
+#[derive(Debug)]
+pub struct RouterProcess {
+    /// To the parent.
+    pub link: Link,
+    /// How many routers there were before.
+    pub life: u32,
+    /// Its own descriptors for what is listened on: to keep, to close or to give away.
+    pub listeners: Listeners,
+    /// The workers that live.
+    pub workers: Vec<LiveWorker>,
+    /// The last incarnation there was in each slot, dead or alive. It can be beyond what
+    /// `blob` says: a place is used once.
+    pub used: Vec<Place>,
+    /// What the previous router asked to remember.
+    pub blob: Option<Vec<u8>>,
+    /// The parent.
+    pub parent_pid: i32,
+    /// When `run` began, by [`clock::now`].
+    pub parent_started_at: Duration,
+}
+
+/// A worker that lived before the router did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveWorker {
+    /// Its name.
+    pub place: Place,
+    /// The generation it belongs to.
+    pub generation: u32,
+    /// Its process, and its process group.
+    pub pid: i32,
+    /// When it was forked, by [`clock::now`].
+    pub started_at: Duration,
+}

@@ -1,0 +1,513 @@
+//! The parent's loop. Each turn waits for something to happen, then sees to signals, dead
+//! children, the router's orders, output and deadlines, each within a budget.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::unistd::{Pid, getpid, pipe2};
+use tracing::{debug, error, info, warn};
+
+use crate::link::{Ending, Link, Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
+
+use super::child::{self, WorkerChild};
+use super::children::{Children, Worker};
+use super::process::{self, Change, ChangeKind};
+use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
+use super::signals::{self, Signals, Taken};
+use super::stop::Stop;
+use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
+
+/// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+/// Orders per turn: a fork can take milliseconds, and a signal should not wait for a thousand.
+const ORDERS_PER_TURN: usize = 16;
+/// Changes of children per turn.
+const CHANGES_PER_TURN: usize = 256;
+/// The exit code where the pool could not end as it should.
+const FAILURE: u8 = 1;
+
+/// Runs the pool until it is done, and gives the exit code. The signals of this process
+/// belong to it from here on, and stay blocked afterwards.
+///
+/// # Errors
+/// [`ParentError`]; every child is dead by then.
+pub fn run(mut setup: Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Result<u8, ParentError> {
+    let outcome = breed(&mut setup, router);
+    setup.listeners.remove_files();
+    outcome
+}
+
+fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Result<u8, ParentError> {
+    threads::refuse()?;
+    let system = |doing| move |source| ParentError::System { doing, source };
+    let signals = Signals::take().map_err(system("take signals"))?;
+    // Who loses his parent below us becomes our child: his process group is killed with
+    // its worker, and nobody is left who could not be reaped.
+    prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
+    let mut parent = Parent {
+        setup,
+        router_body: router,
+        signals,
+        pid: getpid(),
+        started_at: clock::now(),
+        children: Children::default(),
+        router: None,
+        life: 0,
+        deaths: Deaths::default(),
+        start_router_at: None,
+        unsent: Unsent::default(),
+        blob: None,
+        is_ready: false,
+        stop: Stop::default(),
+        ending: None,
+        is_reaping: false,
+    };
+    parent.start_router().map_err(system("start the router"))?;
+    parent.serve()
+}
+
+struct Parent<'a> {
+    setup: &'a mut Setup,
+    router_body: &'a mut dyn FnMut(RouterProcess) -> u8,
+    signals: Signals,
+    pid: Pid,
+    started_at: Duration,
+    children: Children,
+    /// None between two lives.
+    router: Option<Router>,
+    life: u32,
+    deaths: Deaths,
+    start_router_at: Option<Duration>,
+    unsent: Unsent,
+    blob: Option<Vec<u8>>,
+    is_ready: bool,
+    stop: Stop,
+    /// Everything has been killed, and this comes when everything is reaped.
+    ending: Option<FinalAct>,
+    /// There may be more changes of children than the last turn saw.
+    is_reaping: bool,
+}
+
+#[derive(Debug)]
+struct FinalAct {
+    outcome: Result<u8, ParentError>,
+    by: Duration,
+}
+
+/// What a turn found to do.
+#[derive(Debug, Default)]
+struct Readiness {
+    link: bool,
+    outputs: Vec<i32>,
+}
+
+impl Parent<'_> {
+    fn serve(&mut self) -> Result<u8, ParentError> {
+        loop {
+            let readiness = match self.wait() {
+                Ok(readiness) => readiness,
+                Err(Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM) => Readiness::default(),
+                Err(source) => {
+                    self.end(Err(ParentError::System { doing: "wait for events", source }));
+                    Readiness::default()
+                }
+            };
+            self.take_signals();
+            self.take_changes();
+            if readiness.link {
+                self.take_orders();
+            }
+            self.flush();
+            for pid in readiness.outputs {
+                self.children.read_output(pid, &mut self.setup.output);
+            }
+            self.see_to_deadlines(clock::now());
+            if let Some(act) = self.ending.take_if(|_act| self.router.is_none() && self.children.is_empty()) {
+                return act.outcome;
+            }
+            // The processes may hang in the kernel, but the parent's end makes them die
+            // as soon as they can.
+            if let Some(act) = self.ending.take_if(|act| act.by <= clock::now()) {
+                error!("killed processes do not go away, leaving them");
+                return act.outcome;
+            }
+        }
+    }
+
+    /// Sleeps until something happens or is due.
+    fn wait(&self) -> nix::Result<Readiness> {
+        let timeout = self.timeout(clock::now());
+        let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let link = self.router.as_ref().filter(|router| router.kill_at.is_none()).map(|router| &router.link);
+        let mut wanted = PollFlags::POLLIN;
+        wanted.set(PollFlags::POLLOUT, !self.unsent.is_empty());
+        polled.extend(link.map(|link| PollFd::new(link.as_fd(), wanted)));
+        let first_output = polled.len();
+        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().unzip();
+        polled.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+        poll(&mut polled, timeout)?;
+        let has_news = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(true);
+        let (known, outputs) = polled.split_at(first_output);
+        Ok(Readiness {
+            link: link.is_some() && known.last().is_some_and(has_news),
+            outputs: pids
+                .into_iter()
+                .zip(outputs)
+                .filter(|(_pid, pipe)| has_news(pipe))
+                .map(|(pid, _)| pid)
+                .collect(),
+        })
+    }
+
+    fn timeout(&self, now: Duration) -> PollTimeout {
+        if self.is_reaping {
+            return PollTimeout::ZERO;
+        }
+        let due = [
+            self.start_router_at,
+            self.stop.deadline,
+            self.router.as_ref().and_then(|router| router.kill_at),
+            self.ending.as_ref().map(|act| act.by),
+        ];
+        let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
+        // Rounded up, or the last millisecond would be spent in a busy loop.
+        let wait = next.saturating_sub(now).as_micros().div_ceil(1000);
+        PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(taken) = self.signals.next() {
+            match taken {
+                Taken::Child => self.is_reaping = true,
+                Taken::Signal(signal) => self.take_signal(signal),
+            }
+        }
+    }
+
+    fn take_signal(&mut self, signal: Signal) {
+        if self.ending.is_some() {
+            return;
+        }
+        info!(?signal, "signal received");
+        match signal {
+            Signal::Term | Signal::Int => self.stop.request(self.setup.drain, clock::now()),
+            Signal::Quit => self.stop.begin(),
+            Signal::Usr1 => (self.setup.on_reopen)(),
+            Signal::Hup | Signal::Ttin | Signal::Ttou | Signal::Usr2 => {}
+        }
+        if self.router.is_none() && self.stop.has_begun {
+            error!("a stop was asked for and there is no router, so the workers are killed");
+            return self.end(Ok(FAILURE));
+        }
+        self.tell(ToRouter::Signal(signal));
+    }
+
+    fn take_changes(&mut self) {
+        if !self.is_reaping {
+            return;
+        }
+        for _change in 0..CHANGES_PER_TURN {
+            let Some(Change { pid, kind }) = process::peek() else {
+                self.is_reaping = false;
+                return;
+            };
+            match kind {
+                ChangeKind::Ended => self.bury(pid),
+                ChangeKind::Halted => self.note_halt(pid, Halt::Halted),
+                ChangeKind::Continued => self.note_halt(pid, Halt::Continued),
+            }
+        }
+    }
+
+    fn note_halt(&mut self, pid: Pid, halt: Halt) {
+        process::acknowledge(pid);
+        let Some(place) = self.children.set_halted(pid, halt == Halt::Halted) else { return };
+        let Place { slot, incarnation } = place;
+        match halt {
+            Halt::Halted => {
+                warn!(slot, incarnation, pid = pid.as_raw(), "worker was stopped by somebody");
+                self.tell(ToRouter::Halted { place });
+            }
+            Halt::Continued => {
+                info!(slot, incarnation, pid = pid.as_raw(), "worker continues");
+                self.tell(ToRouter::Continued { place });
+            }
+        }
+    }
+
+    /// Reaps a child that has ended, whoever it was.
+    fn bury(&mut self, pid: Pid) {
+        if let Some(router) = self.router.take_if(|router| router.pid == pid) {
+            self.bury_router(router);
+        } else if let Some(worker) = self.children.remove(pid) {
+            self.bury_worker(pid, worker);
+        } else {
+            // A stranger: somebody below us lost his parent. It is not counted.
+            process::reap(pid);
+        }
+    }
+
+    fn bury_worker(&mut self, pid: Pid, worker: Worker) {
+        // While the leader is not reaped its number names its group and nobody else's.
+        nix::sys::signal::killpg(pid, signals::number(WorkerSignal::Kill)).ok();
+        let Some(remains) = process::reap(pid) else { return };
+        let place @ Place { slot, incarnation } = worker.place;
+        let output = &mut self.setup.output;
+        let (never_ran, last_lines) = worker.finish(&mut |line| output(place, pid.as_raw(), line));
+        let status = never_ran.unwrap_or(remains.status);
+        debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
+        let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
+        self.tell(ToRouter::Exited { place, ending });
+    }
+
+    fn bury_router(&mut self, mut router: Router) {
+        let Some(remains) = process::reap(router.pid) else { return };
+        let status = remains.status;
+        // What it said last still counts.
+        while let Ok(Received::Message(order)) = router.link.receive() {
+            self.obey_the_dead(order);
+        }
+        let unsent = std::mem::take(&mut self.unsent);
+        self.unsent = unsent.give_up(&mut |pid| self.children.release(pid));
+        if self.ending.is_some() {
+            return;
+        }
+        if let Some(code) = self.stop.finished {
+            info!(code, "pool finished");
+            return self.end(Ok(code));
+        }
+        if self.stop.has_begun {
+            error!(%status, "router died while the pool was stopping, so the workers are killed");
+            return self.end(Ok(FAILURE));
+        }
+        error!(pid = router.pid.as_raw(), life = self.life, %status, "router died");
+        self.plan_another_life(&status);
+    }
+
+    fn plan_another_life(&mut self, ending: &dyn std::fmt::Display) {
+        self.life = self.life.saturating_add(1);
+        match self.deaths.record(clock::now()) {
+            Verdict::StartAt(at) => self.start_router_at = Some(at),
+            Verdict::GiveUp { deaths } => {
+                self.end(Err(ParentError::RouterKeepsDying { deaths, ending: ending.to_string() }));
+            }
+        }
+    }
+
+    fn take_orders(&mut self) {
+        for _order in 0..ORDERS_PER_TURN {
+            let Some(router) = &mut self.router else { return };
+            match router.link.receive() {
+                Ok(Received::Message(order)) => self.obey(order),
+                Ok(Received::Empty) => return,
+                Ok(Received::Closed) => return router.hang_up(clock::now()),
+                Err(errno) => {
+                    error!(%errno, "router cannot be understood, killing it");
+                    router.kill();
+                    return router.hang_up(clock::now());
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, order: ToParent) {
+        match order {
+            ToParent::Spawn { place, generation } => self.spawn(place, generation),
+            ToParent::Signal { place, signal } => {
+                if !self.children.signal(place, signals::number(signal)) {
+                    debug!(
+                        slot = place.slot,
+                        incarnation = place.incarnation,
+                        "worker to be signalled is gone"
+                    );
+                }
+            }
+            ToParent::Remember { blob } => self.blob = Some(blob),
+            ToParent::Ready => {
+                if !std::mem::replace(&mut self.is_ready, true) {
+                    (self.setup.on_ready)();
+                }
+            }
+            ToParent::Stopping { within_ms: None } => self.stop.begin(),
+            ToParent::Stopping { within_ms: Some(milliseconds) } => {
+                self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
+            }
+            ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
+        }
+    }
+
+    /// What a dead router asked of the workers, its successor decides anew.
+    fn obey_the_dead(&mut self, order: ToParent) {
+        match order {
+            ToParent::Spawn { .. } | ToParent::Signal { .. } => {}
+            ToParent::Remember { .. }
+            | ToParent::Ready
+            | ToParent::Stopping { .. }
+            | ToParent::Finished { .. } => {
+                self.obey(order);
+            }
+        }
+    }
+
+    fn spawn(&mut self, place: Place, generation: u32) {
+        if self.ending.is_some() {
+            return;
+        }
+        let Place { slot, incarnation } = place;
+        let result = if self.children.is_free(place) {
+            self.fork_worker(place, generation)
+        } else {
+            Err("the place was used before".to_owned())
+        };
+        match result {
+            Ok(pid) => {
+                debug!(slot, incarnation, generation, pid = pid.as_raw(), "worker forked");
+                let pid = pid.as_raw();
+                self.tell_and_release(ToRouter::Started { place, pid }, Some(pid));
+            }
+            Err(why) => {
+                warn!(slot, incarnation, why, "worker not started");
+                self.tell(ToRouter::NotStarted { place, why });
+            }
+        }
+    }
+
+    fn fork_worker(&mut self, place: Place, generation: u32) -> Result<Pid, String> {
+        let refused = |errno: Errno| errno.desc().to_lowercase();
+        if matches!(self.setup.program, Program::None) {
+            return Err("there is no program".to_owned());
+        }
+        let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
+        let (gate, threshold) = gate::pair().map_err(refused)?;
+        let Setup { program, identity, environment, worker_backend, .. } = &mut *self.setup;
+        let child = WorkerChild {
+            worker: WorkerProcess { place, generation, backend: worker_backend.clone() },
+            identity,
+            environment,
+            output: theirs,
+            threshold,
+            parent: self.pid,
+        };
+        let pid = process::fork(move || child.run(program)).map_err(refused)?;
+        let output = super::output::Output::new(ours);
+        let started_at = clock::now();
+        self.children.insert(pid, Worker { place, generation, started_at, gate, output, halted: false });
+        Ok(pid)
+    }
+
+    fn start_router(&mut self) -> nix::Result<()> {
+        let (ours, theirs) = Link::pair()?;
+        let (workers, used) = (self.children.live(), self.children.used());
+        let (life, parent, parent_started_at) = (self.life, self.pid, self.started_at);
+        let (setup, blob, router_body) = (&*self.setup, &self.blob, &mut *self.router_body);
+        let pid = process::fork(move || {
+            let listeners = match setup.listeners.duplicate() {
+                Ok(listeners) => listeners,
+                Err(error) => {
+                    error!(%error, "router cannot be prepared");
+                    return FAILURE;
+                }
+            };
+            let mut kept = listeners.numbers();
+            kept.push(theirs.as_fd().as_raw_fd());
+            if let Err(why) = child::prepare_router(&kept, &setup.identity, parent) {
+                error!(why, "router cannot be prepared");
+                return FAILURE;
+            }
+            router_body(RouterProcess {
+                link: theirs,
+                life,
+                listeners,
+                workers,
+                used,
+                blob: blob.clone(),
+                parent_pid: parent.as_raw(),
+                parent_started_at,
+            })
+        })?;
+        info!(pid = pid.as_raw(), life, "router started");
+        self.router = Some(Router { pid, link: ours, kill_at: None });
+        let halted: Vec<Place> = self.children.halted().collect();
+        for place in halted {
+            self.tell(ToRouter::Halted { place });
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, message: ToRouter) {
+        self.tell_and_release(message, None);
+    }
+
+    /// Tells the router, and lets the worker `releases` run as soon as it has been told.
+    fn tell_and_release(&mut self, message: ToRouter, releases: Option<i32>) {
+        let is_signal = matches!(message, ToRouter::Signal(_));
+        if self.ending.is_some() || (self.router.is_none() && !is_signal) {
+            // The next router finds out from the list of the living.
+            return releases.into_iter().for_each(|pid| self.children.release(pid));
+        }
+        if !self.unsent.push(message, releases)
+            && let Some(router) = &mut self.router
+            && router.kill_at.is_none()
+        {
+            error!(pid = router.pid.as_raw(), "router does not listen, killing it");
+            router.kill();
+            router.hang_up(clock::now());
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(router) = self.router.as_mut().filter(|router| router.kill_at.is_none()) else { return };
+        let flushed = self.unsent.flush(&router.link, &mut |pid| self.children.release(pid));
+        if flushed == Flushed::Broken {
+            router.hang_up(clock::now());
+        }
+    }
+
+    fn see_to_deadlines(&mut self, now: Duration) {
+        let is_due = |at: &mut Duration| *at <= now;
+        if self.start_router_at.take_if(is_due).is_some()
+            && let Err(errno) = self.start_router()
+        {
+            error!(%errno, "router cannot be started");
+            self.plan_another_life(&errno.desc().to_lowercase());
+        }
+        if let Some(router) = &mut self.router
+            && router.kill_at.is_some_and(|at| at <= now)
+        {
+            router.kill();
+            // Once more if it is still there then.
+            router.kill_at = Some(now.saturating_add(KILL_GRACE));
+        }
+        if self.stop.deadline.take_if(is_due).is_some() {
+            let code = self.stop.finished.unwrap_or(FAILURE);
+            error!(code, "pool did not end in time, so everything is killed");
+            self.end(Ok(code));
+        }
+    }
+
+    /// Kills everything. The outcome is given when everything is reaped.
+    fn end(&mut self, outcome: Result<u8, ParentError>) {
+        if self.ending.is_some() {
+            return;
+        }
+        if let Some(router) = &self.router {
+            router.kill();
+        }
+        self.children.kill_all();
+        self.start_router_at = None;
+        self.stop.deadline = None;
+        self.ending = Some(FinalAct { outcome, by: clock::now().saturating_add(KILL_GRACE) });
+    }
+}
+
+/// What somebody did to a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Halt {
+    Halted,
+    Continued,
+}
