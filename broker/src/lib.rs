@@ -4,5 +4,7 @@
 
 #[doc(hidden)]
 pub mod core;
+pub mod config;
 pub mod link;
+pub mod logging;
 pub mod parent;

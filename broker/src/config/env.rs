@@ -1,0 +1,243 @@
+//! The environment. Nothing else may read it.
+//!
+//! `HORNPIPE_ATTEMPTS=5` is `--attempts 5`, for every option. The variables that
+//! are given to programs are never settings; any other `HORNPIPE_...` is a
+//! typing error, and told.
+#![expect(clippy::disallowed_methods, reason = "this file reads the environment")]
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Command, FromArgMatches};
+
+use super::{ConfigError, RawConfig};
+
+const PREFIX: &str = "HORNPIPE_";
+
+/// What workers and their programs are told.
+const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION"];
+const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
+
+/// Where programs are looked for if nothing says it: what `execvp` does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The environment, as it was at one moment.
+#[derive(Clone)]
+pub struct Environment {
+    variables: Vec<(OsString, OsString)>,
+}
+
+impl Environment {
+    /// This process's.
+    pub fn read() -> Self {
+        Self { variables: std::env::vars_os().collect() }
+    }
+
+    /// One made of these variables.
+    pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
+        Self { variables: variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
+    }
+
+    /// The settings in it.
+    ///
+    /// # Errors
+    /// If a variable with our prefix is no setting, or its value cannot be read.
+    pub fn settings(&self) -> Result<RawConfig, ConfigError> {
+        let mut settings = RawConfig::default();
+        for (name, value) in &self.variables {
+            let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+            if !is_given(key) && !value.is_empty() {
+                settings = settings.overridden_by(read_setting(key, value)?);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// What workers inherit: everything but what is ours.
+    pub fn for_workers(&self) -> Vec<(OsString, OsString)> {
+        let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        self.variables.iter().filter(|(name, _)| !ours(name)).cloned().collect()
+    }
+
+    /// Where a worker is to connect.
+    pub fn backend(&self) -> Option<String> {
+        self.value("HORNPIPE_BACKEND").and_then(OsStr::to_str).map(ToOwned::to_owned)
+    }
+
+    /// The control socket, for the verbs that talk to a running broker.
+    pub fn control(&self) -> Option<PathBuf> {
+        self.value("HORNPIPE_CONTROL").map(PathBuf::from)
+    }
+
+    /// The user's directory for sockets and the like.
+    pub fn runtime_directory(&self) -> Option<PathBuf> {
+        self.value("XDG_RUNTIME_DIR").map(PathBuf::from)
+    }
+
+    /// Where programs are looked for.
+    pub fn search_path(&self) -> OsString {
+        self.value("PATH").unwrap_or(DEFAULT_PATH.as_ref()).to_owned()
+    }
+
+    /// The user wants no colours (<https://no-color.org>).
+    pub fn refuses_colour(&self) -> bool {
+        self.value("NO_COLOR").is_some() || self.value("TERM").is_some_and(|term| term == "dumb")
+    }
+
+    /// The last of that name that is not empty.
+    fn value(&self, name: &str) -> Option<&OsStr> {
+        let same = |variable: &&(OsString, OsString)| variable.0 == name && !variable.1.is_empty();
+        self.variables.iter().rev().find(same).map(|(_, value)| value.as_os_str())
+    }
+}
+
+/// Without the values: secrets live there.
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.variables.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// The variable that says the same as an option of this long name.
+pub fn variable_of(option: &str) -> String {
+    format!("{PREFIX}{}", option.replace('-', "_").to_ascii_uppercase())
+}
+
+fn is_given(key: &str) -> bool {
+    GIVEN.contains(&key) || GIVEN_FAMILIES.iter().any(|family| key.starts_with(family))
+}
+
+/// Reads a variable as the option of its name, so that both take the same values.
+fn read_setting(key: &str, value: &OsStr) -> Result<RawConfig, ConfigError> {
+    let name = format!("{PREFIX}{key}");
+    let bad = |why: String| ConfigError::BadVariable {
+        name: name.clone(),
+        value: value.to_string_lossy().into_owned(),
+        why,
+    };
+    let options =
+        RawConfig::augment_args(Command::new("environment").no_binary_name(true).disable_help_flag(true));
+    let long = key.replace('_', "-").to_ascii_lowercase();
+    let is_named = |argument: &&clap::Arg| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(&long) || aliases.contains(&long.as_str())
+    };
+    let mut argument = OsString::from(format!("--{long}"));
+    match options.get_arguments().find(is_named) {
+        // Left to clap, which knows what it is near to.
+        None => {}
+        Some(option) if option.get_action().takes_values() => {
+            argument.push("=");
+            argument.push(value);
+        }
+        Some(_) => match value.to_str() {
+            Some("1" | "true" | "yes" | "on") => {}
+            Some("0" | "false" | "no" | "off") => return Ok(RawConfig::default()),
+            _ => return Err(bad("write 1 or 0".to_owned())),
+        },
+    }
+    let read = options.try_get_matches_from([argument]).and_then(|found| RawConfig::from_arg_matches(&found));
+    read.map_err(|error| match error.kind() {
+        ErrorKind::UnknownArgument => {
+            ConfigError::UnknownVariable { name: name.clone(), suggestion: nearest(&error) }
+        }
+        _ => bad(reason(&error)),
+    })
+}
+
+fn nearest(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::SuggestedArg) else { return None };
+    option.strip_prefix("--").map(variable_of)
+}
+
+/// What is wrong with a value, without clap's talk of options.
+fn reason(error: &clap::Error) -> String {
+    if let Some(source) = std::error::Error::source(error) {
+        return source.to_string();
+    }
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => format!("write {}", values.join(" or ")),
+        _ => "it cannot be read".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_is_the_option_of_its_name() {
+        let environment = Environment::of([
+            ("HORNPIPE_WORKERS", "3"),
+            ("HORNPIPE_TIMEOUT", "250ms"),
+            ("HORNPIPE_CHECK_FOR_DEAD", "30"),
+            ("HORNPIPE_INSECURE", "yes"),
+            ("HORNPIPE_EACH", "0"),
+            ("HORNPIPE_QUEUE", ""),
+            ("PATH", "/bin"),
+        ]);
+        let expected = RawConfig {
+            workers: Some(3),
+            timeout: Some(Duration::from_millis(250)),
+            check_for_dead: Some(Duration::from_secs(30)),
+            insecure: true,
+            ..RawConfig::default()
+        };
+        assert_eq!(environment.settings(), Ok(expected));
+    }
+
+    #[test]
+    fn the_words_of_net_server_are_variables_too() {
+        let environment = Environment::of([("HORNPIPE_MIN_SERVERS", "3"), ("HORNPIPE_MAX_SERVERS", "5")]);
+        let settings = environment.settings().unwrap();
+        assert_eq!((settings.workers, settings.max), (Some(3), Some(5)));
+    }
+
+    #[test]
+    fn what_is_given_to_programs_is_never_read_as_a_setting() {
+        let given = Environment::of([
+            ("HORNPIPE_BACKEND", "ipc:///x"),
+            ("HORNPIPE_SLOT", "3"),
+            ("HORNPIPE_INCARNATION", "1"),
+            ("HORNPIPE_GENERATION", "0"),
+            ("HORNPIPE_REQUEST_ID", "7"),
+            ("HORNPIPE_LOCK_TTL", "1s"),
+        ]);
+        assert_eq!(given.settings(), Ok(RawConfig::default()));
+        assert_eq!(given.backend().as_deref(), Some("ipc:///x"));
+    }
+
+    #[test]
+    fn a_typing_error_is_told_with_what_was_meant() {
+        let error = Environment::of([("HORNPIPE_WORKRES", "3")]).settings().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the environment variable HORNPIPE_WORKRES is no setting: did you mean HORNPIPE_WORKERS?"
+        );
+        let error = Environment::of([("HORNPIPE_ZZZ", "3")]).settings().unwrap_err();
+        assert_eq!(error.to_string(), "the environment variable HORNPIPE_ZZZ is no setting: remove it");
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_its_variable() {
+        for (name, value, why) in [
+            ("HORNPIPE_TIMEOUT", "30", "add a unit: 30s or 30ms"),
+            ("HORNPIPE_WORKERS", "many", "invalid digit found in string"),
+            ("HORNPIPE_INSECURE", "perhaps", "write 1 or 0"),
+            ("HORNPIPE_LOG_FORMAT", "xml", "write text or json"),
+        ] {
+            let error = Environment::of([(name, value)]).settings().unwrap_err();
+            assert_eq!(error.to_string(), format!("the environment variable {name} is {value:?}: {why}"));
+        }
+    }
+
+    #[test]
+    fn workers_inherit_everything_but_what_is_ours() {
+        let environment =
+            Environment::of([("HOME", "/root"), ("HORNPIPE_WORKERS", "3"), ("HORNPIPE_SLOT", "1")]);
+        assert_eq!(environment.for_workers(), [("HOME".into(), "/root".into())]);
+    }
+}

@@ -1,0 +1,195 @@
+//! What an operator asked for that cannot be, and what to write instead.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::address::{Address, AddressError};
+use super::units::show_size;
+
+/// Why there is no configuration. The messages fit after "cannot start: ".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A variable that looks like ours and is none.
+    UnknownVariable {
+        /// As it is spelled in the environment.
+        name: String,
+        /// The nearest there is.
+        suggestion: Option<String>,
+    },
+    /// A variable's value cannot be read.
+    BadVariable {
+        /// The variable.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An address that cannot be resolved.
+    Address {
+        /// As it was given.
+        address: Address,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// A port that other machines reach, and no flag that says so.
+    Exposed {
+        /// As it was given.
+        address: Address,
+    },
+    /// Frontend and backend are one port.
+    SamePort {
+        /// That port.
+        port: u16,
+    },
+    /// More workers than a pool can have.
+    TooManyWorkers {
+        /// The option.
+        option: &'static str,
+        /// The most there can be.
+        limit: u32,
+    },
+    /// The floor lies above the ceiling.
+    MinAboveMax {
+        /// The floor.
+        min: u32,
+        /// The ceiling.
+        max: u32,
+    },
+    /// The pool would start outside its own limits.
+    WorkersOutside {
+        /// How many at the start.
+        workers: u32,
+        /// The floor.
+        min: u32,
+        /// The ceiling.
+        max: u32,
+    },
+    /// Workers may be wanted later, but nothing says which.
+    NoProgramToGrow,
+    /// A number that may not be zero.
+    Zero {
+        /// The option.
+        option: &'static str,
+    },
+    /// A body could be allowed that the queue never has room for.
+    BodyAboveQueue {
+        /// The largest body.
+        max_body: u64,
+        /// What the queue holds.
+        queue_bytes: u64,
+    },
+    /// A limit that libzmq cannot count to.
+    BodyTooLarge,
+    /// Net::Server's spare servers.
+    SpareServers,
+    /// Two ways of talking at once.
+    EachAndLines,
+    /// A way of talking, and nobody to talk to.
+    NoProgram {
+        /// `--each` or `--lines`.
+        option: &'static str,
+    },
+    /// A program without a name.
+    EmptyProgram,
+    /// No such user or group.
+    UnknownAccount {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// As it was given.
+        name: String,
+    },
+    /// A number without an entry in the system's list of users.
+    GroupNeeded {
+        /// The user's number.
+        user: u32,
+    },
+    /// Only root may become somebody else.
+    NotRoot {
+        /// The option.
+        option: &'static str,
+    },
+    /// A directory that is none.
+    NotADirectory {
+        /// The option.
+        option: &'static str,
+        /// As it was given.
+        path: PathBuf,
+    },
+    /// A relative path, and no working directory.
+    NoWorkingDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVariable { name, suggestion: None } => {
+                write!(f, "the environment variable {name} is no setting: remove it")
+            }
+            Self::UnknownVariable { name, suggestion: Some(suggestion) } => {
+                write!(f, "the environment variable {name} is no setting: did you mean {suggestion}?")
+            }
+            Self::BadVariable { name, value, why } => {
+                write!(f, "the environment variable {name} is {value:?}: {why}")
+            }
+            Self::Address { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Exposed { address } => write!(
+                f,
+                "{address} is open to other machines, and whoever reaches it could ask and serve: listen on \
+                 127.0.0.1, or add --insecure if that is meant"
+            ),
+            Self::SamePort { port } => {
+                write!(f, "frontend and backend are both port {port}: clients and workers need a port each")
+            }
+            Self::TooManyWorkers { option, limit } => {
+                write!(f, "{option} is more than a pool can have: at most {limit}")
+            }
+            Self::MinAboveMax { min, max } => write!(f, "--min {min} is more than --max {max}"),
+            Self::WorkersOutside { workers, min, max } => {
+                write!(f, "--workers {workers} is not between --min {min} and --max {max}")
+            }
+            Self::NoProgramToGrow => f.write_str(
+                "with --workers 0 and no program there is nothing to start later: leave out --min and --max, or \
+                 name a program after --",
+            ),
+            Self::Zero { option } => write!(f, "{option} must be more than 0"),
+            Self::BodyAboveQueue { max_body, queue_bytes } => write!(
+                f,
+                "--max-body {} is more than --queue-bytes {}, so such a body would never be taken",
+                show_size(*max_body),
+                show_size(*queue_bytes)
+            ),
+            Self::BodyTooLarge => f.write_str("--max-body is more than a message can have"),
+            Self::SpareServers => f.write_str(
+                "spare servers need a pool that resizes itself, and this one keeps its size: use --workers, and \
+                 `hornpipe scale` or the signals TTIN and TTOU",
+            ),
+            Self::EachAndLines => f.write_str("--each and --lines exclude each other"),
+            Self::NoProgram { option } => {
+                write!(f, "{option} needs a program after --, as in: hornpipe serve 6660 6661 {option} -- tr a-z A-Z")
+            }
+            Self::EmptyProgram => f.write_str("the program after -- has no name"),
+            Self::UnknownAccount { kind, name } => write!(f, "there is no {kind} {name:?} on this machine"),
+            Self::GroupNeeded { user } => {
+                write!(f, "user {user} is not in the system's list and so has no group: add --group")
+            }
+            Self::NotRoot { option } => write!(f, "{option} is for root: only root may change that"),
+            Self::NotADirectory { option, path } => write!(f, "{option}: {} is not a directory", path.display()),
+            Self::NoWorkingDirectory { path } => {
+                write!(f, "{} is relative, and the working directory is gone: give a full path", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Address { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

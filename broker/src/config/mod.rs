@@ -1,0 +1,108 @@
+//! What the operator asked for, and where each value came from.
+//!
+//! [`RawConfig`] is what was written, in one layer each for the command line and
+//! the environment. [`Config`] is what it means: complete, checked, and silent
+//! about its origin. Defaults are applied in `resolve.rs` and nowhere else.
+
+mod address;
+mod control_place;
+pub mod env;
+mod error;
+mod raw;
+mod resolve;
+mod units;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use address::{Address, AddressError};
+pub use control_place::{ControlPlace, PlaceError};
+pub use env::Environment;
+pub use error::ConfigError;
+pub use raw::RawConfig;
+pub use resolve::Surroundings;
+pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_size, size};
+
+use crate::core::Settings;
+use crate::logging::LogChoices;
+use crate::parent::Identity;
+
+/// Everything `serve` needs to know, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect; port 0 asks for a free one.
+    pub frontend: SocketAddr,
+    /// Where workers connect that this broker does not start; port 0 asks for a free one.
+    pub backend: SocketAddr,
+    /// The numbers that decisions depend on.
+    pub core: Settings,
+    /// What a worker is.
+    pub program: ProgramKind,
+    /// Who else may be a worker.
+    pub external: External,
+    /// How a plain client hears of an error.
+    pub plain_errors: PlainErrors,
+    /// Who router and workers are.
+    pub identity: Identity,
+    /// The process runs as root, and so would its router and workers.
+    pub privilege: Privilege,
+    /// Where the control socket will be.
+    pub control: ControlPlace,
+    /// Where the process id is kept.
+    pub pid_file: Option<PathBuf>,
+    /// Where the log goes, and how.
+    pub log: LogChoices,
+    /// Within which time a dead worker must be noticed. The kernel tells the
+    /// parent at once, so this is always met; it is here to be shown.
+    pub check_for_dead: Option<Duration>,
+    /// The environment of workers, before what names each of them is added.
+    pub worker_environment: Vec<(OsString, OsString)>,
+    /// Where the programs of `--each` and `--lines` are looked for.
+    pub search_path: OsString,
+}
+
+/// What a worker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProgramKind {
+    /// A program that speaks the worker protocol.
+    Exec(Vec<OsString>),
+    /// A program that runs once for each request.
+    Each(Vec<OsString>),
+    /// A program that answers line for line.
+    Lines(Vec<OsString>),
+    /// The built-in worker that replies what it is sent.
+    Echo,
+    /// This broker starts no workers.
+    None,
+}
+
+/// Whom the backend port accepts as a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum External {
+    /// Who connects from this machine.
+    Loopback,
+    /// Whoever connects.
+    Anybody,
+    /// Nobody.
+    Nobody,
+}
+
+/// How a plain client hears of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PlainErrors {
+    /// One frame: `ERR <status> <sentence>`.
+    Text,
+    /// Not at all.
+    Silent,
+}
+
+/// With which rights router and workers will run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privilege {
+    /// Those of an ordinary user.
+    User,
+    /// Those of root, because no `--user` was named.
+    Root,
+}

@@ -1,0 +1,155 @@
+//! The options of `serve` as written, one layer of them.
+//!
+//! Each field is an option of the command line, a variable `HORNPIPE_...` of the
+//! same name, and the line that `--help` shows. No defaults, no checks across
+//! fields: both are in `resolve.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::PlainErrors;
+use super::units::{duration, duration_or_seconds, size};
+use crate::logging::{Level, LogFormat};
+
+/// One layer of options. A switch that is off was not mentioned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct RawConfig {
+    /// Run the program once per request: body on stdin, reply from stdout
+    #[arg(long, help_heading = "How the worker talks")]
+    pub each: bool,
+    /// Keep the program: one line in, one line out
+    #[arg(long, help_heading = "How the worker talks")]
+    pub lines: bool,
+
+    /// How many workers at the start; 0 for none of our own
+    #[arg(short = 'n', long, alias = "min-servers", value_name = "N", help_heading = "Pool")]
+    pub workers: Option<u32>,
+    /// TTOU and `scale` stop at so few
+    #[arg(long, value_name = "N", help_heading = "Pool", hide_short_help = true)]
+    pub min: Option<u32>,
+    /// TTIN and `scale` stop at so many
+    #[arg(long, alias = "max-servers", value_name = "N", help_heading = "Pool", hide_short_help = true)]
+    pub max: Option<u32>,
+    /// How long a worker may take to be ready
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub boot_timeout: Option<Duration>,
+    /// Replace a worker after so many requests
+    #[arg(long, value_name = "N", help_heading = "Pool", hide_short_help = true)]
+    pub max_requests: Option<u64>,
+    /// A dead worker is noticed within this time. The kernel tells at once, so any value is met
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration_or_seconds,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub check_for_dead: Option<Duration>,
+    /// Accept no workers but our own, also from this machine
+    #[arg(long, help_heading = "Pool", hide_short_help = true)]
+    pub no_external: bool,
+    #[arg(long, value_name = "N", hide = true)]
+    pub min_spare_servers: Option<String>,
+    #[arg(long, value_name = "N", hide = true)]
+    pub max_spare_servers: Option<String>,
+
+    /// How long one attempt at a request may take
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests")]
+    pub timeout: Option<Duration>,
+    /// How many workers may try a request if they die. 1: it never runs twice
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub attempts: Option<u32>,
+    /// How many requests may wait; the next one is answered `busy`
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub queue: Option<usize>,
+    /// How many bytes of requests are held, waiting or running
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
+    pub queue_bytes: Option<u64>,
+    /// The largest body; more is answered `too_large`
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
+    pub max_body: Option<u64>,
+    /// How plain REQ clients hear of errors: one frame `ERR ...`, or not at all
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Requests", hide_short_help = true)]
+    pub plain_errors: Option<PlainErrors>,
+    /// How long running requests may take to finish at a stop
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests")]
+    pub drain: Option<Duration>,
+
+    /// The log's file, opened again at USR1 and HUP
+    #[arg(long, value_name = "PATH", help_heading = "Observe")]
+    pub log_file: Option<PathBuf>,
+    /// One line of text or one JSON object for each event
+    #[arg(long, value_name = "HOW", value_enum, help_heading = "Observe", hide_short_help = true)]
+    pub log_format: Option<LogFormat>,
+    /// How much is told: error, warn, info, debug or trace; or 0 to 4 as in Net::Server
+    #[arg(long, value_name = "LEVEL", value_parser = str::parse::<Level>, help_heading = "Observe")]
+    pub log_level: Option<Level>,
+    /// The control socket, for `status` and its like
+    #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
+    pub control: Option<PathBuf>,
+
+    /// Allow ports that other machines reach, without any check of who asks
+    #[arg(long, help_heading = "Run as")]
+    pub insecure: bool,
+    /// Run router and workers as this user (name or number)
+    #[arg(long, value_name = "USER", help_heading = "Run as")]
+    pub user: Option<String>,
+    /// Run router and workers as this group (name or number)
+    #[arg(long, value_name = "GROUP", help_heading = "Run as", hide_short_help = true)]
+    pub group: Option<String>,
+    /// The root directory of router and workers
+    #[arg(long, value_name = "DIR", help_heading = "Run as", hide_short_help = true)]
+    pub chroot: Option<PathBuf>,
+    /// The working directory of router and workers, inside the root directory
+    #[arg(long, value_name = "DIR", help_heading = "Run as", hide_short_help = true)]
+    pub chdir: Option<PathBuf>,
+    /// Write the process id here once the ports are bound
+    #[arg(long, value_name = "PATH", help_heading = "Run as", hide_short_help = true)]
+    pub pid_file: Option<PathBuf>,
+}
+
+/// The higher layer's value, or else the lower one's, field by field.
+macro_rules! overridden {
+    ($low:ident by $high:ident; options: $($option:ident)+; switches: $($switch:ident)+) => {
+        RawConfig { $($option: $high.$option.or($low.$option),)+ $($switch: $high.$switch || $low.$switch,)+ }
+    };
+}
+
+impl RawConfig {
+    /// These values, where `high` says nothing else.
+    #[must_use]
+    pub fn overridden_by(self, high: Self) -> Self {
+        overridden! {
+            self by high;
+            options:
+                workers min max boot_timeout max_requests check_for_dead min_spare_servers max_spare_servers
+                timeout attempts queue queue_bytes max_body plain_errors drain
+                log_file log_format log_level control
+                user group chroot chdir pid_file;
+            switches: each lines no_external insecure
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_higher_layer_wins_where_it_says_something() {
+        let low = RawConfig { workers: Some(2), attempts: Some(5), insecure: true, ..RawConfig::default() };
+        let high = RawConfig { workers: Some(4), each: true, ..RawConfig::default() };
+        let both = low.overridden_by(high);
+        let expected = RawConfig {
+            workers: Some(4),
+            attempts: Some(5),
+            insecure: true,
+            each: true,
+            ..RawConfig::default()
+        };
+        assert_eq!(both, expected);
+    }
+}
