@@ -8,3 +8,4 @@ pub mod config;
 pub mod link;
 pub mod logging;
 pub mod parent;
+mod router;

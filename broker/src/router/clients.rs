@@ -1,0 +1,233 @@
+//! Clients: their messages become events, and answers find their way back.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hornpipe_proto::client::{ClientMessage, ClientMessageError, ReplyMeta, Speech, plain_error};
+use hornpipe_proto::{MAGIC, Status};
+
+use super::connections::{Connections, Sender};
+use super::ffi::SharedFrame;
+use super::frame::{Body, Frame, total_size};
+use super::outbox::Outbox;
+use super::sockets::{Received, RouterSocket, What};
+use crate::config::PlainErrors;
+use crate::core::{ClientId, Event, Request, RequestId, Timestamp};
+
+#[derive(Debug)]
+pub(super) struct Clients {
+    connections: Connections<Client>,
+    /// Where the answer of each open request goes.
+    origins: HashMap<RequestId, Origin>,
+    plain_errors: PlainErrors,
+    next_client: u64,
+    next_request: u64,
+    outbox: Outbox,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    id: ClientId,
+    /// A REQ socket has one request open: a second one gives up the first.
+    only_one: bool,
+    last_request: Option<RequestId>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    routing_id: Rc<[u8]>,
+    /// The envelope before its empty frame.
+    envelope: Vec<Frame>,
+    speech: OriginSpeech,
+}
+
+#[derive(Debug)]
+enum OriginSpeech {
+    Plain,
+    Native {
+        id: String,
+    },
+    /// It sent no empty frame and gets none.
+    Bare,
+}
+
+impl Clients {
+    pub(super) fn new(plain_errors: PlainErrors) -> Self {
+        Self {
+            connections: Connections::default(),
+            origins: HashMap::new(),
+            plain_errors,
+            next_client: 0,
+            next_request: 0,
+            outbox: Outbox::default(),
+        }
+    }
+
+    /// The events that a client's message stands for.
+    pub(super) fn read(
+        &mut self,
+        received: &Received,
+        frames: &mut Vec<Frame>,
+        events: &mut Vec<Event<Body>>,
+    ) {
+        if received.what == What::Farewell {
+            if let Some(client) = self.connections.remove(received.routing_id.as_ref()) {
+                events.push(Event::ClientLeft { client: client.id });
+            }
+            return;
+        }
+        let message = match ClientMessage::decode(frames) {
+            Ok(message) => message,
+            Err(ClientMessageError::NoDelimiter) if !frames.is_empty() => {
+                let request = self.open(received, (Vec::new(), OriginSpeech::Bare), events).0;
+                let why = "no empty frame before the body: use a REQ socket, or send one".into();
+                events.push(Event::UnreadableRequest { request, why });
+                return;
+            }
+            Err(
+                ClientMessageError::NoBody
+                | ClientMessageError::DeepEnvelope
+                | ClientMessageError::NoDelimiter,
+            ) => {
+                events.push(Event::IgnoredClientMessage);
+                return;
+            }
+        };
+        let head_len = message.head_len().min(frames.len());
+        let body = frames.split_off(head_len);
+        frames.truncate(message.envelope_len - 1);
+        let envelope = std::mem::take(frames);
+        let (speech, meta) = match message.speech {
+            Speech::Plain => (OriginSpeech::Plain, Ok(hornpipe_proto::client::RequestMeta::default())),
+            Speech::Native(Ok(meta)) => (OriginSpeech::Native { id: meta.id.clone() }, Ok(meta)),
+            Speech::Native(Err(error)) => (OriginSpeech::Native { id: String::new() }, Err(error)),
+        };
+        let (request, client) = self.open(received, (envelope, speech), events);
+        events.push(match meta {
+            Err(error) => Event::UnreadableRequest { request, why: error.to_string() },
+            Ok(_meta) if received.what == What::Overlong => {
+                Event::UnreadableRequest { request, why: "too many frames".into() }
+            }
+            Ok(meta) => Event::Request(Request {
+                request,
+                client,
+                service: meta.service,
+                timeout: meta.timeout_ms.map(Duration::from_millis),
+                attempts: meta.attempts,
+                size: total_size(&body),
+                body: Body::to_keep(body.into_iter()),
+            }),
+        });
+    }
+
+    /// Notes where the answer goes, and what this request puts an end to.
+    fn open(
+        &mut self,
+        received: &Received,
+        (envelope, speech): (Vec<Frame>, OriginSpeech),
+        events: &mut Vec<Event<Body>>,
+    ) -> (RequestId, ClientId) {
+        self.next_request += 1;
+        let request = RequestId(self.next_request);
+        let id = &received.routing_id;
+        let (client, routing_id) = match self.connections.sender(id) {
+            Sender::Known(client) => {
+                let open = client.last_request.is_some_and(|last| self.origins.contains_key(&last));
+                if client.only_one && open {
+                    events.push(Event::ClientLeft { client: client.id });
+                }
+                (client, self.connections.key(id).unwrap_or_else(|| id.as_ref().into()))
+            }
+            Sender::New => self.greet(id),
+            Sender::Replaced(earlier) => {
+                events.push(Event::ClientLeft { client: earlier.id });
+                self.greet(id)
+            }
+        };
+        if let Some(client) = self.connections.value_mut(id) {
+            client.last_request = Some(request);
+        }
+        self.origins.insert(request, Origin { routing_id, envelope, speech });
+        (request, client.id)
+    }
+
+    fn greet(&mut self, id: &SharedFrame) -> (Client, Rc<[u8]>) {
+        self.next_client += 1;
+        let only_one = id.property(c"Socket-Type").is_some_and(|kind| kind == "REQ");
+        let client = Client { id: ClientId(self.next_client), only_one, last_request: None };
+        (client, self.connections.insert(id, client))
+    }
+
+    /// The client's own name for a request, if it gave one.
+    pub(super) fn name_of(&self, request: RequestId) -> Option<&str> {
+        match &self.origins.get(&request)?.speech {
+            OriginSpeech::Native { id } if !id.is_empty() => Some(id),
+            OriginSpeech::Native { .. } | OriginSpeech::Plain | OriginSpeech::Bare => None,
+        }
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        socket: &mut RouterSocket,
+        request: RequestId,
+        attempt: u32,
+        body: &Body,
+    ) {
+        let Some(origin) = self.origins.remove(&request) else { return };
+        let meta = match &origin.speech {
+            OriginSpeech::Plain | OriginSpeech::Bare => None,
+            OriginSpeech::Native { id } => {
+                let id = id.clone();
+                Some(ReplyMeta { id, status: Status::Ok, message: None, attempt }.encode())
+            }
+        };
+        self.send(socket, &origin, meta.as_deref(), body.frames());
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        socket: &mut RouterSocket,
+        request: RequestId,
+        (status, attempt, message): (Status, u32, String),
+    ) {
+        let Some(origin) = self.origins.remove(&request) else { return };
+        if let OriginSpeech::Native { id } = &origin.speech {
+            let meta = ReplyMeta { id: id.clone(), status, message: Some(message), attempt }.encode();
+            self.send(socket, &origin, Some(&meta), &[]);
+        } else if self.plain_errors == PlainErrors::Text {
+            let text = Frame::Own(plain_error(status, &message).into_bytes().into());
+            self.send(socket, &origin, None, &[text]);
+        }
+    }
+
+    pub(super) fn forget(&mut self, request: RequestId) {
+        self.origins.remove(&request);
+    }
+
+    fn send(&mut self, socket: &mut RouterSocket, origin: &Origin, meta: Option<&[u8]>, body: &[Frame]) {
+        let mut frames = origin.envelope.clone();
+        if !matches!(origin.speech, OriginSpeech::Bare) {
+            frames.push(Frame::Own([].into()));
+        }
+        if let Some(meta) = meta {
+            frames.push(Frame::Own(MAGIC.into()));
+            frames.push(Frame::Own(meta.into()));
+        }
+        frames.extend_from_slice(body);
+        self.outbox.send(socket, &origin.routing_id, frames);
+    }
+
+    /// When an answer that had no room is tried again.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.outbox.next_deadline()
+    }
+
+    pub(super) fn retry(&mut self, socket: &mut RouterSocket, now: Timestamp) {
+        self.outbox.retry(socket, now);
+    }
+
+    pub(super) fn undelivered(&self) -> u64 {
+        self.outbox.dropped()
+    }
+}

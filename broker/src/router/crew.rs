@@ -1,0 +1,43 @@
+//! Our own workers' processes: whose connection is it, by the kernel's word.
+
+use std::collections::BTreeMap;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getpgid};
+
+use crate::core::Place;
+
+/// The live processes that the parent has told of.
+#[derive(Debug, Default)]
+pub(super) struct CrewList {
+    by_pid: BTreeMap<i32, Place>,
+}
+
+impl CrewList {
+    pub(super) fn started(&mut self, place: Place, pid: i32) {
+        self.by_pid.insert(pid, place);
+    }
+
+    pub(super) fn ended(&mut self, place: Place) {
+        self.by_pid.retain(|_pid, other| *other != place);
+    }
+
+    /// The process in whose group a peer of the crew socket lives. Every worker
+    /// leads a group of its own, so this also holds for a `sh -c` in between.
+    ///
+    /// libzmq writes such a peer as `localhost:uid:gid:pid`.
+    pub(super) fn place_of_peer(&self, address: &str) -> Option<Place> {
+        let pid = address.rsplit(':').next()?.parse().ok().map(Pid::from_raw)?;
+        let group = getpgid(Some(pid)).ok()?;
+        self.by_pid.get(&group.as_raw()).copied()
+    }
+
+    /// The parent is gone, and with it the only one who could reap them.
+    pub(super) fn kill_all(&self) {
+        for pid in self.by_pid.keys() {
+            if let Err(error) = killpg(Pid::from_raw(*pid), Signal::SIGKILL) {
+                tracing::debug!(pid, %error, "worker group already gone");
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What the `zmq` crate keeps from us: raw socket options, inherited listeners,
+//! and frames that share their bytes. The only `unsafe` of the router.
+#![expect(unsafe_code, reason = "the calls of libzmq that the zmq crate does not offer")]
+
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use zmq_sys::zmq_msg_t;
+
+/// What libzmq wants as "no descriptor" in `ZMQ_USE_FD`.
+const NO_DESCRIPTOR: c_int = -1;
+
+fn errno() -> Errno {
+    // SAFETY: it takes nothing and reads the calling thread's errno.
+    Errno::from_raw(unsafe { zmq_sys::zmq_errno() })
+}
+
+fn checked(result: c_int) -> Result<c_int, Errno> {
+    if result == -1 { Err(errno()) } else { Ok(result) }
+}
+
+/// Sets an option whose value is a number.
+pub(super) fn set_number(socket: &mut zmq::Socket, option: c_int, value: c_int) -> Result<(), Errno> {
+    set_bytes(socket, option, &value.to_ne_bytes())
+}
+
+/// Sets an option whose value is bytes.
+pub(super) fn set_bytes(socket: &mut zmq::Socket, option: c_int, value: &[u8]) -> Result<(), Errno> {
+    let (data, size) = (value.as_ptr().cast::<c_void>(), value.len());
+    // SAFETY: the socket is open while it is borrowed, and libzmq copies `size` bytes.
+    let result = unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option, data, size) };
+    checked(result).map(|_zero| ())
+}
+
+/// Binds to a listener that somebody else has made. libzmq closes the
+/// descriptor at unbind, so it is given one of its own by the caller.
+pub(super) fn bind_inherited(
+    socket: &mut zmq::Socket,
+    listener: BorrowedFd<'_>,
+    endpoint: &CStr,
+) -> Result<(), Errno> {
+    set_number(socket, zmq_sys::ZMQ_USE_FD, listener.as_raw_fd())?;
+    // SAFETY: the socket is open while it is borrowed, and the endpoint is a C string.
+    let result = unsafe { zmq_sys::zmq_bind(socket.as_mut_ptr(), endpoint.as_ptr()) };
+    let bound = checked(result).map(|_zero| ());
+    // Left in place, the next ordinary bind would reuse the descriptor and abort.
+    set_number(socket, zmq_sys::ZMQ_USE_FD, NO_DESCRIPTOR)?;
+    bound
+}
+
+/// Seeds the generator that libzmq takes routing ids from, and never seeds itself.
+pub(super) fn seed_rand(seed: u32) {
+    // SAFETY: called before the first socket, while this process has one thread.
+    unsafe { libc::srand(seed) };
+}
+
+/// A frame whose bytes are shared by its clones, if they are too many to copy.
+pub(super) struct SharedFrame {
+    // libzmq marks a message as shared when it is copied, so copying mutates.
+    message: UnsafeCell<zmq_msg_t>,
+}
+
+impl SharedFrame {
+    fn empty() -> Self {
+        let mut message = zmq_msg_t::default();
+        // SAFETY: `zmq_msg_init` takes any 64 bytes and cannot fail.
+        unsafe { zmq_sys::zmq_msg_init(&raw mut message) };
+        Self { message: UnsafeCell::new(message) }
+    }
+
+    /// Takes the next frame off a socket, without waiting.
+    pub(super) fn receive(socket: &mut zmq::Socket) -> Result<Self, Errno> {
+        let frame = Self::empty();
+        // SAFETY: both are initialized, and nobody else knows the message yet.
+        let result =
+            unsafe { zmq_sys::zmq_msg_recv(frame.message.get(), socket.as_mut_ptr(), zmq::DONTWAIT) };
+        checked(result).map(|_size| frame)
+    }
+
+    /// Sends the frame, without waiting. The bytes stay shared with its clones.
+    pub(super) fn send(self, socket: &mut zmq::Socket, flags: c_int) -> Result<(), Errno> {
+        // SAFETY: both are initialized; on success libzmq leaves an empty message.
+        let result =
+            unsafe { zmq_sys::zmq_msg_send(self.message.get(), socket.as_mut_ptr(), flags | zmq::DONTWAIT) };
+        checked(result).map(|_size| ())
+    }
+
+    /// Whether more frames of the same message follow.
+    pub(super) fn has_more(&self) -> bool {
+        // SAFETY: the message is initialized, and reading it changes nothing.
+        unsafe { zmq_sys::zmq_msg_more(self.message.get()) == 1 }
+    }
+
+    /// What libzmq knows of the connection it came over: see zmq_msg_gets(3).
+    pub(super) fn property(&self, name: &CStr) -> Option<String> {
+        // SAFETY: the message is initialized and the name is a C string.
+        let value = unsafe { zmq_sys::zmq_msg_gets(self.message.get(), name.as_ptr()) };
+        if value.is_null() {
+            return None;
+        }
+        // SAFETY: libzmq keeps the C string as long as the message.
+        let value = unsafe { CStr::from_ptr(value) };
+        value.to_str().ok().map(str::to_owned)
+    }
+}
+
+impl Clone for SharedFrame {
+    fn clone(&self) -> Self {
+        let clone = Self::empty();
+        // SAFETY: both are initialized. The source is only marked as shared; this
+        // type is not `Sync`, so nobody looks at it meanwhile.
+        unsafe { zmq_sys::zmq_msg_copy(clone.message.get(), self.message.get()) };
+        clone
+    }
+}
+
+impl Drop for SharedFrame {
+    fn drop(&mut self) {
+        // SAFETY: the message is initialized and closed once.
+        unsafe { zmq_sys::zmq_msg_close(self.message.get()) };
+    }
+}
+
+impl AsRef<[u8]> for SharedFrame {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the message is initialized.
+        let size = unsafe { zmq_sys::zmq_msg_size(self.message.get()) };
+        // SAFETY: the message is initialized.
+        let data = unsafe { zmq_sys::zmq_msg_data(self.message.get()) };
+        if size == 0 {
+            return &[];
+        }
+        // SAFETY: libzmq keeps `size` bytes there until the message is closed, which
+        // needs `self` by value, and nobody writes to them.
+        unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) }
+    }
+}
+
+impl std::fmt::Debug for SharedFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SharedFrame({} bytes)", self.as_ref().len())
+    }
+}

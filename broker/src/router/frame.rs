@@ -1,0 +1,73 @@
+//! Frames in the router's hands, and bodies that the core passes through.
+
+use std::rc::Rc;
+
+use nix::errno::Errno;
+
+use super::ffi::SharedFrame;
+
+/// A request's frame up to this size, in bytes, is copied: kept as libzmq
+/// received it, it would pin the 8 KiB buffer it came in.
+const COPY_LIMIT: usize = 8 * 1024;
+
+/// One frame.
+#[derive(Debug, Clone)]
+pub(super) enum Frame {
+    Own(Box<[u8]>),
+    Shared(SharedFrame),
+}
+
+impl AsRef<[u8]> for Frame {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(frame) => frame.as_ref(),
+        }
+    }
+}
+
+impl Frame {
+    /// The frame as it is kept while it waits.
+    fn settled(self) -> Self {
+        match self {
+            Self::Shared(frame) if frame.as_ref().len() <= COPY_LIMIT => Self::Own(frame.as_ref().into()),
+            other => other,
+        }
+    }
+
+    pub(super) fn send(&self, socket: &mut zmq::Socket, flags: i32) -> Result<(), Errno> {
+        match self {
+            Self::Own(bytes) => socket
+                .send(&bytes[..], flags | zmq::DONTWAIT)
+                .map_err(|error| Errno::from_raw(error.to_raw())),
+            Self::Shared(frame) => frame.clone().send(socket, flags),
+        }
+    }
+}
+
+/// The frames of a request or reply after its head. A clone is a count.
+#[derive(Debug, Clone)]
+pub struct Body {
+    frames: Rc<[Frame]>,
+}
+
+impl Body {
+    /// A request's body: it may wait, so its small frames are copied.
+    pub(super) fn to_keep(frames: impl Iterator<Item = Frame>) -> Self {
+        Self { frames: frames.map(Frame::settled).collect() }
+    }
+
+    /// A reply's body: it is passed on at once.
+    pub(super) fn to_pass(frames: impl Iterator<Item = Frame>) -> Self {
+        Self { frames: frames.collect() }
+    }
+
+    pub(super) fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+}
+
+/// Bytes of all frames together.
+pub(super) fn total_size(frames: &[Frame]) -> u64 {
+    frames.iter().map(|frame| frame.as_ref().len() as u64).sum()
+}

@@ -1,0 +1,46 @@
+//! The small state that the parent keeps for the next router, as bytes.
+
+use serde::{Deserialize, Serialize};
+
+use super::parent::from_link;
+use crate::core::{Incarnation, Memory, Slot};
+use crate::link;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Blob {
+    target: u32,
+    generation: u32,
+    incarnations: Vec<(u32, u32)>,
+}
+
+pub(super) fn encode(memory: &Memory) -> Vec<u8> {
+    let incarnations = memory.incarnations.iter().map(|(slot, number)| (slot.0, number.0)).collect();
+    let blob = Blob { target: memory.target, generation: memory.generation, incarnations };
+    rmp_serde::to_vec(&blob).unwrap_or_default()
+}
+
+/// `None` for bytes that no router wrote: the next one starts afresh.
+pub(super) fn decode(bytes: &[u8]) -> Option<Memory> {
+    let blob: Blob = rmp_serde::from_slice(bytes).ok()?;
+    Some(Memory {
+        target: blob.target,
+        generation: blob.generation,
+        incarnations: blob
+            .incarnations
+            .into_iter()
+            .map(|(slot, number)| (Slot(slot), Incarnation(number)))
+            .collect(),
+    })
+}
+
+/// What is remembered, and each place that was used after it was written down.
+pub(super) fn complete(memory: Option<Memory>, used: &[link::Place]) -> Option<Memory> {
+    let mut memory = memory?;
+    for place in used.iter().copied().map(from_link) {
+        match memory.incarnations.iter_mut().find(|(slot, _)| *slot == place.slot) {
+            Some((_slot, last)) => *last = (*last).max(place.incarnation),
+            None => memory.incarnations.push((place.slot, place.incarnation)),
+        }
+    }
+    Some(memory)
+}

@@ -1,0 +1,36 @@
+//! A bound on what the router may allocate: an endless multipart message is
+//! kept by libzmq until it ends, and no option of its own stops that. Beyond
+//! the bound an allocation fails, which costs one router's life, not the machine.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::core::Settings;
+
+/// What libzmq, threads and our own tables need at most, besides bodies.
+const BASE: u64 = 1024 * 1024 * 1024;
+
+/// Bodies exist in more than one place for a moment: received, held, being sent.
+const COPIES: u64 = 4;
+
+/// So many connections may be sending a body of the largest size at once.
+const SENDERS: u64 = 8;
+
+/// Sets the bound, above what this process had when it was forked.
+pub(super) fn apply(settings: &Settings) {
+    let bodies = settings.held_bytes_limit.saturating_mul(COPIES);
+    let arriving = settings.body_limit.saturating_mul(2 * SENDERS);
+    let limit = inherited().saturating_add(BASE).saturating_add(bodies).saturating_add(arriving);
+    let hard = getrlimit(Resource::RLIMIT_DATA).map_or(limit, |(_soft, hard)| hard);
+    if let Err(error) = setrlimit(Resource::RLIMIT_DATA, limit.min(hard), hard) {
+        tracing::warn!(%error, "no bound on the router's memory");
+    }
+}
+
+/// Bytes of private writable memory that came with the fork: a program that
+/// brought its own handler may have loaded a lot. See proc_pid_status(5).
+fn inherited() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let kib: Option<u64> = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or_default() * 1024
+}

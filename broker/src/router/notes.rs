@@ -1,0 +1,81 @@
+//! What the core notes, as lines of the log.
+
+use nix::sys::signal::Signal;
+use tracing::{debug, error, info, warn};
+
+use super::Body;
+use super::parent::Parent;
+use crate::core::{Core, ExitReason, Note, Place};
+
+pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
+    match note {
+        Note::Ready => info!("ready"),
+        Note::WorkerReady { place } => {
+            let pid = core.pid_of(*place);
+            info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+        }
+        Note::WorkerLeft { place, reason, planned, respawn_after } => {
+            let respawn_ms = respawn_after.as_millis();
+            let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+            let reason = in_words(reason);
+            if *planned {
+                info!(slot, incarnation, reason, "worker left");
+            } else {
+                let last_words = parent.last_words(place.slot).join("\n");
+                warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
+            }
+        }
+        Note::WorkerStuck { place, why } => {
+            warn!(slot = place.slot.0, incarnation = place.incarnation.0, why, "worker is stuck");
+        }
+        Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
+        Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
+        Note::TargetChanged { from, to } => info!(from, to, "pool target changed"),
+        Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
+        Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
+        Note::ReloadFailed { generation, place, reason } => {
+            let last_words = parent.last_words(place.slot).join("\n");
+            error!(
+                generation = generation.0,
+                slot = place.slot.0,
+                reason,
+                last_words,
+                "reload failed: the old generation keeps serving"
+            );
+        }
+        Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
+        Note::Recovered => info!("serving again"),
+        Note::DrainStarted { waiting_refused, in_flight } => {
+            info!(waiting_refused, in_flight, "draining");
+        }
+        Note::RequestTimedOut { request, place, attempt, after } => {
+            let slot = place.map(slot_of);
+            warn!(request = request.0, slot, attempt, after_ms = after.as_millis(), "request timed out");
+        }
+        Note::RequestRetried { request, attempt } => {
+            info!(request = request.0, attempt, "worker ended: request goes to another");
+        }
+        Note::RequestLost { request, attempt } => {
+            warn!(request = request.0, attempt, "request lost: its attempts are used up");
+        }
+        Note::WorkerMalformed { worker, place } => {
+            let slot = place.map(slot_of);
+            debug!(worker = worker.0, slot, "unreadable message of a worker");
+        }
+    }
+}
+
+fn slot_of(place: Place) -> u32 {
+    place.slot.0
+}
+
+/// As people say it: a signal has a name.
+pub(super) fn in_words(reason: &ExitReason) -> String {
+    match reason {
+        ExitReason::Signal(number) => match Signal::try_from(*number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_unknown) => reason.to_string(),
+        },
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,173 @@
+//! The line to the parent: its words become events, orders become its words.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::crew::CrewList;
+use super::frame::Body;
+use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop};
+use crate::link::{self, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
+
+/// Orders that the parent has not read yet: far more than a pool needs.
+const OUTBOX_LIMIT: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Parent {
+    link: Link,
+    outbox: VecDeque<ToParent>,
+    /// The last lines of the process that ended last in each slot.
+    last_words: BTreeMap<Slot, Vec<String>>,
+}
+
+/// A parent that reads nothing for so long is not told how it ended.
+const LAST_WORD_MS: u16 = 1000;
+
+/// The parent is gone.
+#[derive(Debug)]
+pub(super) struct Orphaned;
+
+impl Parent {
+    pub(super) fn new(link: Link) -> Self {
+        Self { link, outbox: VecDeque::new(), last_words: BTreeMap::new() }
+    }
+
+    /// Reads everything the parent has said.
+    pub(super) fn read(
+        &mut self,
+        crew: &mut CrewList,
+        events: &mut Vec<Event<Body>>,
+    ) -> Result<Vec<Signal>, Orphaned> {
+        let mut other_signals = Vec::new();
+        loop {
+            match self.link.receive() {
+                Ok(Received::Message(message)) => {
+                    if let Some(signal) = self.translate(message, crew, events) {
+                        other_signals.push(signal);
+                    }
+                }
+                Ok(Received::Empty) => return Ok(other_signals),
+                Ok(Received::Closed) => return Err(Orphaned),
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the parent's word");
+                    return Err(Orphaned);
+                }
+            }
+        }
+    }
+
+    /// Signals that the core has no part in are handed back.
+    fn translate(
+        &mut self,
+        message: ToRouter,
+        crew: &mut CrewList,
+        events: &mut Vec<Event<Body>>,
+    ) -> Option<Signal> {
+        match message {
+            ToRouter::Started { place, pid } => {
+                crew.started(from_link(place), pid);
+                events.push(Event::Started { place: from_link(place), pid });
+            }
+            ToRouter::NotStarted { place, why } => {
+                tracing::warn!(slot = place.slot, %why, "cannot start a worker");
+                events.push(Event::NotStarted { place: from_link(place) });
+            }
+            ToRouter::Halted { place } => events.push(Event::Halted { place: from_link(place) }),
+            ToRouter::Continued { place } => events.push(Event::Continued { place: from_link(place) }),
+            ToRouter::Exited { place, ending } => {
+                crew.ended(from_link(place));
+                self.last_words.insert(Slot(place.slot), ending.last_lines);
+                events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
+            }
+            ToRouter::Signal(signal) => match signal {
+                Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
+                Signal::Quit => events.push(Event::Stop(Stop::Finish)),
+                Signal::Hup => {
+                    events.push(Event::Reload);
+                    return Some(signal);
+                }
+                Signal::Ttin => events.push(Event::Grow),
+                Signal::Ttou => events.push(Event::Shrink),
+                Signal::Usr1 | Signal::Usr2 => return Some(signal),
+            },
+        }
+        None
+    }
+
+    pub(super) fn last_words(&self, slot: Slot) -> &[String] {
+        self.last_words.get(&slot).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn spawn(&mut self, place: Place, generation: Generation) {
+        self.send(ToParent::Spawn { place: to_link(place), generation: generation.0 });
+    }
+
+    pub(super) fn signal(&mut self, place: Place, signal: WorkerSignal) {
+        self.send(ToParent::Signal { place: to_link(place), signal });
+    }
+
+    pub(super) fn send(&mut self, message: ToParent) {
+        if self.outbox.len() < OUTBOX_LIMIT {
+            self.outbox.push_back(message);
+        } else {
+            tracing::error!("the parent does not read its orders");
+        }
+        self.flush();
+    }
+
+    /// Sends what the parent has room for.
+    pub(super) fn flush(&mut self) {
+        while let Some(message) = self.outbox.front() {
+            match self.link.send(message) {
+                Ok(()) => {
+                    self.outbox.pop_front();
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => return,
+                Err(error) => {
+                    // Its end is noticed by the next read.
+                    tracing::debug!(%error, "order not sent");
+                    self.outbox.clear();
+                }
+            }
+        }
+    }
+
+    /// Waits a moment for room, so that the parent hears how it ended.
+    pub(super) fn say_the_last_word(&mut self) {
+        self.flush();
+        if self.wants_to_write() {
+            let mut room = [PollFd::new(self.link.as_fd(), PollFlags::POLLOUT)];
+            match poll(&mut room, LAST_WORD_MS) {
+                Ok(0) | Err(_) => tracing::error!("the parent does not listen"),
+                Ok(_) => self.flush(),
+            }
+        }
+    }
+
+    pub(super) fn wants_to_write(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+fn from_status(status: ExitStatus) -> Ending {
+    match status {
+        ExitStatus::Code(code) => Ending::Code(code),
+        ExitStatus::Signal(signal) => Ending::Signal(signal),
+        ExitStatus::NotExecuted { program, why } => Ending::NotExecuted { why: format!("{program}: {why}") },
+        ExitStatus::NotPrepared { why } => Ending::NotExecuted { why },
+    }
+}
+
+pub(super) fn from_link(place: link::Place) -> Place {
+    Place { slot: Slot(place.slot), incarnation: Incarnation(place.incarnation) }
+}
+
+fn to_link(place: Place) -> link::Place {
+    link::Place { slot: place.slot.0, incarnation: place.incarnation.0 }
+}

@@ -1,0 +1,100 @@
+//! The core's snapshot as operators see it.
+
+use std::time::Duration;
+
+use hornpipe_proto::control::{
+    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, RequestReport, StatusReport, WorkerReport,
+};
+
+use super::notes::in_words;
+use crate::core::{ExternalSnapshot, Snapshot, WorkerSnapshot};
+
+/// What the core does not know of itself.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) frontend: String,
+    pub(super) backend: String,
+    pub(super) parent_pid: i32,
+    pub(super) life: u32,
+    pub(super) uptime: Duration,
+    pub(super) undelivered: u64,
+}
+
+pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
+    let counters = &snapshot.counters;
+    StatusReport {
+        version: env!("CARGO_PKG_VERSION").into(),
+        frontend: around.frontend,
+        backend: around.backend,
+        pid: around.parent_pid,
+        router_pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        router_life: around.life,
+        uptime_ms: milliseconds(around.uptime),
+        phase: snapshot.phase.as_str().into(),
+        pool: PoolReport {
+            target: snapshot.pool.target,
+            min: snapshot.pool.min,
+            max: snapshot.pool.max,
+            ready: snapshot.pool.ready,
+            processing: snapshot.pool.processing,
+            generation: snapshot.pool.generation.0,
+            spawned: counters.spawned,
+            exited: counters.exited,
+        },
+        requests: RequestReport {
+            received: counters.received,
+            answered: counters.answered,
+            refused: counters.refused().collect(),
+            dropped: counters.dropped,
+            waiting: snapshot.queue.backlog_len,
+            in_flight: snapshot.in_flight,
+            retried: counters.retried,
+        },
+        noise: NoiseReport {
+            stale_replies: counters.stale_replies,
+            malformed_workers: counters.malformed_workers,
+            strangers: counters.strangers,
+            ignored_clients: counters.ignored_clients,
+            undelivered: around.undelivered,
+            log_lines_dropped: crate::logging::dropped(),
+        },
+        queue: QueueReport {
+            backlog_len: snapshot.queue.backlog_len,
+            backlog_limit: snapshot.queue.backlog_limit,
+            held_bytes: snapshot.queue.held_bytes,
+            held_bytes_limit: snapshot.queue.held_bytes_limit,
+            oldest_ms: snapshot.queue.oldest.map(milliseconds),
+        },
+        workers: snapshot.workers.into_iter().map(worker).collect(),
+        external: snapshot.external.into_iter().map(external).collect(),
+    }
+}
+
+fn worker(worker: WorkerSnapshot) -> WorkerReport {
+    WorkerReport {
+        slot: worker.slot.0,
+        pid: worker.pid,
+        incarnation: worker.incarnation.0,
+        generation: worker.generation.0,
+        state: worker.state.map_or("backoff", crate::core::WorkerState::as_str).into(),
+        age_ms: milliseconds(worker.age),
+        requests: worker.served,
+        processing_ms: worker.processing.map(milliseconds),
+        last_exit: worker
+            .last_exit
+            .map(|(reason, ago)| LastExit { reason: in_words(&reason), ago_ms: milliseconds(ago) }),
+    }
+}
+
+fn external(worker: ExternalSnapshot) -> ExternalReport {
+    ExternalReport {
+        name: worker.name,
+        state: worker.state.as_str().into(),
+        age_ms: milliseconds(worker.age),
+        requests: worker.served,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

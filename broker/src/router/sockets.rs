@@ -1,0 +1,241 @@
+//! The three ROUTERs: how they are set up, and messages in and out of them.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::RouterError;
+use super::ffi::{self, SharedFrame};
+use super::frame::Frame;
+
+/// A message of more frames is read to its end and refused.
+const FRAME_LIMIT: usize = 4096;
+
+/// Messages that wait for a peer, or from one, before it is told to wait.
+const HIGH_WATER_MARK: i32 = 1000;
+
+/// What is sent at the end still leaves, if its reader takes it in this time.
+const LINGER_MS: i32 = 2000;
+
+/// A connection that has not said what it is by then is closed.
+const HANDSHAKE_MS: i32 = 5000;
+
+/// Which of the three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Clients.
+    Frontend,
+    /// Workers that the parent did not start.
+    Backend,
+    /// Workers that it did.
+    Crew,
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Frontend => "frontend",
+            Self::Backend => "backend",
+            Self::Crew => "crew",
+        })
+    }
+}
+
+/// A ROUTER socket on a listener that the parent has made.
+pub(super) struct RouterSocket {
+    pub(super) door: Door,
+    socket: zmq::Socket,
+    /// Ours to bind again after an unbind; libzmq is given copies.
+    listener: OwnedFd,
+    bound: Option<String>,
+    /// What libzmq puts in a departed peer's place: nobody can guess it.
+    farewell: [u8; 16],
+}
+
+impl std::fmt::Debug for RouterSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouterSocket")
+            .field("door", &self.door)
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Yes,
+    /// Its pipe is full: try again later.
+    Full,
+    /// Nobody has this routing id.
+    Gone,
+}
+
+impl RouterSocket {
+    pub(super) fn open(
+        context: &zmq::Context,
+        door: Door,
+        listener: OwnedFd,
+        (farewell, body_limit): ([u8; 16], u64),
+    ) -> Result<Self, RouterError> {
+        check_listener(door, listener.as_fd())?;
+        let failed = |error: zmq::Error| RouterError::Socket { door, error: Errno::from_raw(error.to_raw()) };
+        let mut socket = context.socket(zmq::ROUTER).map_err(failed)?;
+        socket.set_router_mandatory(true).map_err(failed)?;
+        socket.set_router_handover(true).map_err(failed)?;
+        socket.set_rcvhwm(HIGH_WATER_MARK).map_err(failed)?;
+        socket.set_sndhwm(HIGH_WATER_MARK).map_err(failed)?;
+        socket.set_linger(LINGER_MS).map_err(failed)?;
+        socket.set_handshake_ivl(HANDSHAKE_MS).map_err(failed)?;
+        // A frame above it costs its sender the connection; up to it, an answer.
+        let frame_limit = i64::try_from(body_limit.saturating_mul(2)).unwrap_or(i64::MAX);
+        socket.set_maxmsgsize(frame_limit).map_err(failed)?;
+        socket.set_tcp_keepalive(1).map_err(failed)?;
+        socket.set_tcp_keepalive_idle(60).map_err(failed)?;
+        socket.set_tcp_keepalive_intvl(10).map_err(failed)?;
+        socket.set_tcp_keepalive_cnt(3).map_err(failed)?;
+        let raw = |error| RouterError::Socket { door, error };
+        if door == Door::Backend {
+            ffi::set_number(&mut socket, zmq_sys::ZMQ_TCP_MAXRT, 3000).map_err(raw)?;
+        }
+        ffi::set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, &farewell).map_err(raw)?;
+        let mut open = Self { door, socket, listener, bound: None, farewell };
+        open.bind()?;
+        Ok(open)
+    }
+
+    /// Accepts connections.
+    pub(super) fn bind(&mut self) -> Result<(), RouterError> {
+        if self.bound.is_some() {
+            return Ok(());
+        }
+        let door = self.door;
+        let failed = |error| RouterError::Socket { door, error };
+        let copy = self
+            .listener
+            .try_clone()
+            .map_err(|error| failed(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)))?;
+        // The address is ignored for an inherited listener, but must have its form.
+        let endpoint: &CStr = match door {
+            Door::Frontend | Door::Backend => c"tcp://127.0.0.1:1",
+            Door::Crew => c"ipc://crew",
+        };
+        ffi::bind_inherited(&mut self.socket, copy.as_fd(), endpoint).map_err(failed)?;
+        // libzmq closes the copy when it unbinds.
+        let _descriptor = std::os::fd::IntoRawFd::into_raw_fd(copy);
+        self.bound = self.socket.get_last_endpoint().ok().and_then(Result::ok);
+        Ok(())
+    }
+
+    /// Accepts none. The listener stays open: connections wait in its queue.
+    pub(super) fn unbind(&mut self) {
+        if let Some(endpoint) = self.bound.take()
+            && let Err(error) = self.socket.unbind(&endpoint)
+        {
+            tracing::warn!(door = ?self.door, %error, "cannot stop accepting");
+        }
+    }
+
+    pub(super) fn poll_item(&self) -> zmq::PollItem<'_> {
+        self.socket.as_poll_item(zmq::POLLIN)
+    }
+
+    /// Takes the next message off the socket: the routing id and what follows.
+    pub(super) fn receive(&mut self, frames: &mut Vec<Frame>) -> Option<Received> {
+        frames.clear();
+        let routing_id = self.next_frame()?;
+        let mut more = routing_id.has_more();
+        let mut overlong = false;
+        while more {
+            let frame = self.next_frame()?;
+            more = frame.has_more();
+            if frames.len() < FRAME_LIMIT { frames.push(Frame::Shared(frame)) } else { overlong = true }
+        }
+        if overlong {
+            return Some(Received { routing_id, what: What::Overlong });
+        }
+        let what = match frames.as_slice() {
+            [only] if only.as_ref() == self.farewell => What::Farewell,
+            _ => What::Message,
+        };
+        Some(Received { routing_id, what })
+    }
+
+    fn next_frame(&mut self) -> Option<SharedFrame> {
+        loop {
+            match SharedFrame::receive(&mut self.socket) {
+                Ok(frame) => return Some(frame),
+                Err(Errno::EINTR) => (),
+                Err(_nothing_there) => return None,
+            }
+        }
+    }
+
+    /// Sends a message in full, or not at all: only the routing id can be refused.
+    pub(super) fn send<'a>(
+        &mut self,
+        routing_id: &[u8],
+        head: &[&[u8]],
+        body: impl ExactSizeIterator<Item = &'a Frame>,
+    ) -> Sent {
+        match self.socket.send(routing_id, zmq::SNDMORE | zmq::DONTWAIT) {
+            Ok(()) => (),
+            Err(zmq::Error::EAGAIN) => return Sent::Full,
+            Err(_unreachable) => return Sent::Gone,
+        }
+        let mut left = head.len() + body.len();
+        let mut flags = || {
+            left -= 1;
+            if left == 0 { 0 } else { zmq::SNDMORE }
+        };
+        for frame in head {
+            if self.socket.send(*frame, flags() | zmq::DONTWAIT).is_err() {
+                return Sent::Gone;
+            }
+        }
+        for frame in body {
+            if frame.send(&mut self.socket, flags()).is_err() {
+                return Sent::Gone;
+            }
+        }
+        Sent::Yes
+    }
+}
+
+/// A message, or what stands in place of one.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) routing_id: SharedFrame,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Its frames are in the caller's buffer.
+    Message,
+    /// More frames than anybody needs; they are gone.
+    Overlong,
+    /// The peer has left.
+    Farewell,
+}
+
+/// libzmq takes any number for a listener and aborts later, so it is asked first.
+fn check_listener(door: Door, listener: BorrowedFd<'_>) -> Result<(), RouterError> {
+    let wrong = |why| RouterError::Listener { door, why };
+    if !getsockopt(&listener, sockopt::AcceptConn).unwrap_or(false) {
+        return Err(wrong("it does not listen"));
+    }
+    let domain = rustix::net::sockopt::socket_domain(listener);
+    let unix = domain.is_ok_and(|domain| domain == rustix::net::AddressFamily::UNIX);
+    if unix != (door == Door::Crew) {
+        return Err(wrong("it is of the wrong kind"));
+    }
+    let flags = fcntl(listener, FcntlArg::F_GETFL).map(OFlag::from_bits_truncate);
+    if !flags.is_ok_and(|flags| flags.contains(OFlag::O_NONBLOCK)) {
+        return Err(wrong("it is not non-blocking"));
+    }
+    Ok(())
+}

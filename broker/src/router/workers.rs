@@ -1,0 +1,205 @@
+//! Workers: their messages become events, and jobs and orders become frames.
+//! The crew's socket and the backend differ only in who may speak there.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use hornpipe_proto::Token;
+use hornpipe_proto::dialect::Dialect;
+use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, State, WorkerMessage};
+
+use super::Sockets;
+use super::connections::{Connections, Sender};
+use super::crew::CrewList;
+use super::ffi::SharedFrame;
+use super::frame::{Body, Frame};
+use super::sockets::{Door, Received, RouterSocket, Sent, What};
+use crate::config::External;
+use crate::core::{Assignment, Details, Event, Home, Speech, WorkerId};
+
+#[derive(Debug)]
+pub(super) struct Workers {
+    crew: Connections<WorkerId>,
+    backend: Connections<WorkerId>,
+    /// How to reach each.
+    table: HashMap<WorkerId, Address>,
+    external: External,
+    next_worker: u64,
+}
+
+#[derive(Debug)]
+struct Address {
+    door: Door,
+    routing_id: Rc<[u8]>,
+}
+
+impl Workers {
+    pub(super) fn new(external: External) -> Self {
+        Self {
+            crew: Connections::default(),
+            backend: Connections::default(),
+            table: HashMap::new(),
+            external,
+            next_worker: 0,
+        }
+    }
+
+    /// Whether the sender has not been heard before, so that the crew list must be fresh.
+    pub(super) fn is_new(&mut self, door: Door, id: &SharedFrame) -> bool {
+        self.connections(door).key(id).is_none()
+    }
+
+    fn connections(&mut self, door: Door) -> &mut Connections<WorkerId> {
+        match door {
+            Door::Crew => &mut self.crew,
+            Door::Backend | Door::Frontend => &mut self.backend,
+        }
+    }
+
+    /// The events that a worker's message stands for.
+    pub(super) fn read(
+        &mut self,
+        (door, received): (Door, &Received),
+        frames: &mut Vec<Frame>,
+        crew_list: &CrewList,
+        events: &mut Vec<Event<Body>>,
+    ) {
+        let id = &received.routing_id;
+        if received.what == What::Farewell {
+            if let Some(worker) = self.connections(door).remove(id.as_ref()) {
+                self.table.remove(&worker);
+                events.push(Event::WorkerLeft { worker });
+            }
+            return;
+        }
+        let worker = match self.connections(door).sender(id) {
+            Sender::Known(worker) => Some(worker),
+            Sender::New => self.greet(door, id, crew_list, events),
+            Sender::Replaced(earlier) => {
+                self.table.remove(&earlier);
+                events.push(Event::WorkerLeft { worker: earlier });
+                self.greet(door, id, crew_list, events)
+            }
+        };
+        let Some(worker) = worker else {
+            events.push(Event::Stranger);
+            return;
+        };
+        // A connecting DEALER with PROBE_ROUTER says nothing, in one empty frame.
+        if frames.len() == 1 && frames.iter().all(|frame| frame.as_ref().is_empty()) {
+            return;
+        }
+        events.push(match (received.what, WorkerMessage::decode(frames)) {
+            (What::Overlong, _) | (_, Err(_)) => Event::Malformed { worker },
+            (_, Ok(message)) => event(worker, message, frames),
+        });
+    }
+
+    /// Finds out who a new peer is; `None` if it may not be a worker here.
+    fn greet(
+        &mut self,
+        door: Door,
+        id: &SharedFrame,
+        crew_list: &CrewList,
+        events: &mut Vec<Event<Body>>,
+    ) -> Option<WorkerId> {
+        let address = id.property(c"Peer-Address");
+        let home = match door {
+            Door::Crew => Home::Local(crew_list.place_of_peer(address.as_deref()?)?),
+            Door::Backend | Door::Frontend => {
+                let loopback = address
+                    .and_then(|address| address.parse().ok())
+                    .is_some_and(|ip: IpAddr| ip.is_loopback());
+                match self.external {
+                    External::Anybody => Home::External,
+                    External::Loopback if loopback => Home::External,
+                    External::Loopback | External::Nobody => return None,
+                }
+            }
+        };
+        self.next_worker += 1;
+        let worker = WorkerId(self.next_worker);
+        let routing_id = self.connections(door).insert(id, worker);
+        self.table.insert(worker, Address { door, routing_id });
+        events.push(Event::Joined { worker, home });
+        Some(worker)
+    }
+
+    /// Hands a job over; if that is not possible, the core must know.
+    pub(super) fn assign(
+        &mut self,
+        sockets: &mut Sockets,
+        assignment: &Assignment<Body>,
+        name: String,
+    ) -> Option<Event<Body>> {
+        let meta = if assignment.detailed {
+            let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            JobMeta { id: name, attempt: assignment.attempt, timeout_ms, service: None }.encode()
+        } else {
+            Vec::new()
+        };
+        let head = [&b""[..], assignment.token.as_bytes(), &meta];
+        match self.send(sockets, assignment.worker, &head, assignment.body.frames()) {
+            Sent::Yes => None,
+            Sent::Full | Sent::Gone => {
+                Some(Event::Undelivered { worker: assignment.worker, token: assignment.token })
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, sockets: &mut Sockets, worker: WorkerId, token: Token) {
+        self.order(sockets, worker, &Control::Cancel { token: token.as_str().into() });
+    }
+
+    pub(super) fn dismiss(&mut self, sockets: &mut Sockets, worker: WorkerId) {
+        self.order(sockets, worker, &Control::Stop);
+    }
+
+    /// An order that does not arrive is followed by a deadline of the core.
+    fn order(&mut self, sockets: &mut Sockets, worker: WorkerId, control: &Control) {
+        if self.send(sockets, worker, &[b"", b"", &control.encode()], &[]) != Sent::Yes {
+            tracing::debug!(worker = worker.0, ?control, "order not delivered");
+        }
+    }
+
+    fn send(&mut self, sockets: &mut Sockets, worker: WorkerId, head: &[&[u8]], body: &[Frame]) -> Sent {
+        let Some(address) = self.table.get(&worker) else { return Sent::Gone };
+        let socket: &mut RouterSocket = match address.door {
+            Door::Crew => &mut sockets.crew,
+            Door::Backend | Door::Frontend => &mut sockets.backend,
+        };
+        socket.send(&address.routing_id, head, body.iter())
+    }
+}
+
+fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> Event<Body> {
+    match message {
+        WorkerMessage::Hello(announcement) => Event::Hello { worker, details: details(announcement).0 },
+        WorkerMessage::StrayReply => Event::StrayReply { worker },
+        WorkerMessage::Reply { token, meta } => {
+            let body = Body::to_pass(frames.drain(HEAD_LEN.min(frames.len())..));
+            Event::Reply { worker, token, status: meta.status, message: meta.message, body }
+        }
+        WorkerMessage::State { state, announcement, dialect } => {
+            let (speech, reason) = match (announcement, dialect) {
+                (Some(announcement), _) => {
+                    let (details, reason) = details(announcement);
+                    (Speech::Native(details), reason)
+                }
+                (None, Dialect::Hornpipe) => (Speech::Plain, None),
+                (None, Dialect::SimplePirate) => (Speech::PlainReadyByReply, None),
+            };
+            match state {
+                State::Waiting => Event::Waiting { worker, speech },
+                State::Processing => Event::Processing { worker, speech },
+                State::Exiting => Event::Exiting { worker, speech, reason },
+            }
+        }
+    }
+}
+
+fn details(announcement: Announcement) -> (Details, Option<String>) {
+    let Announcement { service, name, credits, seen, reason, version: _, sdk: _ } = announcement;
+    (Details { name, service, credits, seen }, reason)
+}
