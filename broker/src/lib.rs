@@ -1,11 +1,22 @@
 //! Hornpipe: a ZeroMQ load-balancing broker with a preforked worker pool.
 //!
 //! *Core decides, router talks, parent breeds*: see `docs/ARCHITECTURE.md`.
+//! [`Server`] is for programs that bring their own handler; everything else is
+//! what the binary `hornpipe` is made of.
+
+mod server;
+pub mod cli;
+
+mod launch;
+mod pid_file;
+pub mod config;
+pub mod logging;
 
 #[doc(hidden)]
 pub mod core;
-pub mod config;
-pub mod link;
-pub mod logging;
-pub mod parent;
 mod router;
+pub mod parent;
+pub mod link;
+
+pub use hornpipe_worker::{Context, Failure, Handler, Job, Reply};
+pub use server::{Server, ServerError};

@@ -1,0 +1,67 @@
+//! What the process tells by its exit code, verb by verb.
+
+/// The arguments cannot be meant. The same for every verb.
+pub const USAGE: u8 = 2;
+
+macro_rules! exit_codes {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $why:literal])+ $variant:ident = $code:expr,)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[doc = $why])+ $variant = $code,)+
+        }
+
+        impl From<$name> for u8 {
+            fn from(code: $name) -> u8 {
+                code as u8
+            }
+        }
+    };
+}
+
+exit_codes! {
+    /// How `req` ended.
+    ReqExit {
+        /// The reply is on standard output.
+        Reply = 0,
+        /// The handler said that it failed.
+        HandlerFailed = 1,
+        /// The arguments cannot be meant.
+        Usage = USAGE,
+        /// It was sent, and nothing came back in time.
+        NoAnswer = 3,
+        /// The broker ended it with any other status.
+        Refused = 4,
+        /// No connection came about.
+        Unreachable = 5,
+    }
+}
+
+exit_codes! {
+    /// How a verb ended that talks to a running broker.
+    OperatorExit {
+        /// As was asked.
+        Done = 0,
+        /// The broker answered, and it is no.
+        No = 1,
+        /// The arguments cannot be meant.
+        Usage = USAGE,
+        /// No broker answers.
+        Unreachable = 5,
+    }
+}
+
+exit_codes! {
+    /// How `bench` ended.
+    BenchExit {
+        /// No reply was wrong, lost or doubled.
+        Right = 0,
+        /// Some were.
+        Wrong = 1,
+        /// The arguments cannot be meant.
+        Usage = USAGE,
+        /// No connection came about.
+        Unreachable = 5,
+    }
+}

@@ -1,0 +1,143 @@
+//! The command line: one file a verb.
+//!
+//! A verb reads its arguments, asks the library or a running broker, and says
+//! what came of it: what was asked for on standard output, everything else on
+//! standard error, and an exit code.
+
+mod arguments;
+mod bench;
+mod check;
+pub mod exit_code;
+mod operator;
+mod output;
+mod req;
+mod scale;
+mod serve;
+mod status;
+mod stop;
+mod worker;
+
+use std::ffi::OsString;
+
+use clap::{FromArgMatches, Parser, Subcommand};
+
+const VERBS: &str = "\
+Run
+  serve   bind two ports, start workers, hand each request to an idle one
+  worker  be a worker by hand: `worker demo` does as it is told
+Ask
+  req     send one request and print the reply          hornpipe req 6660 hello
+  bench   make load and check every reply               hornpipe bench 6660 -c 16 -d 10s
+Operate the running broker of a frontend port
+  status  one screen of truth, or --json
+  scale   set or change the number of workers           hornpipe scale 6660 +2
+  check   exit code 0 if it is ready, for probes
+  stop    finish what runs, then stop (--now: at once)
+
+hornpipe VERB -h is one screen, --help everything.";
+
+/// Share work among a pool of processes, over ZeroMQ
+#[derive(Debug, Parser)]
+#[command(
+    name = "hornpipe",
+    version,
+    propagate_version = true,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    help_template = "{about}\n\n{usage-heading} {usage}\n\n{after-help}",
+    after_help = VERBS,
+    override_usage = "hornpipe <VERB> [OPTIONS]"
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Serve(Box<serve::ServeArguments>),
+    Worker(worker::WorkerArguments),
+    Req(req::ReqArguments),
+    Bench(bench::BenchArguments),
+    Status(status::StatusArguments),
+    Scale(scale::ScaleArguments),
+    Check(check::CheckArguments),
+    Stop(stop::StopArguments),
+}
+
+/// Runs the verb that these arguments name, and gives the process's exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let verb = match parse(arguments) {
+        Ok(verb) => verb,
+        Err(error) => {
+            // Nobody is left to be told if this fails.
+            error.print().ok();
+            return u8::try_from(error.exit_code()).unwrap_or(exit_code::USAGE);
+        }
+    };
+    match verb {
+        Verb::Serve(arguments) => serve::run(*arguments),
+        Verb::Worker(arguments) => worker::run(&arguments),
+        Verb::Req(arguments) => req::run(&arguments).into(),
+        Verb::Bench(arguments) => bench::run(&arguments).into(),
+        Verb::Status(arguments) => status::run(&arguments).into(),
+        Verb::Scale(arguments) => scale::run(&arguments).into(),
+        Verb::Check(arguments) => check::run(&arguments).into(),
+        Verb::Stop(arguments) => stop::run(&arguments).into(),
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Verb, clap::Error> {
+    let mut found = command().try_get_matches_from(arguments::with_dashes(arguments))?;
+    CommandLine::from_arg_matches_mut(&mut found).map(|line| line.verb)
+}
+
+fn command() -> clap::Command {
+    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(arguments: &[&str]) -> String {
+        let arguments = ["hornpipe"].iter().chain(arguments).map(OsString::from);
+        parse(arguments).unwrap_err().render().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_first_screen_names_every_verb() {
+        let screen = help(&["--help"]);
+        for verb in command().get_subcommands() {
+            assert!(screen.contains(&format!("\n  {}", verb.get_name())), "{}:\n{screen}", verb.get_name());
+        }
+        assert!(screen.lines().count() <= 22, "{screen}");
+    }
+
+    #[test]
+    fn the_short_help_of_each_verb_is_one_screen() {
+        for verb in command().get_subcommands() {
+            let screen = help(&[verb.get_name(), "-h"]);
+            assert!(screen.lines().count() <= 36, "{}:\n{screen}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_long_help_of_serve_has_the_variable_of_every_option() {
+        let screen = help(&["serve", "--help"]);
+        let mut command = command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        for option in serve.get_arguments().filter(|option| !option.is_hide_set()) {
+            let Some(long) = option.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
+                continue;
+            };
+            let variable = crate::config::env::variable_of(long);
+            assert!(screen.contains(&format!("[env: {variable}]")), "{variable} is missing:\n{screen}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Talking to a running broker over its control socket.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use hornpipe_proto::control::{self, ControlRequest, ControlResponse};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use nix::unistd::Uid;
+
+use super::exit_code::OperatorExit;
+use super::output;
+use crate::config::{self, Address, ControlPlace, Environment, PlaceError};
+
+/// Read from the socket in one call.
+const CHUNK: usize = 64 * 1024;
+
+/// Which broker is meant.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The broker's frontend port. It must run on this machine
+    #[arg(value_name = "FRONTEND")]
+    frontend: Address,
+    /// Its control socket, if that is not where this user's are [env: HORNPIPE_CONTROL]
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// How long to wait for the broker to answer
+    #[arg(long, value_name = "TIME", value_parser = config::duration_or_seconds, default_value = "5s")]
+    timeout: Duration,
+}
+
+/// A connection to a broker.
+#[derive(Debug)]
+pub(super) struct Broker {
+    stream: UnixStream,
+    input: Vec<u8>,
+    timeout: Duration,
+    /// The parent's process id, as far as this process can see it.
+    pub(super) pid: Option<i32>,
+}
+
+/// Why a broker does not answer.
+#[derive(Debug)]
+pub(super) enum OperatorError {
+    Place(PlaceError),
+    Missing { port: u16, path: PathBuf },
+    Forbidden { path: PathBuf },
+    NotOurs { path: PathBuf, user: Uid },
+    Connect { path: PathBuf, why: Errno },
+    Silent { timeout: Duration },
+    Left,
+    Unreadable,
+    Io(io::Error),
+}
+
+impl fmt::Display for OperatorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(error) => error.fmt(f),
+            Self::Missing { port, path } => write!(
+                f,
+                "no broker with frontend port {port} here (looked at {}): is it running as another user? Then \
+                 --control PATH says where its socket is",
+                path.display()
+            ),
+            Self::Forbidden { path } => {
+                write!(f, "{} belongs to another user: ask as that user, or as root", path.display())
+            }
+            Self::NotOurs { path, user } => write!(
+                f,
+                "at {} answers a process of user {user}, which is neither you nor root, so it is not believed",
+                path.display()
+            ),
+            Self::Connect { path, why } => write!(f, "cannot connect to {}: {}", path.display(), why.desc()),
+            Self::Silent { timeout } => write!(
+                f,
+                "the broker did not answer within {}: is it stopped, or its machine too busy?",
+                config::show_duration(*timeout)
+            ),
+            Self::Left => {
+                f.write_str("the broker closed the connection: it is stopping, or its router restarts")
+            }
+            Self::Unreadable => {
+                f.write_str("the broker answers something unreadable: is it another version?")
+            }
+            Self::Io(error) => write!(f, "cannot talk to the broker: {error}"),
+        }
+    }
+}
+
+impl Target {
+    /// Connects, asks, and gives what `answered` makes of the answer.
+    pub(super) fn ask(
+        &self,
+        request: &ControlRequest,
+        answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+    ) -> OperatorExit {
+        let result = self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker)));
+        match result {
+            Ok((ControlResponse::Refused { message }, _)) => {
+                output::complain(message);
+                OperatorExit::No
+            }
+            Ok((response, mut broker)) => answered(response, &mut broker),
+            Err(error) => {
+                output::complain(error);
+                OperatorExit::Unreachable
+            }
+        }
+    }
+
+    /// The port that names the broker.
+    pub(super) fn port(&self) -> u16 {
+        self.frontend.port()
+    }
+
+    fn connect(&self) -> Result<Broker, OperatorError> {
+        let environment = Environment::read();
+        let control = self.control.clone().or_else(|| environment.control());
+        let place = ControlPlace::choose(control, &environment, Uid::effective());
+        place.check().map_err(OperatorError::Place)?;
+        let path = place.socket(self.port());
+        let stream = connect_within(&path, self.timeout).map_err(|why| match why {
+            Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
+                OperatorError::Missing { port: self.port(), path: path.clone() }
+            }
+            Errno::EACCES | Errno::EPERM => OperatorError::Forbidden { path: path.clone() },
+            Errno::EAGAIN => OperatorError::Silent { timeout: self.timeout },
+            why => OperatorError::Connect { path: path.clone(), why },
+        })?;
+        // Who listened on the socket, however many processes accept from it.
+        let peer =
+            getsockopt(&stream, sockopt::PeerCredentials).map_err(|errno| OperatorError::Io(errno.into()))?;
+        let user = Uid::from_raw(peer.uid());
+        if !user.is_root() && !Uid::effective().is_root() && user != Uid::effective() {
+            return Err(OperatorError::NotOurs { path, user });
+        }
+        // Zero: it lives in a pid namespace that is not visible from here.
+        let pid = Some(peer.pid()).filter(|pid| *pid != 0);
+        Ok(Broker { stream, input: Vec::new(), timeout: self.timeout, pid })
+    }
+}
+
+fn connect_within(path: &std::path::Path, timeout: Duration) -> nix::Result<UnixStream> {
+    let descriptor = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // Zero would mean for ever.
+    let timeout = timeout.max(Duration::from_millis(1));
+    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+    let limit = TimeVal::new(seconds, i64::from(timeout.subsec_micros()));
+    // A broker that is stopped accepts nobody: connecting waits as sending does.
+    setsockopt(&descriptor, sockopt::SendTimeout, &limit)?;
+    setsockopt(&descriptor, sockopt::ReceiveTimeout, &limit)?;
+    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(descriptor.into())
+}
+
+impl Broker {
+    /// Asks, and waits for the answer. The time-out holds for each piece of it.
+    pub(super) fn ask(&mut self, request: &ControlRequest) -> Result<ControlResponse, OperatorError> {
+        self.stream.write_all(&control::encode(request)).map_err(|error| self.explain(error))?;
+        loop {
+            let taken = control::take(&mut self.input, control::RESPONSE_LIMIT);
+            if let Some(response) = taken.map_err(|_error| OperatorError::Unreadable)? {
+                return Ok(response);
+            }
+            let mut chunk = vec![0; CHUNK];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(OperatorError::Left),
+                Ok(size) => self.input.extend_from_slice(chunk.get(..size).unwrap_or_default()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.explain(error)),
+            }
+        }
+    }
+
+    /// Waits until the broker closes the connection, however long that takes.
+    pub(super) fn wait_until_closed(&mut self) -> io::Result<()> {
+        self.stream.set_read_timeout(None)?;
+        let mut chunk = [0; 512];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn explain(&self, error: io::Error) -> OperatorError {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => OperatorError::Silent { timeout: self.timeout },
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => OperatorError::Left,
+            _ => OperatorError::Io(error),
+        }
+    }
+}
+
+/// For an answer to another question than the one asked.
+pub(super) fn misunderstood() -> OperatorExit {
+    output::complain(OperatorError::Unreadable);
+    OperatorExit::Unreachable
+}

@@ -1,0 +1,27 @@
+//! Saying something to whoever started this.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+/// Writes what was asked for. A reader that has seen enough is no error.
+///
+/// # Errors
+/// If it cannot be written, as to a full disk.
+pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Says on standard error what happens, or why nothing does.
+pub(super) fn complain(message: impl Display) {
+    complain_to(&mut io::stderr().lock(), message);
+}
+
+/// The same, on what was standard error.
+pub(super) fn complain_to(console: &mut impl Write, message: impl Display) {
+    // Nobody is left to be told if this fails.
+    writeln!(console, "hornpipe: {message}").ok();
+}

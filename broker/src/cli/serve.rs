@@ -1,0 +1,155 @@
+//! `hornpipe serve`: from arguments to a running broker.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Args, Command};
+use tracing::error;
+
+use super::exit_code::USAGE;
+use super::output;
+use crate::config::{self, Address, Config, ConfigError, RawConfig, Surroundings};
+use crate::core::Settings;
+use crate::launch;
+use crate::logging;
+
+/// Bind two ports, start workers, hand each request to an idle one
+#[derive(Debug, Args)]
+#[command(after_help = SHORT, after_long_help = LONG)]
+pub(super) struct ServeArguments {
+    /// Where clients connect: 6660 is this machine only, 0 a free port, HOST:PORT, *:6660 everybody
+    frontend: Address,
+    /// Where workers connect that this broker does not start
+    backend: Address,
+    #[command(flatten)]
+    options: RawConfig,
+    /// A program and its arguments, started as worker; without one, workers reply what they get
+    #[arg(last = true)]
+    program: Vec<OsString>,
+}
+
+const SHORT: &str = "\
+Signals: TERM, INT finish and stop (twice: at once) · QUIT the same without a limit · HUP fresh workers ·
+         TTIN, TTOU one worker more, less · USR1 reopen the log
+hornpipe serve --help has all options, their variables, and examples.";
+
+const LONG: &str = "\
+Examples:
+  hornpipe serve 6660 6661                              echo, to try it
+  hornpipe serve 6660 6661 -n 4 -- python3 worker.py    four workers that speak the protocol
+  hornpipe serve 6660 6661 --each -- tr a-z A-Z         a program for each request
+  hornpipe serve 6660 6661 --lines -- ./filter          a line in, a line out
+  hornpipe serve 6660 6661 -n 0                         workers from elsewhere only
+
+Signals: TERM, INT finish and stop (twice: at once) · QUIT the same without a limit · HUP fresh workers ·
+         TTIN, TTOU one worker more, less · USR1 reopen the log
+
+Times are written 250ms, 30s, 5m or 1h, sizes 512B, 10kB or 64MiB. Underscores in an option are dashes.
+--min-servers and --max-servers are --workers and --max.
+The command line goes before the variables HORNPIPE_..., and they before the defaults.
+
+Exit codes: 0 stopped as asked · 1 failed while running · 2 usage · 3 workers cannot start ·
+            4 a port is in use";
+
+/// Runs the broker, and gives the process's exit code.
+pub(super) fn run(arguments: ServeArguments) -> u8 {
+    let config = match resolve(arguments) {
+        Ok(config) => config,
+        Err(error) => {
+            output::complain(format_args!("cannot start: {error}"));
+            return USAGE;
+        }
+    };
+    let console = logging::console();
+    launch::launch(config, None).unwrap_or_else(|why| {
+        match console {
+            Ok(mut console) => output::complain_to(&mut console, format_args!("cannot start: {why}")),
+            Err(_none_left) => error!(%why, "cannot start"),
+        }
+        why.exit_code()
+    })
+}
+
+fn resolve(arguments: ServeArguments) -> Result<Config, ConfigError> {
+    let surroundings = Surroundings::read();
+    let raw = surroundings.environment.settings()?.overridden_by(arguments.options);
+    raw.resolve((&arguments.frontend, &arguments.backend), arguments.program, &surroundings)
+}
+
+/// Adds to the help of each option its default and its variable.
+pub(super) fn explain(serve: Command) -> Command {
+    let defaults = defaults();
+    serve.mut_args(|argument| {
+        let Some(long) = argument.get_long().map(ToOwned::to_owned) else { return argument };
+        // `--help` and `--version` explain themselves.
+        let Some(help) = argument.get_help().map(ToString::to_string) else { return argument };
+        let default = defaults.iter().find(|(option, _)| *option == long);
+        let help = match default {
+            Some((_, default)) => format!("{help} [default: {default}]"),
+            None => help,
+        };
+        let variable = config::env::variable_of(&long);
+        Arg::long_help(argument.help(help.clone()), format!("{help} [env: {variable}]"))
+    })
+}
+
+/// What holds for an option that nobody gives.
+fn defaults() -> Vec<(&'static str, String)> {
+    let settings = Settings::default();
+    vec![
+        ("workers", "the CPUs it may use".into()),
+        ("min", settings.min.to_string()),
+        ("max", settings.max.to_string()),
+        ("boot-timeout", config::show_duration(settings.boot_timeout)),
+        ("max-requests", "none".into()),
+        ("timeout", "none".into()),
+        ("attempts", settings.attempts.to_string()),
+        ("queue", settings.backlog_limit.to_string()),
+        ("queue-bytes", config::show_size(settings.held_bytes_limit)),
+        ("max-body", config::show_size(settings.body_limit)),
+        ("plain-errors", "text".into()),
+        ("drain", config::show_duration(settings.drain)),
+        ("log-file", "standard error".into()),
+        ("log-format", "text".into()),
+        ("log-level", "info".into()),
+        ("control", "$XDG_RUNTIME_DIR/hornpipe/PORT.sock".into()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::Uid;
+
+    use super::*;
+    use crate::config::Environment;
+
+    fn resolved(variables: [(&str, &str); 1]) -> Result<Config, ConfigError> {
+        let environment = Environment::of(variables);
+        let raw = environment.settings()?;
+        let surroundings =
+            Surroundings { processors: 2, user: Uid::from_raw(1000), environment: Environment::of([]) };
+        raw.resolve((&"1".parse().unwrap(), &"2".parse().unwrap()), Vec::new(), &surroundings)
+    }
+
+    #[test]
+    fn a_default_that_help_shows_is_the_default() {
+        let nothing = resolved([("HOME", "/")]);
+        for (option, default) in defaults() {
+            // These are no values that could be given.
+            if !matches!(option, "workers" | "max-requests" | "timeout" | "log-file" | "control") {
+                let variable = config::env::variable_of(option);
+                assert_eq!(resolved([(&variable, &default)]), nothing, "--{option} {default}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_belongs_to_an_option() {
+        let options = RawConfig::augment_args(Command::new("options"));
+        for (option, _) in defaults() {
+            assert!(
+                options.get_arguments().any(|argument| argument.get_long() == Some(option)),
+                "--{option}"
+            );
+        }
+    }
+}

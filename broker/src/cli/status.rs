@@ -1,0 +1,316 @@
+//! `hornpipe status`: one screen of truth.
+
+use std::fmt::Write;
+
+use clap::Args;
+use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, StatusReport};
+
+use super::exit_code::OperatorExit;
+use super::operator::{self, Target};
+use super::output;
+use crate::config::show_size;
+
+/// One screen of truth about a running broker
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 done · 2 usage · 5 no broker answers")]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    target: Target,
+    /// For programs: everything, as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &StatusArguments) -> OperatorExit {
+    arguments.target.ask(&ControlRequest::Status, |response, _| {
+        let ControlResponse::Status(report) = response else { return operator::misunderstood() };
+        let text = if arguments.json { json(&report) } else { screen(&report) };
+        match output::print(text.as_bytes()) {
+            Ok(()) => OperatorExit::Done,
+            Err(error) => {
+                output::complain(format_args!("cannot write: {error}"));
+                OperatorExit::No
+            }
+        }
+    })
+}
+
+fn json(report: &StatusReport) -> String {
+    // A report holds no map with keys that are no text, which is all that can fail.
+    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
+}
+
+fn screen(report: &StatusReport) -> String {
+    let mut lines = vec![
+        format!(
+            "hornpipe {}   clients {}   workers {}   {}",
+            report.version,
+            report.frontend,
+            report.backend,
+            report.phase.to_uppercase()
+        ),
+        format!(
+            "parent    pid {}   up {}   router pid {}, the {} since then",
+            report.pid,
+            age(report.uptime_ms),
+            report.router_pid,
+            ordinal(report.router_life)
+        ),
+        requests(report),
+        queue(report),
+        pool(report),
+    ];
+    lines.extend(noise(&report.noise));
+    lines.extend(workers(report));
+    lines.extend(externals(report));
+    let mut screen = String::new();
+    for line in lines {
+        // Names and reasons come from other processes, and must not draw on this terminal.
+        for letter in line.trim_end().chars() {
+            if letter.is_control() { screen.extend(letter.escape_default()) } else { screen.push(letter) }
+        }
+        screen.push('\n');
+    }
+    screen
+}
+
+fn requests(report: &StatusReport) -> String {
+    let requests = &report.requests;
+    let mut line = format!("requests  {} received   {} answered", requests.received, requests.answered);
+    let refused = requests.refused.iter().filter(|(_, count)| *count != 0);
+    let others = [
+        ("client left", requests.dropped),
+        ("waiting", requests.waiting),
+        ("running", requests.in_flight),
+        ("retried", requests.retried),
+    ];
+    let refused = refused.map(|(status, count)| (status.as_str(), *count));
+    for (what, count) in refused.chain(others.into_iter().filter(|(_, count)| *count != 0)) {
+        // Writing to a `String` cannot fail.
+        write!(line, "   {count} {what}").ok();
+    }
+    line
+}
+
+fn queue(report: &StatusReport) -> String {
+    let queue = &report.queue;
+    let oldest =
+        queue.oldest_ms.map(|oldest| format!("   the oldest for {}", age(oldest))).unwrap_or_default();
+    format!(
+        "queue     {} of {}   {} of {} held{oldest}",
+        queue.backlog_len,
+        queue.backlog_limit,
+        show_size(queue.held_bytes),
+        show_size(queue.held_bytes_limit)
+    )
+}
+
+fn pool(report: &StatusReport) -> String {
+    let pool = &report.pool;
+    format!(
+        "workers   {} ready of {} wanted ({} to {})   {} processing   generation {}   {} started   {} ended",
+        pool.ready,
+        pool.target,
+        pool.min,
+        pool.max,
+        pool.processing,
+        pool.generation,
+        pool.spawned,
+        pool.exited
+    )
+}
+
+/// Only if there is any.
+fn noise(noise: &NoiseReport) -> Option<String> {
+    let kinds = [
+        ("stale replies", noise.stale_replies),
+        ("malformed by workers", noise.malformed_workers),
+        ("strangers", noise.strangers),
+        ("unreadable by clients", noise.ignored_clients),
+        ("replies not taken", noise.undelivered),
+        ("log lines dropped", noise.log_lines_dropped),
+    ];
+    let heard = kinds.into_iter().filter(|(_, count)| *count != 0);
+    let words: Vec<String> = heard.map(|(kind, count)| format!("{count} {kind}")).collect();
+    (!words.is_empty()).then(|| format!("noise     {}", words.join("   ")))
+}
+
+fn workers(report: &StatusReport) -> Vec<String> {
+    let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "NOW", "INC", "GEN", "LAST EXIT"];
+    let row = |worker: &hornpipe_proto::control::WorkerReport| {
+        let exit = worker.last_exit.as_ref();
+        [
+            worker.slot.to_string(),
+            worker.pid.map_or("-".into(), |pid| pid.to_string()),
+            worker.state.clone(),
+            age(worker.age_ms),
+            worker.requests.to_string(),
+            worker.processing_ms.map_or("-".into(), age),
+            worker.incarnation.to_string(),
+            worker.generation.to_string(),
+            exit.map_or("-".into(), |exit| format!("{} ago: {}", age(exit.ago_ms), exit.reason)),
+        ]
+    };
+    if report.workers.is_empty() { Vec::new() } else { table(head, report.workers.iter().map(row).collect()) }
+}
+
+fn externals(report: &StatusReport) -> Vec<String> {
+    let head = ["EXTERNAL", "STATE", "AGE", "REQUESTS"];
+    let row = |worker: &hornpipe_proto::control::ExternalReport| {
+        let name = worker.name.clone().unwrap_or_else(|| "(no name)".to_owned());
+        [name, worker.state.clone(), age(worker.age_ms), worker.requests.to_string()]
+    };
+    if report.external.is_empty() {
+        Vec::new()
+    } else {
+        table(head, report.external.iter().map(row).collect())
+    }
+}
+
+fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(ToOwned::to_owned)).chain(rows).collect();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
+        cells.collect::<String>()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A time that has passed, in its two largest units.
+fn age(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, 0) => format!("{milliseconds}ms"),
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
+        (0, hours, minutes, _) => format!("{hours}h{minutes:02}m"),
+        (days, hours, _, _) => format!("{days}d{hours:02}h"),
+    }
+}
+
+fn ordinal(number: u32) -> String {
+    match (number % 10, number % 100) {
+        (_, 11..=13) => format!("{number}th"),
+        (1, _) => format!("{number}st"),
+        (2, _) => format!("{number}nd"),
+        (3, _) => format!("{number}rd"),
+        _ => format!("{number}th"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hornpipe_proto::Status;
+    use hornpipe_proto::control::{
+        ExternalReport, LastExit, PoolReport, QueueReport, RequestReport, WorkerReport,
+    };
+
+    use super::*;
+
+    fn report() -> StatusReport {
+        StatusReport {
+            version: "0.1.0".into(),
+            frontend: "tcp://127.0.0.1:6660".into(),
+            backend: "tcp://127.0.0.1:6661".into(),
+            pid: 4711,
+            router_pid: 4712,
+            router_life: 2,
+            uptime_ms: 8_100_000,
+            phase: "serving".into(),
+            pool: PoolReport {
+                target: 2,
+                min: 1,
+                max: 1024,
+                ready: 2,
+                processing: 1,
+                generation: 0,
+                spawned: 3,
+                exited: 1,
+            },
+            queue: QueueReport {
+                backlog_len: 0,
+                backlog_limit: 10_000,
+                held_bytes: 1024,
+                held_bytes_limit: 256 << 20,
+                oldest_ms: None,
+            },
+            requests: RequestReport {
+                received: 12,
+                answered: 10,
+                refused: vec![(Status::Busy, 0), (Status::Timeout, 1)],
+                dropped: 0,
+                waiting: 0,
+                in_flight: 1,
+                retried: 0,
+            },
+            noise: NoiseReport { stale_replies: 3, ..NoiseReport::default() },
+            workers: vec![
+                WorkerReport {
+                    slot: 0,
+                    pid: Some(4713),
+                    incarnation: 1,
+                    generation: 0,
+                    state: "waiting".into(),
+                    age_ms: 8_099_000,
+                    requests: 9,
+                    processing_ms: None,
+                    last_exit: None,
+                },
+                WorkerReport {
+                    slot: 1,
+                    pid: Some(9120),
+                    incarnation: 2,
+                    generation: 0,
+                    state: "processing".into(),
+                    age_ms: 61_000,
+                    requests: 1,
+                    processing_ms: Some(120),
+                    last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 61_000 }),
+                },
+            ],
+            external: vec![ExternalReport {
+                name: Some("evil\x1b[31m\nname".into()),
+                state: "waiting".into(),
+                age_ms: 5,
+                requests: 0,
+            }],
+        }
+    }
+
+    #[test]
+    fn the_screen_shows_what_there_is() {
+        let expected = "\
+hornpipe 0.1.0   clients tcp://127.0.0.1:6660   workers tcp://127.0.0.1:6661   SERVING
+parent    pid 4711   up 2h15m   router pid 4712, the 2nd since then
+requests  12 received   10 answered   1 timeout   1 running
+queue     0 of 10000   1KiB of 256MiB held
+workers   2 ready of 2 wanted (1 to 1024)   1 processing   generation 0   3 started   1 ended
+noise     3 stale replies
+SLOT  PID   STATE       AGE     REQUESTS  NOW    INC  GEN  LAST EXIT
+0     4713  waiting     2h14m   9         -      1    0    -
+1     9120  processing  1m01s   1         120ms  2    0    1m01s ago: killed by SIGKILL
+";
+        let screen = screen(&report());
+        assert!(screen.starts_with(expected), "{screen}");
+    }
+
+    #[test]
+    fn a_workers_name_cannot_draw_on_the_terminal() {
+        let screen = screen(&report());
+        assert!(screen.contains("evil\\u{1b}[31m\\nname"), "{screen}");
+        assert!(!screen.contains('\x1b'));
+    }
+
+    #[test]
+    fn json_has_an_object_for_each_worker() {
+        let value: serde_json::Value = serde_json::from_str(&json(&report())).unwrap();
+        let worker = &value["workers"][1];
+        for (key, expected) in [("slot", 1), ("pid", 9120), ("incarnation", 2), ("generation", 0)] {
+            assert_eq!(worker[key], expected, "{key}");
+        }
+        assert_eq!(worker["state"], "processing");
+    }
+}

@@ -1,0 +1,310 @@
+//! From a configuration to running processes: binds, writes the pid file, and
+//! joins what parent, router and workers do not know of each other.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
+use tracing::{error, info, warn};
+
+use crate::config::{Config, ControlPlace, PlaceError, Privilege, ProgramKind};
+use crate::logging::{self, LogError};
+use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
+use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, title};
+use crate::pid_file::{PidFile, PidFileError};
+use crate::router;
+
+/// A directory that others may pass through, for workers of another user.
+const PASSABLE: u32 = 0o711;
+
+/// Why nothing was started, or why it ended.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// The log cannot be written.
+    Log(LogError),
+    /// A port or a socket cannot be had.
+    Listen(ListenError),
+    /// There is no safe place for the control socket.
+    Place(PlaceError),
+    /// The pid file cannot be had.
+    PidFile(PidFileError),
+    /// The parent cannot do its work.
+    Parent(ParentError),
+}
+
+impl LaunchError {
+    /// What the process exits with, as DESIGN's table of exit codes has it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Listen(ListenError::PortTaken { .. } | ListenError::SocketInUse { .. }) => 4,
+            Self::Listen(_) | Self::Log(_) | Self::Place(_) | Self::PidFile(_) | Self::Parent(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::Listen(error) => error.fmt(f),
+            Self::Place(error) => error.fmt(f),
+            Self::PidFile(error) => error.fmt(f),
+            Self::Parent(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Log(error) => Some(error),
+            Self::Listen(error) => Some(error),
+            Self::Place(error) => Some(error),
+            Self::PidFile(error) => Some(error),
+            Self::Parent(error) => Some(error),
+        }
+    }
+}
+
+/// What a forked worker does, given where to connect.
+pub(crate) type Work = Box<dyn FnMut(&hornpipe_worker::Settings, &str) -> u8>;
+
+/// Runs the broker until it is stopped; returns the process's exit code.
+pub(crate) fn launch(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
+    match logging::start(&config.log) {
+        // A program of its own that logs already: its log is ours.
+        Ok(()) | Err(LogError::Twice) => (),
+        Err(error) => return Err(LaunchError::Log(error)),
+    }
+    let listeners = bind(&config)?;
+    let pid_file =
+        config.pid_file.as_deref().map(PidFile::write).transpose().map_err(LaunchError::PidFile)?;
+    let endpoints = Endpoints::of(&listeners, &config);
+    title::set(&format!("hornpipe: parent {}", endpoints.ports));
+    if config.privilege == Privilege::Root {
+        warn!("router and workers run as root: --user NAME drops it");
+    }
+    let router_setup = router_setup(&config, &endpoints);
+    let router_title = format!("hornpipe: router {}", endpoints.ports);
+    let mut route = |process: RouterProcess| {
+        title::set(&router_title);
+        router::run(&router_setup, start(process))
+    };
+    let setup = parent::Setup {
+        listeners,
+        worker_backend: endpoints.crew.clone(),
+        identity: config.identity.clone(),
+        environment: config.worker_environment.clone(),
+        drain: config.core.drain,
+        output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
+        on_reopen: Box::new(reopen_log),
+        on_ready: Box::new(move || endpoints.print()),
+        program: program(config, handler),
+    };
+    let ended = parent::run(setup, &mut route).map_err(LaunchError::Parent);
+    drop(pid_file);
+    ended
+}
+
+/// Each process opens the file for itself.
+pub(crate) fn reopen_log() {
+    if let Err(error) = logging::reopen() {
+        warn!(%error, "cannot reopen the log file: the old one is used on");
+    }
+}
+
+fn bind(config: &Config) -> Result<Listeners, LaunchError> {
+    let port = |address: std::net::SocketAddr| {
+        Port::bind(&address.ip().to_string(), address.port()).map_err(LaunchError::Listen)
+    };
+    let frontend = port(config.frontend)?;
+    let backend = port(config.backend)?;
+    config.control.prepare().map_err(LaunchError::Place)?;
+    let number = frontend.address.port();
+    let control_path = config.control.socket(number);
+    let control = UnixSocket::bind(&control_path, Access::default()).map_err(LaunchError::Listen)?;
+    let owner = config.identity.user.map(|user| (user, config.identity.group.unwrap_or(user)));
+    let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
+    let crew_path = config.control.crew(number, config.identity.chroot.as_deref());
+    let crew = UnixSocket::bind(&crew_path, Access { directory_mode, owner }).map_err(LaunchError::Listen)?;
+    Ok(Listeners { frontend, backend: Some(backend), crew: Some(crew), control: Some(control) })
+}
+
+/// What is said of the listeners, in titles, in `status` and on the screen.
+#[derive(Debug)]
+struct Endpoints {
+    ports: String,
+    frontend: String,
+    backend: String,
+    /// As workers see it.
+    crew: String,
+    frontend_port: u16,
+    workers: u32,
+    /// Where the control socket is, if operators must be told.
+    control: Option<PathBuf>,
+}
+
+impl Endpoints {
+    fn of(listeners: &Listeners, config: &Config) -> Self {
+        let frontend = listeners.frontend.address;
+        let backend = listeners.backend.as_ref().map(|port| port.address);
+        let crew = listeners
+            .crew
+            .as_ref()
+            .map(|socket| seen_inside(&socket.path, config.identity.chroot.as_deref()));
+        let control = match &config.control {
+            ControlPlace::File(path) => Some(path.clone()),
+            ControlPlace::Directory(_) | ControlPlace::Shared(_) => None,
+        };
+        Self {
+            ports: format!("{} {}", frontend.port(), backend.map_or(0, |backend| backend.port())),
+            frontend: format!("tcp://{frontend}"),
+            backend: backend.map(|backend| format!("tcp://{backend}")).unwrap_or_default(),
+            crew: crew.map(|path| format!("ipc://{}", path.display())).unwrap_or_default(),
+            frontend_port: frontend.port(),
+            workers: config.core.workers,
+            control,
+        }
+    }
+
+    /// One screen: what runs, and how to go on from here.
+    fn print(&self) {
+        let pid = std::process::id();
+        let port = self.frontend_port;
+        let verbs = match &self.control {
+            None => port.to_string(),
+            Some(path) => format!("{port} --control {}", path.display()),
+        };
+        let workers = match self.workers {
+            0 => "no workers of its own: start some against the backend".to_owned(),
+            1 => "1 worker, ready".to_owned(),
+            workers => format!("{workers} workers, the first is ready"),
+        };
+        let screen = format!(
+            "hornpipe {version}  frontend {frontend}  backend {backend}  pid {pid}\n  \
+             {workers}\n  \
+             ask    hornpipe req {port} hello\n  \
+             watch  hornpipe status {verbs}\n  \
+             scale  hornpipe scale {verbs} +1        or  kill -TTIN {pid}\n  \
+             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n",
+            version = env!("CARGO_PKG_VERSION"),
+            frontend = self.frontend,
+            backend = self.backend,
+        );
+        let mut stdout = std::io::stdout().lock();
+        if stdout.write_all(screen.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+            warn!("nobody reads the start-up screen");
+        }
+    }
+}
+
+/// The path as a process sees it whose root directory is `chroot`.
+fn seen_inside(path: &Path, chroot: Option<&Path>) -> PathBuf {
+    match chroot.and_then(|root| path.strip_prefix(root).ok()) {
+        Some(inside) => Path::new("/").join(inside),
+        None => path.to_owned(),
+    }
+}
+
+fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
+    router::Setup {
+        settings: config.core.clone(),
+        external: config.external,
+        plain_errors: config.plain_errors,
+        frontend: endpoints.frontend.clone(),
+        backend: endpoints.backend.clone(),
+        silent_workers_hint: match config.program {
+            ProgramKind::Exec(_) => {
+                "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
+            }
+            ProgramKind::Each(_) | ProgramKind::Lines(_) | ProgramKind::Echo | ProgramKind::None => "",
+        },
+    }
+}
+
+fn start(process: RouterProcess) -> router::Start {
+    router::Start {
+        link: process.link,
+        life: process.life + 1,
+        frontend: process.listeners.frontend.descriptor,
+        backend: process.listeners.backend.map(|port| port.descriptor),
+        crew: process.listeners.crew.map(|socket| socket.descriptor),
+        control: process.listeners.control.map(|socket| socket.descriptor),
+        workers: process
+            .workers
+            .into_iter()
+            .map(|worker| router::LiveWorker {
+                place: worker.place,
+                generation: worker.generation,
+                pid: worker.pid,
+                started: worker.started_at,
+            })
+            .collect(),
+        used: process.used,
+        memory: process.blob,
+        parent_pid: process.parent_pid,
+        parent_started: process.parent_started_at,
+    }
+}
+
+/// What the parent starts as a worker.
+fn program(config: Config, handler: Option<Work>) -> Program {
+    let search_path = config.search_path;
+    let environment = config.worker_environment;
+    let output_limit = usize::try_from(config.core.body_limit).unwrap_or(usize::MAX);
+    let work = match (handler, config.program) {
+        (Some(work), _) => work,
+        (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
+        (None, ProgramKind::None) => return Program::None,
+        (None, ProgramKind::Echo) => handled(hornpipe_worker::echo),
+        (None, ProgramKind::Each(argv)) => {
+            adapter(argv, |settings, argv, title| hornpipe_worker::each(settings, argv, titled(title)))
+        }
+        (None, ProgramKind::Lines(argv)) => {
+            adapter(argv, |settings, argv, title| hornpipe_worker::lines(settings, argv, titled(title)))
+        }
+    };
+    let mut work = work;
+    Program::Fork(Box::new(move |process: WorkerProcess| {
+        let title = format!("hornpipe: worker {}", process.place.slot);
+        title::set(&format!("{title} [starting]"));
+        let mut settings = hornpipe_worker::Settings::new(process.backend);
+        settings.search_path.clone_from(&search_path);
+        settings.environment = Some(environment.clone());
+        settings.output_limit = output_limit;
+        work(&settings, &title)
+    }))
+}
+
+/// Work that a handler does, in this process.
+pub(crate) fn handled(mut handler: impl Handler + 'static) -> Work {
+    Box::new(move |settings, title| {
+        let handler = |job: &Job, context: &mut Context<'_>| handler.handle(job, context);
+        exit_code(hornpipe_worker::serve(settings, handler, titled(title)))
+    })
+}
+
+type Adapter = fn(&hornpipe_worker::Settings, &[OsString], &str) -> Result<Stopped, ServeError>;
+
+fn adapter(argv: Vec<OsString>, serve: Adapter) -> Work {
+    Box::new(move |settings, title| exit_code(serve(settings, &argv, title)))
+}
+
+/// Shows the worker's state in its title.
+fn titled(title: &str) -> impl FnMut(hornpipe_worker::State) {
+    let title = title.to_owned();
+    move |state| title::set(&format!("{title} [{}]", state.as_str()))
+}
+
+fn exit_code(result: Result<Stopped, ServeError>) -> u8 {
+    match result {
+        Ok(Stopped::WithProgram { exit_code }) => exit_code,
+        Ok(_) => 0,
+        Err(error) => {
+            error!(%error, "cannot work");
+            1
+        }
+    }
+}

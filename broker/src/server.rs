@@ -1,0 +1,119 @@
+//! Hornpipe inside a program of your own: the handler is a closure, the workers
+//! are forks, and what the program has loaded before is shared copy-on-write.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::time::Duration;
+
+use hornpipe_worker::Handler;
+
+use crate::config::{Address, AddressError, Config, ConfigError, RawConfig, Surroundings};
+use crate::launch::{self, LaunchError};
+
+/// A broker with a handler of yours. Begin with [`Server::builder`].
+#[derive(Debug)]
+pub struct Server {
+    raw: RawConfig,
+    frontend: String,
+    backend: String,
+}
+
+/// Why a server cannot run.
+#[derive(Debug)]
+pub enum ServerError {
+    /// What was asked for cannot be.
+    Config(ConfigError),
+    /// An address is not one.
+    Address(AddressError),
+    /// It could not be started, or ended badly.
+    Launch(LaunchError),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Address(error) => error.fmt(f),
+            Self::Launch(error) => write!(f, "cannot serve: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Address(error) => Some(error),
+            Self::Launch(error) => Some(error),
+        }
+    }
+}
+
+impl Server {
+    /// A server on ports 6660 and 6661 of loopback, with as many workers as CPUs.
+    pub fn builder() -> Self {
+        Self { raw: RawConfig::default(), frontend: "6660".into(), backend: "6661".into() }
+    }
+
+    /// Where clients connect, as on the command line: `6660`, `0`, `HOST:PORT`.
+    #[must_use]
+    pub fn frontend(mut self, address: impl Into<String>) -> Self {
+        self.frontend = address.into();
+        self
+    }
+
+    /// Where workers may connect that this server does not start.
+    #[must_use]
+    pub fn backend(mut self, address: impl Into<String>) -> Self {
+        self.backend = address.into();
+        self
+    }
+
+    /// How many workers.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.raw.workers = Some(workers);
+        self
+    }
+
+    /// How long one attempt at a request may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.raw.timeout = Some(timeout);
+        self
+    }
+
+    /// How many workers may try a request if they die.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.raw.attempts = Some(attempts);
+        self
+    }
+
+    /// Any other option, as the command line's `serve` has it.
+    #[must_use]
+    pub fn options(mut self, options: RawConfig) -> Self {
+        self.raw = self.raw.overridden_by(options);
+        self
+    }
+
+    /// Serves until it is stopped, and returns the code the process should exit with.
+    ///
+    /// The handler runs in forked workers; what it changes, it changes there. Call
+    /// this before anything starts a thread: a fork copies only one.
+    ///
+    /// # Errors
+    /// If something is misconfigured, a port is taken, or the process has threads.
+    pub fn run(self, handler: impl Handler + 'static) -> Result<u8, ServerError> {
+        let config = self.resolve()?;
+        launch::launch(config, Some(launch::handled(handler))).map_err(ServerError::Launch)
+    }
+
+    fn resolve(self) -> Result<Config, ServerError> {
+        let frontend: Address = self.frontend.parse().map_err(ServerError::Address)?;
+        let backend: Address = self.backend.parse().map_err(ServerError::Address)?;
+        let surroundings = Surroundings::read();
+        let raw = surroundings.environment.settings().map_err(ServerError::Config)?.overridden_by(self.raw);
+        raw.resolve((&frontend, &backend), Vec::<OsString>::new(), &surroundings).map_err(ServerError::Config)
+    }
+}
