@@ -127,7 +127,7 @@ fn bind(config: &Config) -> Result<Listeners, LaunchError> {
     let control = UnixSocket::bind(&control_path, Access::default()).map_err(LaunchError::Listen)?;
     let owner = config.identity.user.map(|user| (user, config.identity.group.unwrap_or(user)));
     let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
-    let crew_path = config.control.crew(number, config.identity.chroot.as_deref());
+    let crew_path = config.control.crew_for(number, &config.identity);
     let crew = UnixSocket::bind(&crew_path, Access { directory_mode, owner }).map_err(LaunchError::Listen)?;
     Ok(Listeners { frontend, backend: Some(backend), crew: Some(crew), control: Some(control) })
 }
@@ -227,7 +227,7 @@ fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
 fn start(process: RouterProcess) -> router::Start {
     router::Start {
         link: process.link,
-        life: process.life + 1,
+        life: process.life,
         frontend: process.listeners.frontend.descriptor,
         backend: process.listeners.backend.map(|port| port.descriptor),
         crew: process.listeners.crew.map(|socket| socket.descriptor),

@@ -19,6 +19,7 @@ mod worker;
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser, Subcommand};
 
 const VERBS: &str = "\
@@ -41,10 +42,9 @@ hornpipe VERB -h is one screen, --help everything.";
 #[command(
     name = "hornpipe",
     version,
-    propagate_version = true,
     args_override_self = true,
     disable_help_subcommand = true,
-    help_template = "{about}\n\n{usage-heading} {usage}\n\n{after-help}",
+    help_template = "{about}\n\n{usage-heading} {usage}{after-help}",
     after_help = VERBS,
     override_usage = "hornpipe <VERB> [OPTIONS]"
 )]
@@ -88,8 +88,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Verb, clap::Error> {
-    let mut found = command().try_get_matches_from(arguments::with_dashes(arguments))?;
+    let arguments = arguments::with_dashes(arguments);
+    let mut found = command().try_get_matches_from(arguments).map_err(with_dashes_explained)?;
     CommandLine::from_arg_matches_mut(&mut found).map(|line| line.verb)
+}
+
+/// The usual slip: a program without the `--` in front of it.
+fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
+    let is_word =
+        |value: &ContextValue| matches!(value, ContextValue::String(word) if !word.starts_with('-'));
+    if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::InvalidArg).is_some_and(is_word) {
+        let tip = "a program and its arguments stand after --, as in: hornpipe serve 6660 6661 -- ./worker";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 fn command() -> clap::Command {
@@ -120,10 +132,16 @@ mod tests {
     }
 
     #[test]
+    fn a_program_without_its_dashes_is_explained() {
+        assert!(help(&["serve", "6660", "6661", "python3", "w.py"]).contains("stand after --"));
+        assert!(!help(&["serve", "6660", "6661", "--wrokers", "3"]).contains("stand after --"));
+    }
+
+    #[test]
     fn the_short_help_of_each_verb_is_one_screen() {
         for verb in command().get_subcommands() {
             let screen = help(&[verb.get_name(), "-h"]);
-            assert!(screen.lines().count() <= 36, "{}:\n{screen}", verb.get_name());
+            assert!(screen.lines().count() <= 33, "{}:\n{screen}", verb.get_name());
         }
     }
 

@@ -125,8 +125,14 @@ impl Target {
     fn connect(&self) -> Result<Broker, OperatorError> {
         let environment = Environment::read();
         let control = self.control.clone().or_else(|| environment.control());
-        let place = ControlPlace::choose(control, &environment, Uid::effective());
+        let user = Uid::effective();
+        let mut place = ControlPlace::choose(control, &environment, user);
         place.check().map_err(OperatorError::Place)?;
+        // A service of root has no runtime directory, while root at a terminal may.
+        let is_there = place.socket(self.port()).exists() || matches!(place, ControlPlace::File(_));
+        if user.is_root() && !is_there {
+            place = ControlPlace::of_root();
+        }
         let path = place.socket(self.port());
         let stream = connect_within(&path, self.timeout).map_err(|why| match why {
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
@@ -139,9 +145,9 @@ impl Target {
         // Who listened on the socket, however many processes accept from it.
         let peer =
             getsockopt(&stream, sockopt::PeerCredentials).map_err(|errno| OperatorError::Io(errno.into()))?;
-        let user = Uid::from_raw(peer.uid());
-        if !user.is_root() && !Uid::effective().is_root() && user != Uid::effective() {
-            return Err(OperatorError::NotOurs { path, user });
+        let owner = Uid::from_raw(peer.uid());
+        if !owner.is_root() && !user.is_root() && owner != user {
+            return Err(OperatorError::NotOurs { path, user: owner });
         }
         // Zero: it lives in a pid namespace that is not visible from here.
         let pid = Some(peer.pid()).filter(|pid| *pid != 0);

@@ -16,20 +16,19 @@ use crate::logging;
 #[derive(Debug, Args)]
 #[command(after_help = SHORT, after_long_help = LONG)]
 pub(super) struct ServeArguments {
-    /// Where clients connect: 6660 is this machine only, 0 a free port, HOST:PORT, *:6660 everybody
+    /// Where clients connect: 6660 (this machine), 0 (any free one), HOST:PORT, *:6660 (all)
     frontend: Address,
     /// Where workers connect that this broker does not start
     backend: Address,
     #[command(flatten)]
     options: RawConfig,
-    /// A program and its arguments, started as worker; without one, workers reply what they get
+    /// A worker program and its arguments; without one, workers reply what they get
     #[arg(last = true)]
     program: Vec<OsString>,
 }
 
 const SHORT: &str = "\
-Signals: TERM, INT finish and stop (twice: at once) · QUIT the same without a limit · HUP fresh workers ·
-         TTIN, TTOU one worker more, less · USR1 reopen the log
+Signals: TERM, INT, QUIT finish and stop · HUP fresh workers · TTIN, TTOU one worker more, less
 hornpipe serve --help has all options, their variables, and examples.";
 
 const LONG: &str = "\
@@ -40,11 +39,11 @@ Examples:
   hornpipe serve 6660 6661 --lines -- ./filter          a line in, a line out
   hornpipe serve 6660 6661 -n 0                         workers from elsewhere only
 
-Signals: TERM, INT finish and stop (twice: at once) · QUIT the same without a limit · HUP fresh workers ·
-         TTIN, TTOU one worker more, less · USR1 reopen the log
+Signals: TERM, INT finish and stop (twice: at once) · QUIT the same without a limit ·
+         HUP fresh workers · TTIN, TTOU one worker more, less · USR1 reopen the log
 
-Times are written 250ms, 30s, 5m or 1h, sizes 512B, 10kB or 64MiB. Underscores in an option are dashes.
---min-servers and --max-servers are --workers and --max.
+Times are written 250ms, 30s, 5m or 1h, sizes 512B, 10kB or 64MiB.
+--min-servers and --max-servers are --workers and --max; underscores are dashes.
 The command line goes before the variables HORNPIPE_..., and they before the defaults.
 
 Exit codes: 0 stopped as asked · 1 failed while running · 2 usage · 3 workers cannot start ·
@@ -88,7 +87,7 @@ pub(super) fn explain(serve: Command) -> Command {
             None => help,
         };
         let variable = config::env::variable_of(&long);
-        Arg::long_help(argument.help(help.clone()), format!("{help} [env: {variable}]"))
+        Arg::long_help(argument.help(help.clone()), format!("{help}\n[env: {variable}]"))
     })
 }
 
@@ -96,7 +95,7 @@ pub(super) fn explain(serve: Command) -> Command {
 fn defaults() -> Vec<(&'static str, String)> {
     let settings = Settings::default();
     vec![
-        ("workers", "the CPUs it may use".into()),
+        ("workers", "its CPUs".into()),
         ("min", settings.min.to_string()),
         ("max", settings.max.to_string()),
         ("boot-timeout", config::show_duration(settings.boot_timeout)),

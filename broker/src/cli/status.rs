@@ -65,13 +65,19 @@ fn screen(report: &StatusReport) -> String {
     lines.extend(externals(report));
     let mut screen = String::new();
     for line in lines {
-        // Names and reasons come from other processes, and must not draw on this terminal.
-        for letter in line.trim_end().chars() {
-            if letter.is_control() { screen.extend(letter.escape_default()) } else { screen.push(letter) }
-        }
+        screen.push_str(line.trim_end());
         screen.push('\n');
     }
     screen
+}
+
+/// Names and reasons come from other processes, and must not draw on this terminal.
+fn harmless(text: &str) -> String {
+    let mut harmless = String::new();
+    for letter in text.chars() {
+        if letter.is_control() { harmless.extend(letter.escape_default()) } else { harmless.push(letter) }
+    }
+    harmless
 }
 
 fn requests(report: &StatusReport) -> String {
@@ -148,7 +154,7 @@ fn workers(report: &StatusReport) -> Vec<String> {
             worker.processing_ms.map_or("-".into(), age),
             worker.incarnation.to_string(),
             worker.generation.to_string(),
-            exit.map_or("-".into(), |exit| format!("{} ago: {}", age(exit.ago_ms), exit.reason)),
+            exit.map_or("-".into(), |exit| format!("{} ago: {}", age(exit.ago_ms), harmless(&exit.reason))),
         ]
     };
     if report.workers.is_empty() { Vec::new() } else { table(head, report.workers.iter().map(row).collect()) }
@@ -157,7 +163,7 @@ fn workers(report: &StatusReport) -> Vec<String> {
 fn externals(report: &StatusReport) -> Vec<String> {
     let head = ["EXTERNAL", "STATE", "AGE", "REQUESTS"];
     let row = |worker: &hornpipe_proto::control::ExternalReport| {
-        let name = worker.name.clone().unwrap_or_else(|| "(no name)".to_owned());
+        let name = worker.name.as_deref().map_or("(no name)".to_owned(), harmless);
         [name, worker.state.clone(), age(worker.age_ms), worker.requests.to_string()]
     };
     if report.external.is_empty() {
@@ -289,9 +295,9 @@ requests  12 received   10 answered   1 timeout   1 running
 queue     0 of 10000   1KiB of 256MiB held
 workers   2 ready of 2 wanted (1 to 1024)   1 processing   generation 0   3 started   1 ended
 noise     3 stale replies
-SLOT  PID   STATE       AGE     REQUESTS  NOW    INC  GEN  LAST EXIT
-0     4713  waiting     2h14m   9         -      1    0    -
-1     9120  processing  1m01s   1         120ms  2    0    1m01s ago: killed by SIGKILL
+SLOT  PID   STATE       AGE    REQUESTS  NOW    INC  GEN  LAST EXIT
+0     4713  waiting     2h14m  9         -      1    0    -
+1     9120  processing  1m01s  1         120ms  2    0    1m01s ago: killed by SIGKILL
 ";
         let screen = screen(&report());
         assert!(screen.starts_with(expected), "{screen}");

@@ -4,15 +4,23 @@
 use std::fmt;
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
 
 use super::Environment;
+use crate::parent::Identity;
 
 const ROOT_DIRECTORY: &str = "/run/hornpipe";
 const LAST_RESORT: &str = "/tmp";
+
+/// For the owner alone.
+const PRIVATE: u32 = 0o700;
+
+/// For others to pass through to what they are given by name; each socket in it
+/// has an owner and is for that owner alone.
+const PASSABLE: u32 = 0o711;
 
 /// Where control sockets are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +92,7 @@ impl ControlPlace {
         let runtime = environment.runtime_directory().filter(|path| path.is_absolute()).filter(is_own);
         match runtime {
             Some(runtime) => Self::Directory(runtime.join("hornpipe")),
-            None if user.is_root() => Self::Directory(PathBuf::from(ROOT_DIRECTORY)),
+            None if user.is_root() => Self::of_root(),
             None => Self::Shared(PathBuf::from(format!("{LAST_RESORT}/hornpipe-{user}"))),
         }
     }
@@ -97,11 +105,21 @@ impl ControlPlace {
         }
     }
 
-    /// The private socket of that broker's crew: beside the control socket.
+    /// The private socket of that broker's crew, to which workers of this identity connect.
     ///
-    /// With a root directory of their own, workers see nothing outside of it; the
-    /// socket is then in there. The parent binds this path, and the workers
-    /// connect to what is left of it without `chroot`.
+    /// With a root directory of their own they see nothing outside of it, so it is
+    /// in there: the parent binds this path, and the workers connect to what is
+    /// left of it without that directory. Another user may be locked out of the
+    /// place of the control socket; it is then where root's are. Else it is beside.
+    pub fn crew_for(&self, port: u16, workers: &Identity) -> PathBuf {
+        match (&workers.chroot, workers.user) {
+            (Some(_), _) => self.crew(port, workers.chroot.as_deref()),
+            (None, Some(_)) => Self::of_root().crew(port, None),
+            (None, None) => self.crew(port, None),
+        }
+    }
+
+    /// The same for workers of this user.
     pub fn crew(&self, port: u16, chroot: Option<&Path>) -> PathBuf {
         match (chroot, self) {
             (Some(root), _) => root.join(format!("hornpipe-{port}.crew")),
@@ -116,18 +134,30 @@ impl ControlPlace {
         }
     }
 
-    /// Makes a directory among those of others, so that nobody else can, and
-    /// checks that nobody else has. Other places are the binder's business.
+    /// Where root's control sockets are, if root has no runtime directory.
+    pub fn of_root() -> Self {
+        Self::Directory(PathBuf::from(ROOT_DIRECTORY))
+    }
+
+    /// Makes the directory where that takes care: among those of others nobody
+    /// else may have made it, and through root's own the workers of another user
+    /// must pass. Other places are the binder's business.
     ///
     /// # Errors
     /// If it cannot be made, or is not ours alone.
     pub fn prepare(&self) -> Result<(), PlaceError> {
-        let Self::Shared(directory) = self else { return Ok(()) };
-        match std::fs::DirBuilder::new().mode(0o700).create(directory) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(PlaceError::Unusable { directory: directory.clone(), source })
+        match self {
+            Self::Shared(directory) => {
+                make_directory(directory, PRIVATE)?;
+                self.check()
             }
-            Ok(()) | Err(_) => self.check(),
+            Self::Directory(directory) if *self == Self::of_root() => {
+                make_directory(directory, PASSABLE)?;
+                let unusable = |source| PlaceError::Unusable { directory: directory.clone(), source };
+                // The umask, or an earlier version, may have closed it.
+                std::fs::set_permissions(directory, PermissionsExt::from_mode(PASSABLE)).map_err(unusable)
+            }
+            Self::File(_) | Self::Directory(_) => Ok(()),
         }
     }
 
@@ -144,6 +174,15 @@ impl ControlPlace {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(PlaceError::Unusable { directory: directory.clone(), source }),
         }
+    }
+}
+
+fn make_directory(directory: &Path, mode: u32) -> Result<(), PlaceError> {
+    match std::fs::DirBuilder::new().mode(mode).create(directory) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(PlaceError::Unusable { directory: directory.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -195,7 +234,7 @@ mod tests {
         place.check().unwrap();
         place.prepare().unwrap();
         place.prepare().unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         assert!(matches!(place.prepare(), Err(PlaceError::NotOurs { .. })));
         std::fs::remove_dir(&path).unwrap();
         std::os::unix::fs::symlink("/tmp", &path).unwrap();
@@ -204,10 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn the_crew_is_beside_the_control_socket_or_inside_the_root() {
+    fn the_crew_is_where_its_workers_can_connect() {
         let place = ControlPlace::Directory("/run/h".into());
         assert_eq!(place.crew(6660, None), Path::new("/run/h/6660.crew"));
         assert_eq!(place.crew(1, Some(Path::new("/jail"))), Path::new("/jail/hornpipe-1.crew"));
         assert_eq!(ControlPlace::File("/x".into()).crew(6660, None), Path::new("/x.crew"));
+        let nobody = Identity { user: Some(65534), ..Identity::default() };
+        assert_eq!(place.crew_for(1, &Identity::default()), Path::new("/run/h/1.crew"));
+        assert_eq!(place.crew_for(1, &nobody), Path::new("/run/hornpipe/1.crew"));
+        let jailed = Identity { chroot: Some("/jail".into()), ..nobody };
+        assert_eq!(place.crew_for(1, &jailed), Path::new("/jail/hornpipe-1.crew"));
     }
 }

@@ -59,11 +59,11 @@ pub struct RawConfig {
     /// How long one attempt at a request may take
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests")]
     pub timeout: Option<Duration>,
-    /// How many workers may try a request if they die. 1: it never runs twice
+    /// How many workers may try a request, if they die; with 1 it never runs twice
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub attempts: Option<u32>,
     /// How many requests may wait; the next one is answered `busy`
-    #[arg(long, value_name = "N", help_heading = "Requests")]
+    #[arg(long, value_name = "N", help_heading = "Requests", hide_short_help = true)]
     pub queue: Option<usize>,
     /// How many bytes of requests are held, waiting or running
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
@@ -71,31 +71,45 @@ pub struct RawConfig {
     /// The largest body; more is answered `too_large`
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
     pub max_body: Option<u64>,
-    /// How plain REQ clients hear of errors: one frame `ERR ...`, or not at all
-    #[arg(long, value_name = "HOW", value_enum, help_heading = "Requests", hide_short_help = true)]
+    /// How plain REQ clients hear of errors: text (one frame `ERR ...`) or silent
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Requests",
+        hide_short_help = true
+    )]
     pub plain_errors: Option<PlainErrors>,
     /// How long running requests may take to finish at a stop
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests")]
     pub drain: Option<Duration>,
 
-    /// The log's file, opened again at USR1 and HUP
-    #[arg(long, value_name = "PATH", help_heading = "Observe")]
+    /// Where the log goes; opened again at USR1 and HUP
+    #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub log_file: Option<PathBuf>,
-    /// One line of text or one JSON object for each event
-    #[arg(long, value_name = "HOW", value_enum, help_heading = "Observe", hide_short_help = true)]
+    /// One line for each event: text, or a json object
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "Observe",
+        hide_short_help = true
+    )]
     pub log_format: Option<LogFormat>,
-    /// How much is told: error, warn, info, debug or trace; or 0 to 4 as in Net::Server
-    #[arg(long, value_name = "LEVEL", value_parser = str::parse::<Level>, help_heading = "Observe")]
+    /// How much is told: error, warn, info, debug, trace; or 0 to 4 as in Net::Server
+    #[arg(long, value_name = "LEVEL", value_parser = str::parse::<Level>, help_heading = "Observe", hide_short_help = true)]
     pub log_level: Option<Level>,
     /// The control socket, for `status` and its like
     #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub control: Option<PathBuf>,
 
-    /// Allow ports that other machines reach, without any check of who asks
+    /// Allow ports that other machines reach, whoever asks there
     #[arg(long, help_heading = "Run as")]
     pub insecure: bool,
     /// Run router and workers as this user (name or number)
-    #[arg(long, value_name = "USER", help_heading = "Run as")]
+    #[arg(long, value_name = "USER", help_heading = "Run as", hide_short_help = true)]
     pub user: Option<String>,
     /// Run router and workers as this group (name or number)
     #[arg(long, value_name = "GROUP", help_heading = "Run as", hide_short_help = true)]

@@ -46,6 +46,7 @@ pub(super) enum Tongue {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "reasons that come and go without regard to each other")]
 struct Withheld {
     /// It is being made to leave, or its process has ended.
     leaving: bool,
@@ -91,6 +92,11 @@ impl Worker {
 
     pub(super) fn is_busy(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Whether it has still to come back from what an earlier router gave it.
+    pub(super) fn is_unreturned(&self) -> bool {
+        self.state == WorkerState::Processing && self.sent == 0
     }
 
     fn set_state(&mut self, next: WorkerState) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::action::{Action, ExitReason};
 use super::crew::{Tongue, Worker};
 use super::ids::{Place, WorkerId};
-use super::roster::{Stage, Step};
+use super::roster::{Process, Stage, Step};
 use super::settings::{KILL_AGAIN, RECONNECT_GRACE, STOP_GRACE};
 use super::timers::Timer;
 use super::{Core, Turn};
@@ -75,12 +75,12 @@ impl<B: Clone> Core<B> {
         }
     }
 
-    /// The process has lost its connection, and lives.
+    /// The process has lost a connection, and lives.
     pub(super) fn process_disconnected(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         if self.is_finishing(place) {
             // What it was to finish is lost.
             self.step(place, Step::Terminated, turn);
-        } else if !self.roster.is_leaving(place) {
+        } else if self.roster.process(place).is_some_and(Process::is_cut_off) {
             self.timers.arm(turn.now.after(RECONNECT_GRACE), Timer::Reconnect(place));
         }
     }
@@ -91,7 +91,7 @@ impl<B: Clone> Core<B> {
     }
 
     /// Whether the process holds a request, on whichever connection.
-    fn is_busy(&self, place: Place) -> bool {
+    pub(super) fn is_busy(&self, place: Place) -> bool {
         let busy = |worker: &WorkerId| self.crew.worker(*worker).is_some_and(Worker::is_busy);
         self.crew.of(place).iter().any(busy)
     }

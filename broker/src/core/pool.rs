@@ -209,7 +209,7 @@ impl<B: Clone> Core<B> {
         let all_failed = self.roster.wanted_len() > 0
             && self.roster.wanted().all(|(_slot, record)| record.boot_failures >= FAILING_AFTER);
         if cannot_execute || all_failed {
-            self.give_up(Finish::CannotStart { spoke: process.spoke }, turn);
+            self.give_up(Finish::CannotStart { spoke: process.spoke() }, turn);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::action::{Action, ExitReason, Note};
 use super::crew::Worker;
 use super::event::Ending;
 use super::ids::{Generation, Place, Slot, Timestamp, WorkerId};
-use super::roster::{Process, Stage, Step};
+use super::roster::{Heard, Process, Stage, Step};
 use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
 use super::timers::Timer;
 use super::{Core, Turn, backoff};
@@ -67,7 +67,7 @@ impl<B: Clone> Core<B> {
         }
         if let Some(process) = self.roster.process_mut(place) {
             process.stage = Stage::Serving;
-            process.ready = true;
+            process.heard = Heard::Ready;
         }
         self.timers.disarm(Timer::Boot(place));
         self.timers.disarm(Timer::Adoption(place));
@@ -87,14 +87,16 @@ impl<B: Clone> Core<B> {
     }
 
     pub(super) fn adoption_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
-        if self.roster.is_adopted(place) {
+        let worker = self.roster.process(place).and_then(|process| process.worker);
+        let unreturned =
+            worker.and_then(|worker| self.crew.worker(worker)).is_some_and(Worker::is_unreturned);
+        if self.roster.is_adopted(place) || unreturned {
             self.expel(place, ExitReason::Silent, turn);
         }
     }
 
     pub(super) fn reconnect_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
-        let gone = |process: &Process| process.worker.is_none() && process.spoke && !process.is_leaving();
-        if self.roster.process(place).is_some_and(gone) {
+        if self.roster.process(place).is_some_and(Process::is_cut_off) {
             turn.note(Note::WorkerStuck { place, why: "its connection is lost" });
             self.expel(place, ExitReason::Disconnected, turn);
         }
@@ -150,7 +152,7 @@ impl<B: Clone> Core<B> {
         let meaning = meaning(&process, &why, turn.now);
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
         turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });
-        if process.ready || is_wished(&why) {
+        if process.was_ready() || is_wished(&why) {
             self.newcomer_withdrawn(place);
         } else {
             self.newcomer_failed(place, process.generation, &why.to_string(), turn);
@@ -234,7 +236,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
         | ExitReason::NotStarted => young,
     };
     // An adopted one was ready before, as far as anybody knows.
-    let never_ready = !process.ready && process.stage != Stage::Adopted;
+    let never_ready = !process.was_ready() && process.stage != Stage::Adopted;
     if early || never_ready { Meaning::Early } else { Meaning::Late }
 }
 

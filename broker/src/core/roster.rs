@@ -39,16 +39,23 @@ pub(super) struct Process {
     pub(super) stage: Stage,
     /// Its connection; the latest, should it have several.
     pub(super) worker: Option<WorkerId>,
-    /// Whether it has ever sent a message.
-    pub(super) spoke: bool,
-    /// Whether it has ever been ready.
-    pub(super) ready: bool,
+    pub(super) heard: Heard,
     /// Requests it has answered.
     pub(super) served: u64,
     /// Whether it has served its time, and waits for its replacement.
     pub(super) spent: bool,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
+}
+
+/// The most that a process has ever said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Heard {
+    Nothing,
+    /// Some message.
+    Something,
+    /// That it is ready.
+    Ready,
 }
 
 /// Where a process stands in its life.
@@ -85,12 +92,26 @@ impl Process {
             started,
             stage: Stage::Booting,
             worker: None,
-            spoke: false,
-            ready: false,
+            heard: Heard::Nothing,
             served: 0,
             spent: false,
             halted: false,
         }
+    }
+
+    /// Whether it has ever been ready.
+    pub(super) fn was_ready(&self) -> bool {
+        self.heard == Heard::Ready
+    }
+
+    /// Whether it has ever sent a message.
+    pub(super) fn spoke(&self) -> bool {
+        self.heard >= Heard::Something
+    }
+
+    /// Whether it had a connection, has none, and is not leaving.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.worker.is_none() && self.spoke() && !self.is_leaving()
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -256,7 +277,7 @@ impl Roster {
     /// The process has connected; returns the connection it had before.
     pub(super) fn connect(&mut self, place: Place, worker: WorkerId) -> Option<WorkerId> {
         let process = self.process_mut(place)?;
-        process.spoke = true;
+        process.heard = process.heard.max(Heard::Something);
         process.worker.replace(worker).filter(|earlier| *earlier != worker)
     }
 

@@ -63,33 +63,33 @@ pub const MAX_CREDITS: u32 = 256;
 
 /// A worker whose process has ended may still have replies in its pipe: so
 /// long is waited for the end of the pipe.
-pub const LAST_WORDS: Duration = Duration::from_millis(200);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// A process that lives without a connection is replaced after this time. A
 /// program that reopens its socket is back sooner; a dying one is reaped sooner.
-pub const RECONNECT_GRACE: Duration = Duration::from_secs(1);
+pub(super) const RECONNECT_GRACE: Duration = Duration::from_secs(1);
 
 /// A worker that a new router has not heard of is replaced after this time.
-pub const ADOPTION_GRACE: Duration = Duration::from_millis(300);
+pub(super) const ADOPTION_GRACE: Duration = Duration::from_millis(300);
 
 /// A worker that somebody stopped is killed after this time.
-pub const HALT_GRACE: Duration = Duration::from_secs(5);
+pub(super) const HALT_GRACE: Duration = Duration::from_secs(5);
 
 /// While stopping, workers get so long after `stop` and after TERM, each: the
 /// parent ends everything 5 s after the drain time.
-pub const STOP_GRACE: Duration = Duration::from_secs(2);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// A process that KILL has not ended, because the kernel holds it, gets it again after this time.
-pub const KILL_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A process that lived shorter died young, and its slot backs off.
-pub const YOUNG: Duration = Duration::from_secs(1);
+pub(super) const YOUNG: Duration = Duration::from_secs(1);
 
 /// A slot forgets its failures when a process has lived so long.
-pub const HEALTHY: Duration = Duration::from_secs(30);
+pub(super) const HEALTHY: Duration = Duration::from_secs(30);
 
 /// The first back-off; each further failure doubles it.
-pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
 /// The longest back-off, before jitter.
-pub const BACKOFF_LAST: Duration = Duration::from_secs(10);
+pub(super) const BACKOFF_LAST: Duration = Duration::from_secs(10);

@@ -62,6 +62,15 @@ impl<B: Clone> Core<B> {
             // hand, or will say `waiting` in a moment.
             self.crew.set_processing(worker);
             self.became_ready(worker, turn);
+            self.expect_return(worker, turn);
+        }
+    }
+
+    /// What it has in hand ends in time, like every attempt; then it says so.
+    fn expect_return(&mut self, worker: WorkerId, turn: &Turn<'_, B>) {
+        if let (Some(timeout), Some(place)) = (self.settings.timeout, self.crew.place_of(worker)) {
+            let deadline = turn.now.after(timeout).after(self.settings.cancel_grace);
+            self.timers.arm(deadline, Timer::Adoption(place));
         }
     }
 
@@ -78,7 +87,7 @@ impl<B: Clone> Core<B> {
                 self.let_go(worker, held.token, turn);
             }
         }
-        let Some(state) = self.crew.worker(worker).map(super::crew::Worker::state) else { return };
+        let Some(state) = self.crew.worker(worker).map(Worker::state) else { return };
         self.crew.trust(worker);
         self.crew.set_waiting(worker);
         if state != WorkerState::Exiting {
@@ -204,7 +213,8 @@ impl<B: Clone> Core<B> {
     }
 
     fn disconnected(&mut self, worker: WorkerId, place: Place, turn: &mut Turn<'_, B>) {
-        if self.roster.disconnect(place, worker) {
+        let latest = self.roster.disconnect(place, worker);
+        if latest || !self.is_busy(place) {
             self.process_disconnected(place, turn);
         }
     }

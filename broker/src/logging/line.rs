@@ -86,13 +86,7 @@ impl Line {
         write!(line, "{} {paint}{:>5}{plain}", self.time, self.level.as_str())?;
         if !self.message.is_empty() {
             line.push(' ');
-            for letter in cut(&self.message, limit).chars() {
-                if letter.is_control() {
-                    write!(line, "{}", letter.escape_default())?
-                } else {
-                    line.push(letter)
-                }
-            }
+            line.push_str(&without_controls(&cut(&self.message, limit)));
         }
         for (name, value) in &self.fields {
             match value {
@@ -131,6 +125,15 @@ fn cut(text: &str, limit: usize) -> String {
     start.truncate(text.floor_char_boundary(limit));
     start.push('…');
     start
+}
+
+/// A message is not quoted, so that constant ones read well.
+fn without_controls(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    shown
 }
 
 /// Whether a value can stand without quotes.

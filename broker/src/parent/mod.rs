@@ -117,7 +117,7 @@ pub struct WorkerProcess {
 pub struct RouterProcess {
     /// To the parent.
     pub link: Link,
-    /// How many routers there were before.
+    /// Which router of this parent it is, counted from 1.
     pub life: u32,
     /// Its own descriptors for what is listened on: to keep, to close or to give away.
     pub listeners: Listeners,

@@ -56,7 +56,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         started_at: clock::now(),
         children: Children::default(),
         router: None,
-        life: 0,
+        life: 1,
         deaths: Deaths::default(),
         start_router_at: None,
         unsent: Unsent::default(),

@@ -13,6 +13,16 @@ pub(super) struct CrewList {
     by_pid: BTreeMap<i32, Place>,
 }
 
+/// Who connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    Ours(Place),
+    /// It has ended since, and what it said is of no use.
+    Departed,
+    /// A process that is no worker's.
+    Stranger,
+}
+
 impl CrewList {
     pub(super) fn started(&mut self, place: Place, pid: i32) {
         self.by_pid.insert(pid, place);
@@ -22,14 +32,19 @@ impl CrewList {
         self.by_pid.retain(|_pid, other| *other != place);
     }
 
-    /// The process in whose group a peer of the crew socket lives. Every worker
-    /// leads a group of its own, so this also holds for a `sh -c` in between.
+    /// Who a peer of the crew socket is: the process in whose group it lives.
+    /// Every worker leads a group of its own, so this also holds for a `sh -c`
+    /// in between.
     ///
     /// libzmq writes such a peer as `localhost:uid:gid:pid`.
-    pub(super) fn place_of_peer(&self, address: &str) -> Option<Place> {
-        let pid = address.rsplit(':').next()?.parse().ok().map(Pid::from_raw)?;
-        let group = getpgid(Some(pid)).ok()?;
-        self.by_pid.get(&group.as_raw()).copied()
+    pub(super) fn peer(&self, address: &str) -> Peer {
+        let Some(pid) = address.rsplit(':').next().and_then(|pid| pid.parse().ok()) else {
+            return Peer::Stranger;
+        };
+        match getpgid(Some(Pid::from_raw(pid))) {
+            Ok(group) => self.by_pid.get(&group.as_raw()).map_or(Peer::Stranger, |place| Peer::Ours(*place)),
+            Err(_no_such_process) => Peer::Departed,
+        }
     }
 
     /// The parent is gone, and with it the only one who could reap them.

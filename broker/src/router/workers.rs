@@ -11,7 +11,7 @@ use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, State, Wo
 
 use super::Sockets;
 use super::connections::{Connections, Sender};
-use super::crew::CrewList;
+use super::crew::{CrewList, Peer};
 use super::ffi::SharedFrame;
 use super::frame::{Body, Frame};
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
@@ -73,19 +73,16 @@ impl Workers {
             }
             return;
         }
-        let worker = match self.connections(door).sender(id) {
+        let known = match self.connections(door).sender(id) {
             Sender::Known(worker) => Some(worker),
-            Sender::New => self.greet(door, id, crew_list, events),
+            Sender::New => None,
             Sender::Replaced(earlier) => {
                 self.table.remove(&earlier);
                 events.push(Event::WorkerLeft { worker: earlier });
-                self.greet(door, id, crew_list, events)
+                None
             }
         };
-        let Some(worker) = worker else {
-            events.push(Event::Stranger);
-            return;
-        };
+        let Some(worker) = known.or_else(|| self.greet(door, id, crew_list, events)) else { return };
         // A connecting DEALER with PROBE_ROUTER says nothing, in one empty frame.
         if frames.len() == 1 && frames.iter().all(|frame| frame.as_ref().is_empty()) {
             return;
@@ -104,19 +101,19 @@ impl Workers {
         crew_list: &CrewList,
         events: &mut Vec<Event<Body>>,
     ) -> Option<WorkerId> {
-        let address = id.property(c"Peer-Address");
-        let home = match door {
-            Door::Crew => Home::Local(crew_list.place_of_peer(address.as_deref()?)?),
-            Door::Backend | Door::Frontend => {
-                let loopback = address
-                    .and_then(|address| address.parse().ok())
-                    .is_some_and(|ip: IpAddr| ip.is_loopback());
-                match self.external {
-                    External::Anybody => Home::External,
-                    External::Loopback if loopback => Home::External,
-                    External::Loopback | External::Nobody => return None,
-                }
+        let address = id.property(c"Peer-Address").unwrap_or_default();
+        let peer = match door {
+            Door::Crew => crew_list.peer(&address),
+            Door::Backend | Door::Frontend => Peer::Stranger,
+        };
+        let home = match peer {
+            Peer::Ours(place) => Home::Local(place),
+            Peer::Stranger if door == Door::Backend && self.admits(&address) => Home::External,
+            Peer::Stranger => {
+                events.push(Event::Stranger);
+                return None;
             }
+            Peer::Departed => return None,
         };
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
@@ -124,6 +121,14 @@ impl Workers {
         self.table.insert(worker, Address { door, routing_id });
         events.push(Event::Joined { worker, home });
         Some(worker)
+    }
+
+    fn admits(&self, address: &str) -> bool {
+        match self.external {
+            External::Anybody => true,
+            External::Loopback => address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+            External::Nobody => false,
+        }
     }
 
     /// Hands a job over; if that is not possible, the core must know.

@@ -261,25 +261,25 @@ fn another_user_is_still_tied_to_the_parent() {
 
 fn a_new_router_is_told_who_lives_and_what_to_remember() {
     let mut scenario = Scenario::start("restart");
-    assert_eq!(scenario.expect("life 0 finds"), ", used 0, blob None");
+    assert_eq!(scenario.expect("life 1 finds"), ", used 0, blob None");
     let first = scenario.expect_number("line 0.1 up");
     let second = scenario.expect_number("line 1.1 up");
     // It leaves a blob and an order behind; only the blob counts.
-    let router = scenario_router(&mut scenario, 0);
+    let router = scenario_router(&mut scenario, 1);
     scenario.signal(Signal::SIGHUP);
     eventually("the router is dead", || !is_alive(router));
     scenario.signal(Signal::SIGCONT);
-    let found = scenario.expect("life 1 finds");
+    let found = scenario.expect("life 2 finds");
     for expected in [format!("0.1 pid {first}"), format!("1.1 pid {second}")] {
         assert!(found.contains(&expected), "{found}");
     }
     assert!(found.ends_with(", used 2, blob Some([1, 2, 3])"), "{found}");
     // Killed this time, while a worker is stopped.
-    let router = scenario_router(&mut scenario, 1);
+    let router = scenario_router(&mut scenario, 2);
     kill(Pid::from_raw(second), Signal::SIGSTOP).unwrap();
     scenario.expect("told Halted { place: Place { slot: 1,");
     kill(Pid::from_raw(router), Signal::SIGKILL).unwrap();
-    scenario.expect("life 2 finds");
+    scenario.expect("life 3 finds");
     scenario.expect("told Halted { place: Place { slot: 1,");
     scenario.signal(Signal::SIGTTOU);
     let ending = scenario.expect("told Exited { place: Place { slot: 0,");
@@ -299,7 +299,7 @@ fn scenario_router(scenario: &mut Scenario, life: u32) -> i32 {
 fn connections_wait_while_there_is_no_router() {
     let mut scenario = Scenario::start("restart");
     let address = scenario.expect("frontend");
-    let router = scenario_router(&mut scenario, 0);
+    let router = scenario_router(&mut scenario, 1);
     // Stopped, so that nothing restarts the router before the connection is made.
     scenario.signal(Signal::SIGSTOP);
     kill(Pid::from_raw(router), Signal::SIGKILL).unwrap();
@@ -307,7 +307,7 @@ fn connections_wait_while_there_is_no_router() {
     let connection = TcpStream::connect(address);
     scenario.signal(Signal::SIGCONT);
     connection.unwrap();
-    scenario_router(&mut scenario, 1);
+    scenario_router(&mut scenario, 2);
 }
 
 fn a_router_that_keeps_dying_ends_the_pool() {
@@ -318,7 +318,7 @@ fn a_router_that_keeps_dying_ends_the_pool() {
         "{error}"
     );
     assert_eq!(scenario.exit_code(), Some(1));
-    scenario.never_said("life 5");
+    scenario.never_said("life 6");
 }
 
 fn signals_are_handed_on() {
@@ -400,7 +400,7 @@ fn a_router_that_dies_while_stopping_is_not_replaced() {
     assert_eq!(scenario.exit_code(), Some(1));
     assert!(!exists(worker));
     assert!(scenario.log().contains("router died while the pool was stopping"));
-    scenario.never_said("life 1");
+    scenario.never_said("life 2");
 }
 
 fn a_worker_that_floods_its_output_starves_nobody() {

@@ -331,7 +331,7 @@ fn restart(router: &mut Router) -> u8 {
         write!(said, " {}.{} pid {}", worker.place.slot, worker.place.incarnation, worker.pid).unwrap();
     }
     println!("life {life} finds{said}, used {}, blob {blob:?}", used.len());
-    if *life == 0 {
+    if *life == 1 {
         router.spawn_slots(2);
     }
     while let Some(message) = router.next() {
