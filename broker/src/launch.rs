@@ -270,12 +270,23 @@ fn program(config: Config, handler: Option<Work>) -> Program {
     Program::Fork(Box::new(move |process: WorkerProcess| {
         let title = format!("hornpipe: worker {}", process.place.slot);
         title::set(&format!("{title} [starting]"));
-        let mut settings = hornpipe_worker::Settings::new(process.backend);
+        let mut settings = hornpipe_worker::Settings::new(process.backend.as_str());
         settings.search_path.clone_from(&search_path);
-        settings.environment = Some(environment.clone());
+        settings.environment = Some(with_place(&environment, &process));
         settings.output_limit = output_limit;
         work(&settings, &title)
     }))
+}
+
+/// The environment of an adapter's programs: they are told whose they are.
+fn with_place(environment: &[(OsString, OsString)], process: &WorkerProcess) -> Vec<(OsString, OsString)> {
+    let own = [
+        ("HORNPIPE_SLOT", process.place.slot),
+        ("HORNPIPE_INCARNATION", process.place.incarnation),
+        ("HORNPIPE_GENERATION", process.generation),
+    ];
+    let own = own.into_iter().map(|(name, number)| (name.into(), number.to_string().into()));
+    environment.iter().cloned().chain(own).collect()
 }
 
 /// Work that a handler does, in this process.

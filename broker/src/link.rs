@@ -34,7 +34,8 @@ pub enum ToParent {
     Remember { blob: Vec<u8> },
     /// The first worker is ready (or none is wanted): the parent tells whoever waits for it.
     Ready,
-    /// The pool is stopping: the parent ends everything after `within_ms`, if that is set.
+    /// The pool is stopping. If running requests have only `within_ms` to finish, the parent
+    /// ends everything 5 s after that.
     Stopping { within_ms: Option<u64> },
     /// Everything is done and every worker is gone: the parent exits with this
     /// code as soon as the router has ended.

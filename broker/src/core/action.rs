@@ -91,6 +91,8 @@ pub struct Memory {
 pub enum Finish {
     /// It was stopped.
     Stopped,
+    /// The program cannot be executed, and no worker has ever been ready.
+    CannotExecute,
     /// No worker has ever been ready, and none will be.
     CannotStart {
         /// Whether any of them sent a message.

@@ -166,6 +166,7 @@ impl<B: Clone> Core<B> {
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),
                 Timer::Halted(place) => self.halt_deadline(place, turn),
                 Timer::Leaving(place) => self.leaving_deadline(place, turn),
+                Timer::Proven(place) => self.newcomer_proven(place, turn),
                 Timer::Healthy(place) => self.roster.forgive(place),
                 Timer::Backoff(_slot) => self.roster.disturb(),
                 Timer::Drain => self.stop(Stop::Now, turn),

@@ -147,6 +147,9 @@ impl<B: Clone> Core<B> {
         let anybody = self.crew.anybody_serves()
             || self.roster.processes().any(|(_place, process)| !process.is_leaving());
         if work && !anybody {
+            if self.roster.wanted_len() == 0 && self.pool.target > 0 {
+                self.roster.open_slot();
+            }
             self.fill_slots(1, turn);
         }
     }
@@ -183,7 +186,7 @@ impl<B: Clone> Core<B> {
         let failing = was_ready
             && self.roster.wanted_len() > 0
             && !self.crew.anybody_serves()
-            && self.roster.wanted().all(|(_slot, record)| record.failures >= FAILING_AFTER);
+            && self.roster.wanted().all(|(_slot, record)| record.bad_starts >= FAILING_AFTER);
         if failing {
             self.phase = Phase::Failing;
             turn.note(Note::Failing);
@@ -208,7 +211,9 @@ impl<B: Clone> Core<B> {
         let cannot_execute = matches!(reason, ExitReason::NotExecuted(_));
         let all_failed = self.roster.wanted_len() > 0
             && self.roster.wanted().all(|(_slot, record)| record.boot_failures >= FAILING_AFTER);
-        if cannot_execute || all_failed {
+        if cannot_execute {
+            self.give_up(Finish::CannotExecute, turn);
+        } else if all_failed {
             self.give_up(Finish::CannotStart { spoke: process.spoke() }, turn);
         }
     }

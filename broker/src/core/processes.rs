@@ -73,7 +73,8 @@ impl<B: Clone> Core<B> {
         self.timers.disarm(Timer::Adoption(place));
         self.timers.arm(turn.now.after(HEALTHY), Timer::Healthy(place));
         turn.note(Note::WorkerReady { place });
-        self.settle_slot(place.slot, turn);
+        self.roster.started_well(place.slot);
+        self.newcomer_ready(place, turn);
     }
 
     pub(super) fn boot_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
@@ -129,14 +130,16 @@ impl<B: Clone> Core<B> {
     }
 
     /// One more request is done.
-    pub(super) fn process_served(&mut self, worker: WorkerId) {
+    pub(super) fn process_served(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
         if let Some(place) = self.crew.place_of(worker) {
             self.roster.count_served(place, self.settings.max_requests);
+            self.newcomer_proven(place, turn);
         }
     }
 
     /// The process is no more. `reason` is how it ended, unless it was made to.
     pub(super) fn process_ended(&mut self, place: Place, reason: &ExitReason, turn: &mut Turn<'_, B>) {
+        let on_trial = self.is_on_trial(place);
         let Some(process) = self.roster.remove(place) else { return };
         self.counters.exited += 1;
         self.timers.disarm_process(place);
@@ -150,12 +153,18 @@ impl<B: Clone> Core<B> {
             Stage::Booting | Stage::Adopted | Stage::Serving => reason.clone(),
         };
         let meaning = meaning(&process, &why, turn.now);
+        if !process.was_ready() && meaning == Meaning::Early {
+            self.roster.started_badly(place.slot);
+        }
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
         turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });
-        if process.was_ready() || is_wished(&why) {
+        let failed = !process.was_ready() || (on_trial && is_own_failure(&why));
+        if !failed || is_wished(&why) {
             self.newcomer_withdrawn(place);
         } else {
             self.newcomer_failed(place, process.generation, &why.to_string(), turn);
+        }
+        if !process.was_ready() && !is_wished(&why) {
             self.consider_giving_up(&process, reason, turn);
         }
     }
@@ -225,7 +234,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
         | ExitReason::Silent
         | ExitReason::Halted => return Meaning::Nothing,
         // One that is made for a single short request has done its work.
-        ExitReason::Announced(_) | ExitReason::Timeout | ExitReason::Disconnected => {
+        ExitReason::Announced(_) | ExitReason::Timeout | ExitReason::Disconnected | ExitReason::Code(0) => {
             young && process.served == 0
         }
         ExitReason::BootTimeout
@@ -243,6 +252,12 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
 /// Whether somebody wanted the process to end, whatever it did.
 fn is_wished(why: &ExitReason) -> bool {
     matches!(why, ExitReason::Shrink | ExitReason::Reload | ExitReason::Recycle | ExitReason::Drain)
+}
+
+/// Whether the end of a process that was ready says something of its code: a
+/// slow request may be anybody's, and so may a signal that stops it.
+fn is_own_failure(why: &ExitReason) -> bool {
+    !matches!(why, ExitReason::Timeout | ExitReason::Halted | ExitReason::Silent)
 }
 
 /// Whether the process left because it was told to, or had said so.

@@ -25,6 +25,8 @@ pub(super) struct SlotRecord {
     pub(super) processes: BTreeMap<Incarnation, Process>,
     /// Deaths in a row that were too early.
     pub(super) failures: u32,
+    /// Of these, deaths in a row before the process was ready.
+    pub(super) bad_starts: u32,
     /// Deaths before any worker of this pool was ready.
     pub(super) boot_failures: u32,
     pub(super) not_before: Timestamp,
@@ -272,6 +274,20 @@ impl Roster {
 
     pub(super) fn last_incarnation(&self, slot: Slot) -> Incarnation {
         self.incarnations.get(&slot).copied().unwrap_or(Incarnation(0))
+    }
+
+    /// Its process is ready.
+    pub(super) fn started_well(&mut self, slot: Slot) {
+        if let Some(record) = self.slots.get_mut(&slot) {
+            record.bad_starts = 0;
+        }
+    }
+
+    /// Its process has ended before it was ready.
+    pub(super) fn started_badly(&mut self, slot: Slot) {
+        if let Some(record) = self.slots.get_mut(&slot) {
+            record.bad_starts += 1;
+        }
     }
 
     /// The process has connected; returns the connection it had before.

@@ -163,7 +163,7 @@ impl<B: Clone> Core<B> {
         if self.crew.worker(worker).is_some_and(|worker| worker.tongue != Tongue::Plain) {
             self.crew.set_waiting(worker);
         }
-        self.process_served(worker);
+        self.process_served(worker, turn);
         self.leave_when_free(worker, turn);
     }
 

@@ -271,7 +271,37 @@ fn the_old_worker_goes_only_when_the_new_one_is_ready() {
     story.hear(Event::Reload);
     assert_eq!(story.orders(), ["spawn 0.2"]);
     story.local(SECOND, place(0, 2));
+    assert_eq!(story.orders(), <[String; 0]>::default());
+    story.later(Duration::from_secs(1));
     assert_eq!(story.orders(), ["dismiss 1"]);
+}
+
+#[test]
+fn a_newcomer_that_has_served_is_proven_at_once() {
+    let mut story = Story::with(Settings::default());
+    story.local(FIRST, place(0, 1));
+    story.hear(Event::Reload);
+    story.ask(1);
+    let (_, _, token) = story.assigned()[0];
+    story.local(SECOND, place(0, 2));
+    story.ask(2);
+    let (worker, _, second_token) = story.assigned()[0];
+    assert_eq!(worker, SECOND);
+    story.reply(SECOND, second_token);
+    assert_eq!(story.orders(), ["dismiss 1"]);
+    story.reply(FIRST, token);
+}
+
+#[test]
+fn a_newcomer_that_says_ready_and_dies_leaves_the_old_worker_serving() {
+    let mut story = Story::with(Settings::default());
+    story.local(FIRST, place(0, 1));
+    story.hear(Event::Reload);
+    story.local(SECOND, place(0, 2));
+    story.actions.clear();
+    story.hear(Event::Exited { place: place(0, 2), ending: Ending::Code(1) });
+    assert!(story.actions.iter().any(|action| matches!(action, Action::Note(Note::ReloadFailed { .. }))));
+    assert_eq!(story.orders(), <[String; 0]>::default());
 }
 
 #[test]
@@ -307,15 +337,15 @@ fn a_pool_that_never_had_a_worker_gives_up_when_each_slot_has_failed_twice() {
 fn a_death_after_long_service_does_not_make_a_pool_failing() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    for incarnation in 1..=2 {
+    for incarnation in 1..=3 {
         story.hear(Event::Exited { place: place(0, incarnation), ending: Ending::Code(1) });
-        story.later(Duration::from_millis(500));
+        story.later(Duration::from_secs(1));
     }
     assert_eq!(story.core.phase(), Phase::Failing);
-    story.local(SECOND, place(0, 3));
+    story.local(SECOND, place(0, 4));
     story.later(Duration::from_secs(10));
     story.ask(1);
-    story.hear(Event::Exited { place: place(0, 3), ending: Ending::Signal(9) });
+    story.hear(Event::Exited { place: place(0, 4), ending: Ending::Signal(9) });
     story.hear(Event::WorkerLeft { worker: SECOND });
     assert_eq!(story.core.phase(), Phase::Serving);
     assert_eq!(story.refused(), []);

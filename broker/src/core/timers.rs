@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Halted(Place),
     /// The next step of making a process leave is due.
     Leaving(Place),
+    /// The first newcomer of a reload has lived long enough to trust the rest.
+    Proven(Place),
     /// The process has lived long enough to trust its slot.
     Healthy(Place),
     /// The slot may be filled again.
@@ -57,8 +59,8 @@ impl Timers {
 
     /// Nothing that was awaited of this process matters any more.
     pub(super) fn disarm_process(&mut self, place: Place) {
-        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Reconnect};
-        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Healthy] {
+        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Proven, Reconnect};
+        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Proven, Healthy] {
             self.disarm(timer(place));
         }
     }

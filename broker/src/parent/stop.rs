@@ -33,11 +33,11 @@ impl Stop {
         self.hurry(if self.is_urgent { Duration::ZERO } else { drain }, now);
     }
 
-    /// The router's own estimate: it knows the configuration of today.
+    /// What the router gives running requests: it knows the configuration of today.
     pub(super) fn estimate(&mut self, within: Duration, now: Duration) {
         self.begin();
         if !self.is_urgent {
-            self.deadline = Some(now.saturating_add(within));
+            self.deadline = Some(now.saturating_add(within).saturating_add(MARGIN));
         }
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let mut stop = Stop::default();
         stop.request(at(25), at(100));
         stop.estimate(at(60), at(100));
-        assert_eq!(stop.deadline, Some(at(160)));
+        assert_eq!(stop.deadline, Some(at(165)));
         stop.request(at(25), at(101));
         stop.estimate(at(60), at(102));
         assert_eq!(stop.deadline, Some(at(106)));

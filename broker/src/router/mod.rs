@@ -417,6 +417,10 @@ impl Router {
                 info!("stopped");
                 0
             }
+            Finish::CannotExecute => {
+                error!("workers cannot start: the program cannot be executed");
+                3
+            }
             Finish::CannotStart { spoke: true } => {
                 error!("workers cannot start: see their last words above");
                 3
