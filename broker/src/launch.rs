@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, ControlPlace, PlaceError, Privilege, ProgramKind};
 use crate::logging::{self, LogError};
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
-use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, title};
+use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
 
@@ -73,6 +73,15 @@ pub(crate) type Work = Box<dyn FnMut(&hornpipe_worker::Settings, &str) -> u8>;
 
 /// Runs the broker until it is stopped; returns the process's exit code.
 pub(crate) fn launch(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
+    signals::hold();
+    let ended = run(config, handler);
+    if ended.is_err() {
+        signals::let_go();
+    }
+    ended
+}
+
+fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
     match logging::start(&config.log) {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),

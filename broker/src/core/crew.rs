@@ -161,6 +161,11 @@ impl Crew {
         self.iter().filter(|(_id, worker)| local(worker)).map(|(id, _worker)| id).collect()
     }
 
+    /// How many requests were sent over the process's present connections.
+    pub(super) fn sent_to(&self, place: Place) -> u64 {
+        self.of(place).iter().filter_map(|worker| self.worker(*worker)).map(|worker| worker.sent).sum()
+    }
+
     /// Who is next for a request.
     pub(super) fn least_loaded(&self) -> Option<WorkerId> {
         self.eligible.first().map(|(_load, _turn, worker)| *worker)

@@ -73,7 +73,6 @@ impl<B: Clone> Core<B> {
         self.timers.disarm(Timer::Adoption(place));
         self.timers.arm(turn.now.after(HEALTHY), Timer::Healthy(place));
         turn.note(Note::WorkerReady { place });
-        self.roster.started_well(place.slot);
         self.newcomer_ready(place, turn);
     }
 
@@ -153,7 +152,9 @@ impl<B: Clone> Core<B> {
             Stage::Booting | Stage::Adopted | Stage::Serving => reason.clone(),
         };
         let meaning = meaning(&process, &why, turn.now);
-        if !process.was_ready() && meaning == Meaning::Early {
+        let given = process.given + self.crew.sent_to(place);
+        if meaning == Meaning::Early && (!process.was_ready() || process.served + given == 0) {
+            // Not one that a request killed: the next request may be better.
             self.roster.started_badly(place.slot);
         }
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
@@ -184,6 +185,7 @@ impl<B: Clone> Core<B> {
             Meaning::Nothing => return Duration::ZERO,
             Meaning::Late => {
                 record.failures = 0;
+                record.bad_starts = 0;
                 return Duration::ZERO;
             }
             Meaning::Early => record.failures += 1,

@@ -25,7 +25,7 @@ pub(super) struct SlotRecord {
     pub(super) processes: BTreeMap<Incarnation, Process>,
     /// Deaths in a row that were too early.
     pub(super) failures: u32,
-    /// Of these, deaths in a row before the process was ready.
+    /// Of these, deaths in a row of processes that were good for nothing.
     pub(super) bad_starts: u32,
     /// Deaths before any worker of this pool was ready.
     pub(super) boot_failures: u32,
@@ -42,6 +42,8 @@ pub(super) struct Process {
     /// Its connection; the latest, should it have several.
     pub(super) worker: Option<WorkerId>,
     pub(super) heard: Heard,
+    /// Requests it was given over connections that are gone.
+    pub(super) given: u64,
     /// Requests it has answered.
     pub(super) served: u64,
     /// Whether it has served its time, and waits for its replacement.
@@ -95,6 +97,7 @@ impl Process {
             stage: Stage::Booting,
             worker: None,
             heard: Heard::Nothing,
+            given: 0,
             served: 0,
             spent: false,
             halted: false,
@@ -227,9 +230,9 @@ impl Roster {
 
     /// One more request is done; `limit` is how many a process does.
     pub(super) fn count_served(&mut self, place: Place, limit: Option<u64>) {
-        let process =
-            self.slots.get_mut(&place.slot).and_then(|record| record.processes.get_mut(&place.incarnation));
-        if let Some(process) = process {
+        let Some(record) = self.slots.get_mut(&place.slot) else { return };
+        record.bad_starts = 0;
+        if let Some(process) = record.processes.get_mut(&place.incarnation) {
             process.served += 1;
             process.spent = limit.is_some_and(|limit| process.served >= limit);
             self.disturbed |= process.spent;
@@ -276,14 +279,7 @@ impl Roster {
         self.incarnations.get(&slot).copied().unwrap_or(Incarnation(0))
     }
 
-    /// Its process is ready.
-    pub(super) fn started_well(&mut self, slot: Slot) {
-        if let Some(record) = self.slots.get_mut(&slot) {
-            record.bad_starts = 0;
-        }
-    }
-
-    /// Its process has ended before it was ready.
+    /// Its process has ended and was good for nothing.
     pub(super) fn started_badly(&mut self, slot: Slot) {
         if let Some(record) = self.slots.get_mut(&slot) {
             record.bad_starts += 1;
@@ -297,15 +293,16 @@ impl Roster {
         process.worker.replace(worker).filter(|earlier| *earlier != worker)
     }
 
-    /// Whether the process has lost its only connection and lives on.
-    pub(super) fn disconnect(&mut self, place: Place, worker: WorkerId) -> bool {
-        match self.process_mut(place) {
-            Some(process) if process.worker == Some(worker) => {
-                process.worker = None;
-                true
-            }
-            _ => false,
+    /// A connection of the process is gone, over which `given` requests had come.
+    /// Returns whether it was its present one.
+    pub(super) fn disconnect(&mut self, place: Place, worker: WorkerId, given: u64) -> bool {
+        let Some(process) = self.process_mut(place) else { return false };
+        process.given += given;
+        let only = process.worker == Some(worker);
+        if only {
+            process.worker = None;
         }
+        only
     }
 
     /// Whether an earlier router started the process, and it has not yet said how it is.
@@ -319,6 +316,7 @@ impl Roster {
             && let Some(record) = self.slots.get_mut(&place.slot)
         {
             record.failures = 0;
+            record.bad_starts = 0;
         }
     }
 

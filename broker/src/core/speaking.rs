@@ -208,12 +208,12 @@ impl<B: Clone> Core<B> {
         let Some(record) = self.crew.remove(worker) else { return };
         match record.home {
             Home::External => turn.note(Note::ExternalLeft { worker }),
-            Home::Local(place) => self.disconnected(worker, place, turn),
+            Home::Local(place) => self.disconnected((worker, record.sent), place, turn),
         }
     }
 
-    fn disconnected(&mut self, worker: WorkerId, place: Place, turn: &mut Turn<'_, B>) {
-        let latest = self.roster.disconnect(place, worker);
+    fn disconnected(&mut self, (worker, given): (WorkerId, u64), place: Place, turn: &mut Turn<'_, B>) {
+        let latest = self.roster.disconnect(place, worker, given);
         if latest || !self.is_busy(place) {
             self.process_disconnected(place, turn);
         }
@@ -233,7 +233,7 @@ impl<B: Clone> Core<B> {
             }
         }
         if let Some(place) = self.crew.place_of(worker) {
-            self.disconnected(worker, place, turn);
+            self.disconnected((worker, 0), place, turn);
         }
     }
 

@@ -22,7 +22,7 @@ mod output;
 mod port_holder;
 mod process;
 mod router_life;
-mod signals;
+pub mod signals;
 mod stop;
 mod threads;
 pub mod title;

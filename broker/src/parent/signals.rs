@@ -37,6 +37,17 @@ pub(super) enum Taken {
     Signal(Signal),
 }
 
+/// Keeps the signals until [`run`](super::run) reads them: whoever stops a broker
+/// that is just starting wants it to end as it should. Lasts until `let_go`.
+pub fn hold() {
+    SigSet::from_iter(TAKEN).thread_block().ok();
+}
+
+/// Undoes `hold`, where nothing is run after all.
+pub fn let_go() {
+    SigSet::from_iter(TAKEN).thread_unblock().ok();
+}
+
 impl Signals {
     /// Blocks them for good and collects them. They stay blocked when this is dropped:
     /// a second TERM must not end the process while it returns its exit code.

@@ -47,7 +47,7 @@ impl Frame {
 
 /// The frames of a request or reply after its head. A clone is a count.
 #[derive(Debug, Clone)]
-pub struct Body {
+pub(crate) struct Body {
     frames: Rc<[Frame]>,
 }
 

@@ -36,57 +36,57 @@ use crew::CrewList;
 use frame::{Body, Frame};
 use parent::{Orphaned, Parent};
 use room::Room;
-pub use sockets::Door;
+pub(crate) use sockets::Door;
 use sockets::RouterSocket;
 use workers::Workers;
 
 /// What the operator asked for, as far as it concerns talking.
 #[derive(Debug, Clone)]
-pub struct Setup {
-    pub settings: Settings,
-    pub external: External,
-    pub plain_errors: PlainErrors,
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) external: External,
+    pub(crate) plain_errors: PlainErrors,
     /// For `status`: where clients and workers connect.
-    pub frontend: String,
-    pub backend: String,
+    pub(crate) frontend: String,
+    pub(crate) backend: String,
     /// Said when workers cannot start and none of them has sent a message.
-    pub silent_workers_hint: &'static str,
+    pub(crate) silent_workers_hint: &'static str,
 }
 
 /// What one life of the router begins with.
 #[derive(Debug)]
-pub struct Start {
-    pub link: Link,
+pub(crate) struct Start {
+    pub(crate) link: Link,
     /// 1 for the first router of a parent.
-    pub life: u32,
-    pub frontend: OwnedFd,
-    pub backend: Option<OwnedFd>,
-    pub crew: Option<OwnedFd>,
-    pub control: Option<OwnedFd>,
+    pub(crate) life: u32,
+    pub(crate) frontend: OwnedFd,
+    pub(crate) backend: Option<OwnedFd>,
+    pub(crate) crew: Option<OwnedFd>,
+    pub(crate) control: Option<OwnedFd>,
     /// Workers that an earlier router started.
-    pub workers: Vec<LiveWorker>,
+    pub(crate) workers: Vec<LiveWorker>,
     /// The last filling of each slot so far, which may be beyond what `memory` says.
-    pub used: Vec<link::Place>,
+    pub(crate) used: Vec<link::Place>,
     /// What an earlier router left behind.
-    pub memory: Option<Vec<u8>>,
-    pub parent_pid: i32,
+    pub(crate) memory: Option<Vec<u8>>,
+    pub(crate) parent_pid: i32,
     /// When the parent started, on the monotonic clock.
-    pub parent_started: Duration,
+    pub(crate) parent_started: Duration,
 }
 
 /// A worker that an earlier router started.
 #[derive(Debug, Clone, Copy)]
-pub struct LiveWorker {
-    pub place: link::Place,
-    pub generation: u32,
-    pub pid: i32,
+pub(crate) struct LiveWorker {
+    pub(crate) place: link::Place,
+    pub(crate) generation: u32,
+    pub(crate) pid: i32,
     /// On the monotonic clock.
-    pub started: Duration,
+    pub(crate) started: Duration,
 }
 
 /// Why there is no router.
 #[derive(Debug)]
-pub enum RouterError {
+pub(crate) enum RouterError {
     /// libzmq was built without what failure detection needs.
     NoDrafts,
     /// A descriptor the parent handed over is not what it should be.
@@ -123,7 +123,7 @@ impl std::error::Error for RouterError {
 const BATCH: usize = 256;
 
 /// Serves until the pool is over; returns the process's exit code.
-pub fn run(setup: &Setup, start: Start) -> u8 {
+pub(crate) fn run(setup: &Setup, start: Start) -> u8 {
     match Router::new(setup, start) {
         Ok(mut router) => router.serve(),
         Err(error) => {

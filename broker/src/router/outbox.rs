@@ -38,7 +38,7 @@ impl Outbox {
             Sent::Yes => (),
             Sent::Gone => self.dropped += 1,
             Sent::Full => {
-                self.keep(Answer { routing_id: Rc::clone(routing_id), size: total_size(&frames), frames })
+                self.keep(Answer { routing_id: Rc::clone(routing_id), size: total_size(&frames), frames });
             }
         }
     }

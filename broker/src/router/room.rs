@@ -11,8 +11,11 @@ use crate::core::Timestamp;
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Kept free for workers, operators and our own needs.
+/// Kept free for workers, operators and our own needs, where there are many.
 const RESERVE: u64 = 128;
+
+/// Where there are few, this part of them.
+const RESERVED_PART: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct Room {
@@ -46,13 +49,13 @@ impl Room {
             .ok()
             .map(|copy| u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&copy)).unwrap_or(u64::MAX));
         let used = lowest_free.unwrap_or(self.limit);
-        let high = self.limit.saturating_sub(RESERVE);
+        let high = self.limit - RESERVE.min(self.limit / RESERVED_PART);
         if self.accepting && used >= high {
             tracing::warn!(descriptors = used, limit = self.limit, "no room for new connections");
             sockets.frontend.unbind();
             sockets.backend.unbind();
             self.accepting = false;
-        } else if !self.accepting && used < high.saturating_sub(RESERVE) {
+        } else if !self.accepting && used < high - high / 8 {
             match sockets.frontend.bind().and_then(|()| sockets.backend.bind()) {
                 Ok(()) => {
                     tracing::info!(descriptors = used, "room for new connections again");

@@ -25,7 +25,7 @@ const HANDSHAKE_MS: i32 = 5000;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
+pub(crate) enum Door {
     /// Clients.
     Frontend,
     /// Workers that the parent did not start.
