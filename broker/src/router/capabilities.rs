@@ -4,10 +4,10 @@
 const OLDEST: (i32, i32, i32) = (4, 3, 5);
 
 /// Logs what is missing; `Err` if nothing would work.
-pub(super) fn check() -> Result<(), super::RouterError> {
+pub(super) fn check() -> Result<(), super::setup::RouterError> {
     let version = zmq::version();
     if zmq::has("draft") != Some(true) {
-        return Err(super::RouterError::NoDrafts);
+        return Err(super::setup::RouterError::NoDrafts);
     }
     if version < OLDEST {
         let (major, minor, patch) = version;

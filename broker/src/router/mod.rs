@@ -1,6 +1,7 @@
 //! HOW TO TALK. One thread, one poll loop around the core: bytes become events,
 //! actions become bytes. Whatever is decided, is decided elsewhere.
 
+mod setup;
 mod sockets;
 mod connections;
 mod clients;
@@ -8,6 +9,7 @@ mod workers;
 mod crew;
 mod parent;
 mod control;
+mod operators;
 mod report;
 mod notes;
 mod outbox;
@@ -20,104 +22,23 @@ mod clock;
 mod ffi;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
-use nix::errno::Errno;
 use tracing::{error, info, warn};
 
-use crate::config::{External, PlainErrors};
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, RequestId, Settings, Stop, Timestamp};
-use crate::link::{self, Link, Signal, ToParent, WorkerSignal};
+use crate::core::{Action, Core, Event, Finish, Generation, Generator, RequestId, Timestamp};
+use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
 use parent::{Orphaned, Parent};
 use room::Room;
-pub(crate) use sockets::Door;
-use sockets::RouterSocket;
+use setup::RouterError;
+pub(crate) use setup::{LiveWorker, Setup, Start};
+use sockets::{Door, RouterSocket};
 use workers::Workers;
-
-/// What the operator asked for, as far as it concerns talking.
-#[derive(Debug, Clone)]
-pub(crate) struct Setup {
-    pub(crate) settings: Settings,
-    pub(crate) external: External,
-    pub(crate) plain_errors: PlainErrors,
-    /// For `status`: where clients and workers connect.
-    pub(crate) frontend: String,
-    pub(crate) backend: String,
-    /// Said when workers cannot start and none of them has sent a message.
-    pub(crate) silent_workers_hint: &'static str,
-}
-
-/// What one life of the router begins with.
-#[derive(Debug)]
-pub(crate) struct Start {
-    pub(crate) link: Link,
-    /// 1 for the first router of a parent.
-    pub(crate) life: u32,
-    pub(crate) frontend: OwnedFd,
-    pub(crate) backend: Option<OwnedFd>,
-    pub(crate) crew: Option<OwnedFd>,
-    pub(crate) control: Option<OwnedFd>,
-    /// Workers that an earlier router started.
-    pub(crate) workers: Vec<LiveWorker>,
-    /// The last filling of each slot so far, which may be beyond what `memory` says.
-    pub(crate) used: Vec<link::Place>,
-    /// What an earlier router left behind.
-    pub(crate) memory: Option<Vec<u8>>,
-    pub(crate) parent_pid: i32,
-    /// When the parent started, on the monotonic clock.
-    pub(crate) parent_started: Duration,
-}
-
-/// A worker that an earlier router started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LiveWorker {
-    pub(crate) place: link::Place,
-    pub(crate) generation: u32,
-    pub(crate) pid: i32,
-    /// On the monotonic clock.
-    pub(crate) started: Duration,
-}
-
-/// Why there is no router.
-#[derive(Debug)]
-pub(crate) enum RouterError {
-    /// libzmq was built without what failure detection needs.
-    NoDrafts,
-    /// A descriptor the parent handed over is not what it should be.
-    Listener { door: Door, why: &'static str },
-    /// A call of libzmq failed.
-    Socket { door: Door, error: Errno },
-    /// The kernel gave no random bytes.
-    NoRandomness(getrandom::Error),
-}
-
-impl std::fmt::Display for RouterError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoDrafts => f.write_str(
-                "this libzmq has no draft interface, so departed peers go unnoticed: build with the zmq-sys of this project",
-            ),
-            Self::Listener { door, why } => write!(f, "the {door} listener cannot be used: {why}"),
-            Self::Socket { door, error } => write!(f, "the {door} socket failed: {error}"),
-            Self::NoRandomness(error) => write!(f, "no random bytes from the kernel: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RouterError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Socket { error, .. } => Some(error),
-            Self::NoDrafts | Self::Listener { .. } | Self::NoRandomness(_) => None,
-        }
-    }
-}
 
 /// Messages taken off one socket before the others have their turn.
 const BATCH: usize = 256;
@@ -435,53 +356,6 @@ impl Router {
         };
         self.exit_code = Some(exit_code);
         self.parent.send(ToParent::Finished { exit_code });
-    }
-}
-
-/// Operators.
-impl Router {
-    fn serve_operators(&mut self) {
-        self.sockets.control.turn();
-        while let Some((operator, request)) = self.sockets.control.next_request() {
-            let response = self.obey(&request);
-            self.sockets.control.respond(operator, &response);
-        }
-    }
-
-    fn obey(&mut self, request: &ControlRequest) -> ControlResponse {
-        let now = clock::now();
-        match request {
-            ControlRequest::Status => {
-                let around = report::Surroundings {
-                    frontend: self.setup.frontend.clone(),
-                    backend: self.setup.backend.clone(),
-                    parent_pid: self.parent_pid,
-                    life: self.life,
-                    uptime: now.0.saturating_sub(self.parent_started),
-                    undelivered: self.clients.undelivered(),
-                };
-                ControlResponse::Status(Box::new(report::report(self.core.snapshot(now), around)))
-            }
-            ControlRequest::Check => {
-                let ready = self.core.is_ready();
-                let reason = if ready { "ready" } else { self.core.phase().as_str() };
-                ControlResponse::Check { ready, reason: reason.into() }
-            }
-            ControlRequest::Scale(scale) => {
-                let from = self.core.target();
-                self.pending.push_back(match scale {
-                    Scale::To(target) => Event::ScaleTo { target: *target },
-                    Scale::By(change) => Event::ScaleBy { change: *change },
-                });
-                self.settle();
-                ControlResponse::Scaled { from, to: self.core.target() }
-            }
-            ControlRequest::Stop { now } => {
-                self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));
-                self.settle();
-                ControlResponse::Stopping
-            }
-        }
     }
 }
 

@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::RouterError;
 use super::ffi::{self, SharedFrame};
 use super::frame::Frame;
+use super::setup::RouterError;
 
 /// A message of more frames is read to its end and refused.
 const FRAME_LIMIT: usize = 4096;
@@ -25,7 +25,7 @@ const HANDSHAKE_MS: i32 = 5000;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(super) enum Door {
     /// Clients.
     Frontend,
     /// Workers that the parent did not start.

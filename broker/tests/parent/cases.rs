@@ -365,7 +365,9 @@ fn a_stop_that_takes_too_long_is_ended() {
     let begin = Instant::now();
     scenario.signal(Signal::SIGTERM);
     assert_eq!(scenario.exit_code(), Some(1));
-    assert!(begin.elapsed().as_secs() < 4, "that was another deadline");
+    // The router's estimate and 5 s, not the minute that the parent was told first.
+    let took = begin.elapsed().as_secs();
+    assert!((5..60).contains(&took), "that was another deadline: {took} s");
     assert!(!exists(router) && !exists(worker));
 }
 

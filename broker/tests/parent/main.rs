@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         return ExitCode::from(scenario::play(name, Path::new(directory)));
     }
     let wanted: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
-    let mut failures = 0;
+    let (mut passes, mut failures) = (0, 0);
     for (name, case) in cases::ALL {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
@@ -36,11 +36,17 @@ fn main() -> ExitCode {
         if arguments.iter().any(|argument| argument == "--list") {
             println!("{name}: test");
         } else if catch_unwind(AssertUnwindSafe(case)).is_ok() {
-            println!("ok {name}");
+            println!("test {name} ... ok");
+            passes += 1;
         } else {
-            println!("FAILED {name}");
+            println!("test {name} ... FAILED");
             failures += 1;
         }
     }
+    // As the test runner of Rust says it, for whoever counts.
+    let word = if failures == 0 { "ok" } else { "FAILED" };
+    println!(
+        "test result: {word}. {passes} passed; {failures} failed; 0 ignored; 0 measured; 0 filtered out"
+    );
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

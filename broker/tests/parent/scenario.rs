@@ -46,7 +46,10 @@ pub(crate) fn play(name: &str, directory: &Path) -> u8 {
             router.spawn_slots(1);
             spawn_one(router)
         }),
-        "stop_bounded" => run(with(shell(STAYING)), &mut stop_bounded),
+        "stop_bounded" => {
+            let setup = Setup { drain: Duration::from_secs(60), ..with(shell(STAYING)) };
+            run(setup, &mut stop_bounded)
+        }
         "finished" => run(with(shell(STAYING)), &mut finished),
         "dies_stopping" => run(with(shell(STAYING)), &mut dies_stopping),
         "flood" => flood(with(shell("exec yes a line that never ends to come"))),

@@ -1,0 +1,53 @@
+//! What operators ask over the control socket: their requests become events, and
+//! the core's snapshot becomes their report.
+
+use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
+
+use super::{Router, clock, report};
+use crate::core::{Event, Stop};
+
+impl Router {
+    pub(super) fn serve_operators(&mut self) {
+        self.sockets.control.turn();
+        while let Some((operator, request)) = self.sockets.control.next_request() {
+            let response = self.obey(&request);
+            self.sockets.control.respond(operator, &response);
+        }
+    }
+
+    fn obey(&mut self, request: &ControlRequest) -> ControlResponse {
+        let now = clock::now();
+        match request {
+            ControlRequest::Status => {
+                let around = report::Surroundings {
+                    frontend: self.setup.frontend.clone(),
+                    backend: self.setup.backend.clone(),
+                    parent_pid: self.parent_pid,
+                    life: self.life,
+                    uptime: now.0.saturating_sub(self.parent_started),
+                    undelivered: self.clients.undelivered(),
+                };
+                ControlResponse::Status(Box::new(report::report(self.core.snapshot(now), around)))
+            }
+            ControlRequest::Check => {
+                let ready = self.core.is_ready();
+                let reason = if ready { "ready" } else { self.core.phase().as_str() };
+                ControlResponse::Check { ready, reason: reason.into() }
+            }
+            ControlRequest::Scale(scale) => {
+                let from = self.core.target();
+                self.pending.push_back(match scale {
+                    Scale::To(target) => Event::ScaleTo { target: *target },
+                    Scale::By(change) => Event::ScaleBy { change: *change },
+                });
+                self.settle();
+                ControlResponse::Scaled { from, to: self.core.target() }
+            }
+            ControlRequest::Stop { now } => {
+                self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));
+                self.settle();
+                ControlResponse::Stopping
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a router is given, and why there may be none.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::sockets::Door;
+use crate::config::{External, PlainErrors};
+use crate::core::Settings;
+use crate::link::{self, Link};
+
+/// What the operator asked for, as far as it concerns talking.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) external: External,
+    pub(crate) plain_errors: PlainErrors,
+    /// For `status`: where clients and workers connect.
+    pub(crate) frontend: String,
+    pub(crate) backend: String,
+    /// Said when workers cannot start and none of them has sent a message.
+    pub(crate) silent_workers_hint: &'static str,
+}
+
+/// What one life of the router begins with.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) link: Link,
+    /// 1 for the first router of a parent.
+    pub(crate) life: u32,
+    pub(crate) frontend: OwnedFd,
+    pub(crate) backend: Option<OwnedFd>,
+    pub(crate) crew: Option<OwnedFd>,
+    pub(crate) control: Option<OwnedFd>,
+    /// Workers that an earlier router started.
+    pub(crate) workers: Vec<LiveWorker>,
+    /// The last filling of each slot so far, which may be beyond what `memory` says.
+    pub(crate) used: Vec<link::Place>,
+    /// What an earlier router left behind.
+    pub(crate) memory: Option<Vec<u8>>,
+    pub(crate) parent_pid: i32,
+    /// When the parent started, on the monotonic clock.
+    pub(crate) parent_started: Duration,
+}
+
+/// A worker that an earlier router started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LiveWorker {
+    pub(crate) place: link::Place,
+    pub(crate) generation: u32,
+    pub(crate) pid: i32,
+    /// On the monotonic clock.
+    pub(crate) started: Duration,
+}
+
+/// Why there is no router.
+#[derive(Debug)]
+pub(super) enum RouterError {
+    /// libzmq was built without what failure detection needs.
+    NoDrafts,
+    /// A descriptor the parent handed over is not what it should be.
+    Listener { door: Door, why: &'static str },
+    /// A call of libzmq failed.
+    Socket { door: Door, error: Errno },
+    /// The kernel gave no random bytes.
+    NoRandomness(getrandom::Error),
+}
+
+impl std::fmt::Display for RouterError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoDrafts => f.write_str(
+                "this libzmq has no draft interface, so departed peers go unnoticed: build with the zmq-sys of this project",
+            ),
+            Self::Listener { door, why } => write!(f, "the {door} listener cannot be used: {why}"),
+            Self::Socket { door, error } => write!(f, "the {door} socket failed: {error}"),
+            Self::NoRandomness(error) => write!(f, "no random bytes from the kernel: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RouterError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Socket { error, .. } => Some(error),
+            Self::NoDrafts | Self::Listener { .. } | Self::NoRandomness(_) => None,
+        }
+    }
+}
