@@ -1,0 +1,191 @@
+//! The entries of the model's books: requests, connections, processes.
+
+use std::collections::BTreeMap;
+
+use hornpipe::core::{ClientId, Details, Generation, Home, RequestId, Speech, Timestamp, WorkerId};
+use hornpipe_proto::{Status, Token};
+
+/// A request whose client has heard nothing yet.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) client: ClientId,
+    pub(super) size: u64,
+    pub(super) service: Option<String>,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) attempts: u32,
+    /// It has been on its way to a worker.
+    pub(super) tried: bool,
+    pub(super) attempts_limit: u32,
+    /// When its latest attempt has had its time.
+    pub(super) until: Option<Timestamp>,
+    pub(super) state: State,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    Waiting,
+    Held {
+        worker: WorkerId,
+        token: Token,
+        until: Option<Timestamp>,
+    },
+    /// Its last action is due in this step.
+    Due(Due),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    Answer(u64),
+    Refuse(Status),
+    Forget,
+}
+
+/// A worker's connection as the router sees it.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is what one word or notice has said")]
+pub(super) struct Desk {
+    pub(super) home: Home,
+    pub(super) speech: Option<Speech>,
+    pub(super) credits: usize,
+    /// It has said that it is ready for more.
+    pub(super) ready: bool,
+    /// It has said any state.
+    pub(super) spoke: bool,
+    /// It is given nothing more: leaving, superseded, unreachable, ended.
+    pub(super) barred: bool,
+    pub(super) exiting: bool,
+    /// It has sent rubbish, and not said `waiting` since.
+    pub(super) distrusted: bool,
+    pub(super) halted: bool,
+    pub(super) elsewhere: bool,
+    /// What it holds: which job of the connection, and for which request if it still counts.
+    pub(super) held: BTreeMap<Token, Sheet>,
+    pub(super) sent: u64,
+    pub(super) last_turn: u64,
+    pub(super) free_since: Timestamp,
+    /// When the router stops waiting for the end of the pipe.
+    pub(super) gone_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Sheet {
+    pub(super) request: RequestId,
+    pub(super) ordinal: u64,
+    pub(super) begun: bool,
+}
+
+/// A process as the router knows it: asked for, and not known to have ended.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) generation: Generation,
+    pub(super) adopted: bool,
+    pub(super) since: Timestamp,
+    pub(super) ready: bool,
+    pub(super) desk: Option<WorkerId>,
+    pub(super) halted: Option<Timestamp>,
+    /// It said so itself.
+    pub(super) announced: bool,
+    pub(super) dismissed: Option<Timestamp>,
+    pub(super) terminated: Option<Timestamp>,
+    pub(super) killed: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopped {
+    /// Everything must be over by then, if workers obey KILL.
+    pub(super) over_by: Option<Timestamp>,
+    /// KILL needs no TERM any more.
+    pub(super) now: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) request: RequestId,
+    pub(super) waiting: usize,
+    pub(super) idle: bool,
+    pub(super) bytes: u64,
+    pub(super) refused: bool,
+}
+
+impl Desk {
+    pub(super) fn new(home: Home, now: Timestamp) -> Self {
+        Self {
+            home,
+            speech: None,
+            credits: 1,
+            ready: false,
+            spoke: false,
+            barred: false,
+            exiting: false,
+            distrusted: false,
+            halted: false,
+            elsewhere: false,
+            held: BTreeMap::new(),
+            sent: 0,
+            last_turn: 0,
+            free_since: now,
+            gone_at: None,
+        }
+    }
+
+    pub(super) fn is_native(&self) -> bool {
+        matches!(self.speech, Some(Speech::Native(_)))
+    }
+
+    pub(super) fn is_eligible(&self) -> bool {
+        let room = if self.is_native() { self.held.len() < self.credits } else { self.held.is_empty() };
+        self.ready
+            && !self.distrusted
+            && !self.barred
+            && !self.exiting
+            && !self.halted
+            && !self.elsewhere
+            && room
+    }
+
+    pub(super) fn learn(&mut self, speech: &Speech) {
+        self.credits = match speech {
+            Speech::Plain | Speech::PlainReadyByReply => 1,
+            Speech::Native(details) => details.credits as usize,
+        };
+        self.elsewhere = matches!(speech, Speech::Native(Details { service: Some(_), .. }));
+        self.speech = Some(speech.clone());
+    }
+}
+
+impl Post {
+    pub(super) fn new(generation: Generation, adopted: bool, since: Timestamp) -> Self {
+        Self {
+            generation,
+            adopted,
+            since,
+            ready: false,
+            desk: None,
+            halted: None,
+            announced: false,
+            dismissed: None,
+            terminated: None,
+            killed: None,
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.announced || self.dismissed.is_some() || self.terminated.is_some() || self.killed.is_some()
+    }
+}
+
+impl Asked {
+    pub(super) fn new(client: ClientId, size: u64, state: State) -> Self {
+        Self {
+            client,
+            size,
+            service: None,
+            deadline: None,
+            attempts: 0,
+            tried: false,
+            attempts_limit: 1,
+            until: None,
+            state,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What will happen, in order. The same moment keeps the order of entry.
+
+use std::collections::BTreeMap;
+
+use hornpipe::core::{ClientId, Event, Generation, Place, Timestamp, WorkerId};
+use hornpipe_proto::Token;
+
+use super::Body;
+use super::peer::PeerId;
+
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// A client sends a request, and plans its next one.
+    Ask {
+        client: ClientId,
+    },
+    /// A worker's message reaches the router of that life.
+    Arrive {
+        worker: WorkerId,
+        life: u32,
+        event: Event<Body>,
+    },
+    /// The parent's notice reaches the router of that life.
+    Notice {
+        life: u32,
+        event: Event<Body>,
+    },
+    /// Something reaches a worker.
+    Deliver {
+        worker: WorkerId,
+        order: Order,
+    },
+    /// The parent makes a process.
+    Fork {
+        place: Place,
+        generation: Generation,
+    },
+    Signal {
+        place: Place,
+        signal: Signal,
+    },
+    Booted {
+        peer: PeerId,
+    },
+    /// A worker has run a job.
+    Done {
+        peer: PeerId,
+        token: Token,
+    },
+    /// An idle worker says so again.
+    Repeat {
+        peer: PeerId,
+    },
+    Connect {
+        peer: PeerId,
+    },
+    /// A connection that its worker has left behind ends.
+    Close {
+        worker: WorkerId,
+    },
+    /// A process ends by its own decision.
+    Quit {
+        peer: PeerId,
+    },
+    /// Somebody meddles: an operator, a stop, the end of the router, a stranger.
+    Meddle,
+    Continue {
+        peer: PeerId,
+    },
+}
+
+/// What a router sends to a worker.
+#[derive(Debug, Clone)]
+pub(super) enum Order {
+    Job { token: Token, body: Body },
+    Cancel { token: Token },
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Terminate,
+    Kill,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Calendar {
+    entries: BTreeMap<(Timestamp, u64), Happening>,
+    entered: u64,
+}
+
+impl Calendar {
+    pub(super) fn enter(&mut self, at: Timestamp, happening: Happening) {
+        self.entered += 1;
+        self.entries.insert((at, self.entered), happening);
+    }
+
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.entries.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Timestamp, Happening)> {
+        self.entries.pop_first().map(|((at, _), happening)| (at, happening))
+    }
+}

@@ -1,0 +1,136 @@
+//! Everybody outside: clients, operators, and those who meddle.
+
+use std::time::Duration;
+
+use hornpipe::core::{ClientId, Event, Request, RequestId, Stop};
+
+use super::Body;
+use super::calendar::Happening;
+use super::peer::{Kind, Peer, PeerId};
+use super::world::World;
+
+/// External workers at most.
+const EXTERNAL_LIMIT: usize = 4;
+
+impl World {
+    pub(super) fn open_doors(&mut self) {
+        for number in 1..=self.random.below(5) + 1 {
+            self.enter(Duration::ZERO, Happening::Ask { client: ClientId(number) });
+        }
+        let strangers = self.random.pick(0, &[0, 1, 3]);
+        for _ in 0..strangers {
+            self.external();
+        }
+        self.enter(Duration::from_millis(50), Happening::Meddle);
+    }
+
+    pub(super) fn ask(&mut self, client: ClientId) {
+        if self.closed {
+            return;
+        }
+        if self.random.percent(self.faults.leave) {
+            self.tell(Event::ClientLeft { client });
+        }
+        let pause = if self.calm { self.random.millis(500, 9000) } else { self.random.millis(0, 60) };
+        self.enter(pause, Happening::Ask { client });
+        let request = RequestId(self.name());
+        if self.random.percent(self.faults.improper) {
+            let event = self.improper(request);
+            self.tell(event);
+            return;
+        }
+        let improper = self.random.percent(self.faults.improper);
+        let timeout = if self.random.percent(40) { Some(self.random.millis(0, 800)) } else { None };
+        let size = self.random.below(if improper { 4000 } else { 1000 });
+        let service = self.random.pick(None, &[None, Some("default"), Some("other")]);
+        let attempts = self.random.between(0, 5);
+        self.tell(Event::Request(Request {
+            request,
+            client,
+            service: service.filter(|name| improper || *name == "default").map(str::to_owned),
+            timeout: timeout.filter(|_| !self.calm && !self.only_reloads),
+            attempts: (attempts < 5).then_some(attempts),
+            size,
+            body: Body { request, number: 0 },
+        }));
+    }
+
+    fn improper(&mut self, request: RequestId) -> Event<Body> {
+        match self.random.below(3) {
+            0 => Event::UnreadableRequest { request, why: "no".into() },
+            1 => Event::IgnoredClientMessage,
+            _ => Event::Stranger,
+        }
+    }
+
+    pub(super) fn external(&mut self) {
+        let peer = PeerId(self.name());
+        let credits = self.random.between(1, 4);
+        let kind = self.random.pick(Kind::Plain, &[Kind::Pirate, Kind::Native { credits }]);
+        let mut worker = Peer::new(kind, None);
+        worker.elsewhere = self.random.percent(self.faults.elsewhere) && worker.is_native();
+        worker.deaf = self.random.percent(self.faults.deaf);
+        self.peers.insert(peer, worker);
+        let pause = self.random.millis(0, 300);
+        self.enter(pause, Happening::Booted { peer });
+    }
+
+    /// Whatever an operator, the kernel or fate does now and then.
+    pub(super) fn meddle(&mut self) {
+        if self.calm {
+            return;
+        }
+        let pause = self.random.millis(1, 400);
+        self.enter(pause, Happening::Meddle);
+        let living: Vec<PeerId> =
+            self.peers.iter().filter(|(_, peer)| peer.alive).map(|(id, _)| *id).collect();
+        if self.random.percent(self.faults.scale) {
+            for _ in 0..=self.random.below(4) {
+                let event = self.scaling();
+                self.tell(event);
+            }
+        }
+        if self.random.percent(self.faults.reload) {
+            self.tell(Event::Reload);
+        }
+        let some = usize::try_from(self.random.below(living.len().max(1) as u64)).unwrap_or(0);
+        if let Some(peer) = living.get(some).copied() {
+            if self.random.percent(self.faults.halt) {
+                self.halt(peer);
+            }
+            if self.random.percent(self.faults.disconnect) {
+                self.disconnect(peer);
+            }
+            if self.random.percent(self.faults.death / 4) {
+                self.end(peer, hornpipe::core::Ending::Signal(9));
+            }
+            if self.random.percent(self.faults.exit_idle) {
+                self.say_exiting(peer);
+            }
+        }
+        let external = self.peers.values().filter(|peer| peer.alive && peer.place.is_none()).count();
+        if !self.faults_are_few() && external < EXTERNAL_LIMIT && self.random.percent(10) {
+            self.external();
+        }
+        if self.random.percent(self.faults.restart / 4) && self.model.stopped.is_none() {
+            self.restart();
+        }
+        if self.random.percent(self.faults.stop / 6) {
+            let stop = self.random.pick(Stop::Drain, &[Stop::Finish, Stop::Drain, Stop::Now]);
+            self.tell(Event::Stop(stop));
+        }
+    }
+
+    fn faults_are_few(&self) -> bool {
+        self.faults.death == 0 && self.faults.halt == 0 && self.faults.disconnect == 0
+    }
+
+    fn scaling(&mut self) -> Event<Body> {
+        match self.random.below(6) {
+            0 | 1 => Event::Grow,
+            2 | 3 => Event::Shrink,
+            4 => Event::ScaleTo { target: self.random.between(0, 14) },
+            _ => Event::ScaleBy { change: self.random.pick(2, &[-3, 5, i32::MIN]) },
+        }
+    }
+}

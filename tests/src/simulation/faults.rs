@@ -1,0 +1,132 @@
+//! What may go wrong in one run. Each seed turns a random part of it on: with
+//! everything on at once, nothing would live long enough to meet the rare.
+
+use std::time::Duration;
+
+use hornpipe::core::Settings;
+
+use super::random::Random;
+
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])+ $name:ident: $most:literal,)+) => {
+        /// How likely each fault is, in percent of the occasions it has.
+        #[derive(Debug, Clone, Default)]
+        pub(super) struct Faults {
+            $($(#[doc = $doc])+ pub(super) $name: u32,)+
+        }
+
+        impl Faults {
+            pub(super) fn draw(random: &mut Random) -> Self {
+                let kinds = random.pick(0, &[10, 30, 60]);
+                let mut draw = |most: u32| if random.percent(kinds) { random.between(1, most) } else { 0 };
+                Self { $($name: draw($most),)+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A process cannot be forked.
+    not_started: 40,
+    /// A process ends before it is ready.
+    boot_death: 60,
+    /// Its program cannot be executed.
+    not_executed: 10,
+    /// It is never ready.
+    never_ready: 40,
+    /// It takes long to be ready.
+    slow_boot: 50,
+    /// It ends while it has a request.
+    death: 30,
+    /// It ends right after its reply, which is still in the pipe.
+    death_after_reply: 30,
+    /// It never replies.
+    hang: 20,
+    /// It ignores TERM, cancel and stop.
+    deaf: 40,
+    /// It replies twice.
+    double: 30,
+    /// It replies under a token it was never given.
+    forge: 30,
+    /// It sends what no worker sends.
+    malformed: 10,
+    /// It says `waiting` again and again while it is idle.
+    repeat: 60,
+    /// It forgets a request and says `waiting`.
+    lose: 20,
+    /// It says `exiting` with a request in hand.
+    exit_in_hand: 20,
+    /// It says `exiting` while idle: a request may cross it.
+    exit_idle: 20,
+    /// It says `exiting` and then does not end.
+    silence: 50,
+    /// It closes its connection, and perhaps opens another.
+    disconnect: 20,
+    /// It opens another connection before it closes the first.
+    reopen: 50,
+    /// It serves something else.
+    elsewhere: 10,
+    /// It changes how many requests it takes at once.
+    moody: 30,
+    /// The handler fails.
+    error: 40,
+    /// The handler asks for another worker.
+    retry: 40,
+    /// Somebody stops a process by a signal.
+    halt: 30,
+    /// A job cannot be handed over.
+    undelivered: 10,
+    /// Messages are slow, in either direction.
+    slow_pipe: 50,
+    /// The end of a connection is seen late.
+    slow_close: 50,
+    /// The parent's notices are slow.
+    slow_notice: 50,
+    /// The clock's ticks are late.
+    late_tick: 50,
+    /// Clients leave.
+    leave: 30,
+    /// Clients send what is refused.
+    improper: 20,
+    /// An operator scales.
+    scale: 60,
+    /// An operator reloads.
+    reload: 60,
+    /// The router ends and another one starts.
+    restart: 30,
+    /// The broker is stopped in the middle of everything.
+    stop: 30,
+}
+
+impl Faults {
+    /// Nothing but reloads, whose newcomers may fail: no serving worker may be missed.
+    pub(super) fn only_reloads(random: &mut Random) -> Self {
+        let mut faults = Self { reload: 80, ..Self::default() };
+        if random.percent(50) {
+            faults.boot_death = 30;
+            faults.never_ready = 20;
+            faults.not_started = 20;
+        }
+        faults
+    }
+}
+
+pub(super) fn draw_settings(random: &mut Random) -> Settings {
+    let workers = random.pick(1, &[0, 2, 3, 5, 8]);
+    let min = random.pick(workers.min(1), &[0, workers]);
+    Settings {
+        workers,
+        min,
+        max: random.pick(workers.max(4), &[workers.max(1), 12]),
+        attempts: random.between(1, 4),
+        timeout: random.pick(None, &[Some(Duration::from_millis(150)), Some(Duration::from_secs(1))]),
+        boot_timeout: random.millis(300, 4000),
+        cancel_grace: random.pick(Duration::ZERO, &[Duration::from_millis(50), Duration::from_secs(1)]),
+        term_grace: random.pick(Duration::ZERO, &[Duration::from_millis(100), Duration::from_secs(5)]),
+        backlog_limit: random.pick(1, &[3, 20, 10_000]),
+        held_bytes_limit: random.pick(4096, &[1 << 20, 1 << 28]),
+        body_limit: 2048,
+        drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
+        max_requests: random.pick(None, &[None, Some(1), Some(7)]),
+    }
+}

@@ -1,0 +1,356 @@
+//! The laws: what the core may order, and what must hold after each step.
+
+use hornpipe::core::{
+    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot, Timestamp, WorkerId,
+};
+use hornpipe_proto::{Status, Token};
+
+use super::books::{Arrival, Desk, Due, Post, Sheet, State, Stopped};
+use super::model::Model;
+use super::{Body, Core};
+
+macro_rules! law {
+    ($model:expr, $holds:expr, $($why:tt)+) => {
+        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
+    };
+}
+
+const HALT_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the core orders.
+impl Model {
+    pub(super) fn judge(&mut self, action: &Action<Body>, now: Timestamp, core: &Core) {
+        match action {
+            Action::Answer { request, attempt, body } => self.judge_answer(*request, *attempt, body),
+            Action::Refuse { request, status, attempt, .. } => {
+                self.judge_refusal(*request, *status, *attempt, (now, core));
+            }
+            Action::Forget { request } => {
+                let state = self.close(*request);
+                law!(self, state == State::Due(Due::Forget), "{request} forgotten while {state:?}");
+                self.dropped += 1;
+            }
+            Action::Assign(assignment) => self.judge_assignment(assignment, now, core),
+            Action::Cancel { worker, token } => self.judge_cancel(*worker, *token),
+            Action::Dismiss { worker } => self.judge_dismissal(*worker, now),
+            Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
+            Action::Terminate { place } => self.judge_terminate(*place, now),
+            Action::Kill { place } => self.judge_kill(*place, now, core),
+            Action::Remember(memory) => {
+                law!(self, memory.target == self.target, "a wrong target is remembered");
+            }
+            Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
+            Action::Note(_) => (),
+            Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
+            Action::Finished(finish) => self.judge_finish(finish),
+        }
+    }
+
+    fn close(&mut self, request: RequestId) -> State {
+        let asked = self.requests.remove(&request);
+        law!(self, asked.is_some(), "{request} has had its last action before");
+        self.line.retain(|waiting| *waiting != request);
+        asked.map_or(State::Waiting, |asked| asked.state)
+    }
+
+    fn judge_answer(&mut self, request: RequestId, attempt: u32, body: &Body) {
+        let attempts = self.requests.get(&request).map_or(0, |asked| asked.attempts);
+        let state = self.close(request);
+        law!(
+            self,
+            state == State::Due(Due::Answer(body.number)),
+            "{request} answered with {body:?} while {state:?}"
+        );
+        law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        self.answered += 1;
+    }
+
+    fn judge_refusal(
+        &mut self,
+        request: RequestId,
+        status: Status,
+        attempt: u32,
+        (now, core): (Timestamp, &Core),
+    ) {
+        let Some(asked) = self.requests.get(&request) else {
+            self.close(request);
+            return;
+        };
+        let late = asked.deadline.is_some_and(|deadline| deadline <= now);
+        let overdue = late || asked.until.is_some_and(|until| until <= now);
+        let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
+        law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        let state = self.close(request);
+        self.refused += 1;
+        let arriving = self.arrival.as_mut().filter(|arrival| arrival.request == request);
+        let fits = match (status, &state) {
+            (Status::Expired, State::Waiting) => late && attempts == 0,
+            (Status::Timeout, State::Waiting) => overdue && attempts > 0,
+            (status, State::Due(due)) => *due == Due::Refuse(status),
+            (Status::Timeout, State::Held { until, .. }) => late || until.is_some_and(|until| until <= now),
+            (Status::Draining, _) => self.stopped.is_some(),
+            (Status::Unavailable, State::Waiting) => {
+                self.phase_before == Phase::Failing || core.phase() == Phase::Failing || self.gave_up(core)
+            }
+            (Status::Busy, State::Waiting) => arriving.is_some_and(|arrival| {
+                let full =
+                    arrival.waiting >= self.settings.backlog_limit && !(arrival.idle && arrival.waiting == 0);
+                arrival.refused = true;
+                full || arrival.bytes + size > self.settings.held_bytes_limit
+            }),
+            (Status::TooLarge, State::Waiting) => arriving.is_some() && size > self.settings.body_limit,
+            (Status::NoService, State::Waiting) => {
+                arriving.is_some() && service.is_some_and(|name| name != "default")
+            }
+            _ => false,
+        };
+        law!(self, fits, "{request} refused {status:?} while {state:?} after {attempts} attempts");
+    }
+
+    fn gave_up(&self, core: &Core) -> bool {
+        core.phase() == Phase::Over && self.stopped.is_none()
+    }
+
+    fn judge_assignment(&mut self, assignment: &Assignment<Body>, now: Timestamp, core: &Core) {
+        let Assignment { worker, token, request, attempt, left, detailed, body } = assignment;
+        law!(self, !matches!(core.phase(), Phase::Over), "work for {worker} after the end");
+        law!(self, body.request == *request && body.number == 0, "{request} goes out with {body:?}");
+        let first = self.line.pop_front();
+        law!(self, first == Some(*request), "{request} given to {worker} before {first:?}");
+        let idle = self.desks.values().filter(|desk| desk.is_eligible() && !self.is_finishing(desk));
+        let best = idle.map(rank).min();
+        let Some(desk) = self.desks.get_mut(worker) else {
+            law!(self, false, "work for {worker}, which is gone");
+            return;
+        };
+        let eligible = desk.is_eligible();
+        let (place, native, chosen) = (desk.home, desk.is_native(), rank(desk));
+        self.turns += 1;
+        desk.sent += 1;
+        desk.last_turn = self.turns;
+        desk.ready = native;
+        let sheet = Sheet { request: *request, ordinal: desk.sent, begun: false };
+        let doubled = desk.held.insert(*token, sheet).is_some();
+        law!(self, !doubled, "{worker} has {token:?} twice");
+        law!(self, eligible, "{worker} is not idle");
+        law!(self, best.is_none_or(|best| chosen <= best), "{worker} is not the next of the idle");
+        law!(self, native == *detailed, "{worker} gets details: {detailed}");
+        if let Home::Local(place) = place {
+            let fit = self.posts.get(&place).is_some_and(|post| !post.is_leaving() && post.halted.is_none());
+            law!(self, fit, "work for {place}, which is leaving or stopped");
+        }
+        let until = self.settings.timeout.map(|timeout| now.after(timeout));
+        let Some(asked) = self.requests.get_mut(request) else { return };
+        asked.attempts += 1;
+        asked.tried = true;
+        asked.until = until;
+        asked.state = State::Held { worker: *worker, token: *token, until };
+        let end = [asked.deadline, until].into_iter().flatten().min();
+        let (attempts, limit) = (asked.attempts, asked.attempts_limit);
+        law!(self, attempts <= limit, "{request} is tried {attempts} times, not {limit}");
+        law!(self, attempts == *attempt, "{request}: attempt {attempt}, not {attempts}");
+        law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
+    }
+
+    fn judge_cancel(&self, worker: WorkerId, token: Token) {
+        let fit =
+            self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
+        let fit = fit || self.gone_now.contains(&worker);
+        law!(self, fit, "{worker} is told to cancel what it does not hold, or does not understand");
+    }
+
+    fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {
+        let Some(desk) = self.desks.get_mut(&worker) else {
+            law!(self, false, "{worker} is dismissed, and is gone");
+            return;
+        };
+        desk.barred = true;
+        let (native, home) = (desk.is_native(), desk.home);
+        law!(self, native, "{worker} is dismissed, and knows no such word");
+        let Home::Local(place) = home else {
+            law!(self, false, "{worker} is dismissed, and is not ours");
+            return;
+        };
+        if let Some(post) = self.posts.get_mut(&place) {
+            post.dismissed.get_or_insert(now);
+        }
+    }
+
+    fn judge_spawn(&mut self, place: Place, generation: Generation, now: Timestamp, core: &Core) {
+        law!(self, self.in_slot(place.slot) < 2, "{place} would be the third in its slot");
+        law!(self, !matches!(core.phase(), Phase::Ending | Phase::Over), "{place} spawned at the end");
+        if self.stopped.is_some() {
+            law!(self, !self.line.is_empty(), "{place} spawned while draining, for no work");
+            law!(
+                self,
+                !self.desks.values().any(Desk::is_eligible),
+                "{place} spawned while draining, others idle"
+            );
+        }
+        let doubled = self.posts.insert(place, Post::new(generation, false, now)).is_some();
+        law!(self, !doubled, "{place} is spawned twice");
+    }
+
+    fn judge_reload(&self, generation: Generation) {
+        let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
+        let renewed = self.posts.values().filter(renewed).count();
+        law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
+    }
+
+    fn in_slot(&self, slot: Slot) -> usize {
+        self.posts.keys().filter(|place| place.slot == slot).count()
+    }
+
+    fn bar(&mut self, place: Place) {
+        for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
+            desk.barred = true;
+        }
+    }
+
+    fn judge_terminate(&mut self, place: Place, now: Timestamp) {
+        self.bar(place);
+        let Some(post) = self.posts.get_mut(&place) else {
+            law!(self, false, "{place} has ended, and gets TERM");
+            return;
+        };
+        let killed = post.killed.is_some();
+        post.terminated.get_or_insert(now);
+        law!(self, !killed, "{place} gets TERM after KILL");
+    }
+
+    fn judge_kill(&mut self, place: Place, now: Timestamp, core: &Core) {
+        self.bar(place);
+        let at_once = self.stopped.is_some_and(|stopped| stopped.now) || self.gave_up(core);
+        let Some(post) = self.posts.get_mut(&place) else {
+            law!(self, false, "{place} has ended, and gets KILL");
+            return;
+        };
+        post.killed.get_or_insert(now);
+        let halted = post.halted.is_some_and(|since| since.after(HALT_GRACE) <= now);
+        let asked = post.terminated.is_some_and(|since| since.after(self.settings.term_grace) <= now);
+        let asked = asked || (post.terminated.is_some() && self.stopped.is_some());
+        law!(self, halted || asked || at_once, "{place} gets KILL before it was asked to leave");
+    }
+
+    fn judge_finish(&mut self, finish: &Finish) {
+        law!(self, !self.finished, "finished twice");
+        self.finished = true;
+        if *finish == Finish::Stopped {
+            law!(self, self.stopped.is_some(), "finished, and nobody said stop");
+            law!(self, self.posts.is_empty(), "finished, and {:?} live", self.posts.keys());
+        } else {
+            let serves = |desk: &Desk| desk.ready && !desk.elsewhere && !desk.barred;
+            law!(self, !self.desks.values().any(serves), "given up, and a worker was ready");
+        }
+        law!(self, self.requests.is_empty(), "finished, and requests are open");
+    }
+}
+
+/// Least loaded first, then least recently used.
+fn rank(desk: &Desk) -> (usize, u64) {
+    (desk.held.len(), desk.last_turn)
+}
+
+/// What must hold after each step.
+impl Model {
+    pub(super) fn check(&mut self, now: Timestamp, core: &Core) {
+        self.check_accounts(core);
+        self.check_deadlines(now);
+        self.check_idle(core);
+        self.check_posts(now);
+        self.check_bounds(core);
+        law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
+        let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
+        law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
+        let over = self.stopped.is_some_and(|stopped| stopped.now);
+        law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
+    }
+
+    fn check_accounts(&self, core: &Core) {
+        let due = self.requests.iter().find(|(_, asked)| matches!(asked.state, State::Due(_)));
+        law!(self, due.is_none(), "{due:?} did not come");
+        let (waiting, held) = (self.line.len(), self.in_flight());
+        law!(self, core.backlog_len() == waiting, "{} wait, not {waiting}", core.backlog_len());
+        law!(self, core.in_flight_len() == held, "{} in flight, not {held}", core.in_flight_len());
+        let counters = core.counters();
+        let (answered, refused) = (counters.answered, counters.refused_total());
+        law!(
+            self,
+            counters.received == self.received,
+            "received {}, not {}",
+            counters.received,
+            self.received
+        );
+        law!(self, answered == self.answered, "answered {answered}, not {}", self.answered);
+        law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
+        law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
+        let all = answered + refused + counters.dropped + (held + waiting) as u64;
+        law!(self, all == self.received, "a request was lost or doubled");
+    }
+
+    fn check_deadlines(&self, now: Timestamp) {
+        for (request, asked) in &self.requests {
+            let until = if let State::Held { until, .. } = asked.state { until } else { None };
+            let end = [asked.deadline, until].into_iter().flatten().min();
+            law!(self, end.is_none_or(|end| end > now), "{request} is past its deadline");
+        }
+    }
+
+    fn check_idle(&self, core: &Core) {
+        let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
+        let Some((worker, _)) = idle else { return };
+        let serving = matches!(core.phase(), Phase::Starting | Phase::Serving | Phase::Draining { .. });
+        law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
+        law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
+    }
+
+    /// A process with two connections may be on its way out by the other one.
+    fn is_finishing(&self, desk: &Desk) -> bool {
+        self.desks
+            .values()
+            .any(|other| other.home == desk.home && other.home != Home::External && !other.held.is_empty())
+    }
+
+    fn check_posts(&self, now: Timestamp) {
+        let grace = self.settings.term_grace;
+        for (place, post) in &self.posts {
+            let overdue =
+                |since: Option<Timestamp>, grace| since.is_some_and(|since| since.after(grace) < now);
+            let killed = post.killed.is_some();
+            law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
+            law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
+            let booting = !post.ready && !post.adopted && !post.is_leaving();
+            let boot = overdue(Some(post.since), self.settings.boot_timeout);
+            law!(self, !booting || !boot, "{place} may boot for too long");
+            let desk = post.desk.and_then(|worker| self.desks.get(&worker));
+            // Since when it holds nothing, on none of its connections.
+            let idle = desk.filter(|desk| desk.held.is_empty() && !self.is_finishing(desk));
+            let idle = idle.map(|desk| desk.free_since);
+            if let (Some(dismissed), Some(idle)) = (post.dismissed, idle) {
+                let ignored = overdue(Some(dismissed.max(idle)), grace);
+                law!(self, killed || post.terminated.is_some() || !ignored, "{place} ignores its dismissal");
+            }
+        }
+    }
+
+    fn check_bounds(&mut self, core: &Core) {
+        let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
+        let untried = self.line.iter().filter(untried).count();
+        let limit = self.settings.backlog_limit;
+        law!(self, untried <= limit, "{untried} wait, at most {limit} may");
+        law!(self, self.bytes() <= self.settings.held_bytes_limit, "too many bytes are held");
+        if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
+            let admitted = !refused && self.requests.contains_key(&request);
+            let room = waiting < limit || (idle && waiting == 0);
+            law!(self, !admitted || room, "{request} is admitted to a full queue");
+        }
+        let tables = core.tables();
+        let held: usize = self.desks.values().map(|desk| desk.held.len()).sum();
+        law!(self, tables.requests == self.requests.len(), "{} requests are kept", tables.requests);
+        law!(self, tables.held == held, "{} held, not {held}", tables.held);
+        law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
+        law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
+        let timers = tables.requests + 2 * held + tables.connections + 7 * tables.processes + 16;
+        law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
+    }
+}

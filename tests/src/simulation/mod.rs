@@ -1,0 +1,33 @@
+//! A world for the core: clients, workers, a parent, operators and their
+//! accidents, all virtual, all from one seed. `model` keeps the same books by
+//! another hand, `laws` compares. Time jumps from one happening to the next.
+//!
+//! `run(seed, events)` is everything; a law that is broken panics with the seed
+//! and the step, and the same two numbers play the same run again.
+
+mod world;
+mod faults;
+mod crowd;
+mod nursery;
+mod peer;
+mod workers;
+mod calendar;
+mod model;
+mod books;
+mod laws;
+mod random;
+
+use hornpipe::core::RequestId;
+
+pub use world::{Report, run};
+
+type Core = hornpipe::core::Core<Body>;
+
+/// What stands for the bytes of a request or a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Body {
+    /// The request that it belongs to.
+    request: RequestId,
+    /// 0 for the request; no two replies have the same.
+    number: u64,
+}

@@ -1,0 +1,453 @@
+//! The shadow model: what the router's side of the core must know, kept by a
+//! second hand from the events alone. `laws` compares the core's orders with it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use hornpipe::core::{
+    ClientId, Details, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
+    Timestamp, WorkerId,
+};
+use hornpipe_proto::worker::ReplyStatus;
+use hornpipe_proto::{Status, Token};
+
+use super::books::{Arrival, Asked, Desk, Due, Post, Sheet, State, Stopped};
+use super::{Body, Core};
+
+/// How long the end of a pipe is awaited after its process has ended.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) seed: u64,
+    pub(super) step: u64,
+    pub(super) settings: Settings,
+    pub(super) requests: BTreeMap<RequestId, Asked>,
+    /// The waiting, in the order in which they are due.
+    pub(super) line: VecDeque<RequestId>,
+    pub(super) desks: BTreeMap<WorkerId, Desk>,
+    pub(super) posts: BTreeMap<Place, Post>,
+    pub(super) received: u64,
+    pub(super) answered: u64,
+    pub(super) refused: u64,
+    pub(super) dropped: u64,
+    pub(super) target: u32,
+    pub(super) stopped: Option<Stopped>,
+    pub(super) finished: bool,
+    pub(super) turns: u64,
+    pub(super) phase_before: Phase,
+    /// Connections given up in this step.
+    pub(super) gone_now: BTreeSet<WorkerId>,
+    /// What the request that arrives in this step has met.
+    pub(super) arrival: Option<Arrival>,
+}
+
+impl Model {
+    pub(super) fn new(seed: u64, settings: Settings, memory: Option<&Memory>) -> Self {
+        Self {
+            seed,
+            step: 0,
+            target: memory.map_or(settings.workers, |memory| memory.target),
+            settings,
+            requests: BTreeMap::new(),
+            line: VecDeque::new(),
+            desks: BTreeMap::new(),
+            posts: BTreeMap::new(),
+            received: 0,
+            answered: 0,
+            refused: 0,
+            dropped: 0,
+            stopped: None,
+            finished: false,
+            turns: 0,
+            phase_before: Phase::Starting,
+            gone_now: BTreeSet::new(),
+            arrival: None,
+        }
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.requests.values().filter(|asked| matches!(asked.state, State::Held { .. })).count()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.requests.values().map(|asked| asked.size).sum()
+    }
+
+    /// Takes in what the core is about to hear.
+    pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
+        self.arrival = None;
+        self.gone_now.clear();
+        self.phase_before = core.phase();
+        match event {
+            Event::Request(request) => self.asked(request, now),
+            Event::UnreadableRequest { request, .. } => {
+                self.received += 1;
+                let state = State::Due(Due::Refuse(Status::Malformed));
+                self.requests.insert(*request, Asked::new(ClientId(0), 0, state));
+            }
+            Event::ClientLeft { client } => self.client_left(*client),
+            Event::Joined { worker, home } => self.joined(*worker, *home, now),
+            Event::Hello { worker, details } => self.hello(*worker, details),
+            Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
+            Event::Processing { worker, speech } => self.processing(*worker, speech),
+            Event::Exiting { worker, speech, .. } => self.exiting(*worker, speech, now),
+            Event::Reply { worker, token, status, body, .. } => {
+                self.replied(*worker, *token, *status, body, now);
+            }
+            Event::Malformed { worker } => self.malformed(*worker),
+            Event::WorkerLeft { worker } => self.left(*worker),
+            Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
+            Event::Adopted { place, generation, .. } => {
+                self.posts.insert(*place, Post::new(*generation, true, now));
+            }
+            Event::NotStarted { place } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::Halted { place } => self.set_halted(*place, Some(now)),
+            Event::Continued { place } => self.set_halted(*place, None),
+            Event::Grow => self.scale(self.target.saturating_add(1)),
+            Event::Shrink => self.scale(self.target.saturating_sub(1)),
+            Event::ScaleTo { target } => self.scale(*target),
+            Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
+            Event::Stop(stop) => self.stop(*stop, now, core),
+            Event::IgnoredClientMessage
+            | Event::StrayReply { .. }
+            | Event::Stranger
+            | Event::Started { .. }
+            | Event::Reload
+            | Event::Tick => (),
+        }
+        if self.stopped.is_some_and(|stopped| stopped.over_by.is_some_and(|end| end <= now.after(STOP_SLACK)))
+        {
+            self.stopped = self.stopped.map(|stopped| Stopped { now: true, ..stopped });
+        }
+        self.expire(now);
+    }
+
+    /// Those whose pipe has not ended in time after their process did.
+    fn expire(&mut self, now: Timestamp) {
+        let overdue = |desk: &Desk| desk.gone_at.filter(|at| *at <= now);
+        let mut gone: Vec<_> =
+            self.desks.iter().filter_map(|(id, desk)| Some((overdue(desk)?, *id))).collect();
+        gone.sort_unstable();
+        for (at, worker) in gone {
+            // A late tick finds more than one end at once: the earlier counts.
+            for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
+                self.time_out(worker, token, at);
+            }
+            self.left(worker);
+            self.gone_now.insert(worker);
+        }
+    }
+
+    fn time_out(&mut self, worker: WorkerId, token: Token, at: Timestamp) {
+        let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
+        let Some(request) = sheet.map(|sheet| sheet.request).filter(|request| self.holds(*request, token))
+        else {
+            return;
+        };
+        let Some(asked) = self.requests.get(&request) else { return };
+        let end = [asked.deadline, asked.until].into_iter().flatten().min();
+        if end.is_some_and(|end| end <= at) {
+            self.due(request, Due::Refuse(Status::Timeout));
+        }
+    }
+}
+
+/// The parent ends everything so long after the drain time.
+pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
+
+/// Clients.
+impl Model {
+    fn asked(&mut self, request: &Request<Body>, now: Timestamp) {
+        self.received += 1;
+        self.arrival = Some(Arrival {
+            request: request.request,
+            waiting: self.line.len(),
+            idle: self.desks.values().any(Desk::is_eligible),
+            bytes: self.bytes(),
+            refused: false,
+        });
+        let most = self.settings.attempts.max(1);
+        let asked = Asked {
+            service: request.service.clone(),
+            deadline: request.timeout.map(|timeout| now.after(timeout)),
+            attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
+            ..Asked::new(request.client, request.size, State::Waiting)
+        };
+        self.requests.insert(request.request, asked);
+        self.line.push_back(request.request);
+    }
+
+    fn client_left(&mut self, client: ClientId) {
+        let theirs = |asked: &Asked| asked.client == client;
+        let requests: Vec<_> =
+            self.requests.iter().filter(|(_, one)| theirs(one)).map(|(id, _)| *id).collect();
+        for request in requests {
+            self.due(request, Due::Forget);
+        }
+    }
+
+    pub(super) fn due(&mut self, request: RequestId, due: Due) {
+        self.line.retain(|waiting| *waiting != request);
+        if let Some(asked) = self.requests.get_mut(&request) {
+            asked.state = State::Due(due);
+        }
+    }
+}
+
+/// Workers.
+impl Model {
+    fn joined(&mut self, worker: WorkerId, home: Home, now: Timestamp) {
+        let mut desk = Desk::new(home, now);
+        if let Home::Local(place) = home {
+            if let Some(post) = self.posts.get_mut(&place) {
+                desk.barred = post.is_leaving();
+                desk.halted = post.halted.is_some();
+                if let Some(earlier) =
+                    post.desk.replace(worker).and_then(|earlier| self.desks.get_mut(&earlier))
+                {
+                    earlier.barred = true;
+                }
+            } else {
+                desk.barred = true;
+                desk.gone_at = Some(now.after(LAST_WORDS));
+            }
+        }
+        self.desks.insert(worker, desk);
+    }
+
+    fn post_of(&mut self, worker: WorkerId) -> Option<&mut Post> {
+        match self.desks.get(&worker)?.home {
+            Home::Local(place) => self.posts.get_mut(&place),
+            Home::External => None,
+        }
+    }
+
+    fn hello(&mut self, worker: WorkerId, details: &Details) {
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        desk.learn(&Speech::Native(details.clone()));
+        if let Some(post) = self.post_of(worker)
+            && post.adopted
+            && !post.ready
+            && !post.is_leaving()
+        {
+            post.ready = true;
+            if let Some(desk) = self.desks.get_mut(&worker) {
+                desk.spoke = true;
+            }
+        }
+    }
+
+    fn waiting(&mut self, worker: WorkerId, speech: &Speech, now: Timestamp) {
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        desk.learn(speech);
+        let lost = |sheet: &Sheet| match speech {
+            Speech::Native(details) => sheet.ordinal <= details.seen,
+            Speech::Plain | Speech::PlainReadyByReply => sheet.begun,
+        };
+        for token in in_order(desk) {
+            if self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).is_some_and(lost) {
+                self.let_go(worker, token);
+            }
+        }
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        if desk.exiting {
+            return;
+        }
+        desk.spoke = true;
+        desk.distrusted = false;
+        if desk.held.is_empty() {
+            desk.ready = true;
+            desk.free_since = now;
+        }
+        if let Some(post) = self.post_of(worker)
+            && !post.is_leaving()
+        {
+            post.ready = true;
+        }
+    }
+
+    fn processing(&mut self, worker: WorkerId, speech: &Speech) {
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        desk.learn(speech);
+        for sheet in desk.held.values_mut() {
+            sheet.begun = true;
+        }
+        let first = !desk.spoke && !desk.exiting;
+        desk.spoke |= first;
+        if let Some(post) = self.post_of(worker)
+            && first
+            && !post.is_leaving()
+        {
+            post.ready = true;
+        }
+    }
+
+    fn exiting(&mut self, worker: WorkerId, speech: &Speech, now: Timestamp) {
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        desk.learn(speech);
+        desk.exiting = true;
+        desk.free_since = now;
+        for token in in_order(desk) {
+            let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
+            let unseen = matches!((speech, sheet), (Speech::Native(details), Some(sheet)) if sheet.ordinal > details.seen);
+            if unseen { self.untouched(worker, token) } else { self.let_go(worker, token) }
+        }
+        if let Some(post) = self.post_of(worker) {
+            post.announced = true;
+            post.dismissed.get_or_insert(now);
+        }
+    }
+
+    fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
+        let Some(request) = self.take(worker, token) else { return };
+        if let Some(desk) = self.desks.get_mut(&worker) {
+            desk.ready |= !matches!(desk.speech, Some(Speech::Plain)) && !desk.exiting;
+            desk.free_since = now;
+        }
+        let Some(asked) = self.requests.get_mut(&request) else { return };
+        match asked.state {
+            State::Held { token: current, .. } if current == token => (),
+            State::Held { .. } | State::Waiting | State::Due(_) => return,
+        }
+        match status {
+            ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
+            ReplyStatus::Retry if asked.attempts < asked.attempts_limit => self.put_back(request),
+            ReplyStatus::Retry | ReplyStatus::Error => self.due(request, Due::Refuse(Status::Error)),
+        }
+    }
+
+    fn malformed(&mut self, worker: WorkerId) {
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        desk.distrusted = true;
+        let keeps = desk.home == Home::External && desk.is_native();
+        for token in in_order(desk) {
+            let request =
+                self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).map(|sheet| sheet.request);
+            if let Some(request) = request.filter(|request| self.holds(*request, token)) {
+                self.due(request, Due::Refuse(Status::Error));
+            }
+            if !keeps {
+                self.take(worker, token);
+            }
+        }
+    }
+
+    fn left(&mut self, worker: WorkerId) {
+        let Some(desk) = self.desks.get(&worker) else { return };
+        for token in in_order(desk) {
+            self.let_go(worker, token);
+        }
+        if let Some(post) = self.post_of(worker)
+            && post.desk == Some(worker)
+        {
+            post.desk = None;
+        }
+        self.desks.remove(&worker);
+    }
+
+    fn undelivered(&mut self, worker: WorkerId, token: Token) {
+        let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
+        let Some(ordinal) = sheet.map(|sheet| sheet.ordinal) else { return };
+        self.untouched(worker, token);
+        let desk = self.desks.get_mut(&worker);
+        for later in desk.into_iter().flat_map(|desk| desk.held.values_mut()) {
+            later.ordinal -= u64::from(later.ordinal > ordinal);
+        }
+        if let Some(post) = self.post_of(worker)
+            && post.desk == Some(worker)
+        {
+            post.desk = None;
+        }
+        if let Some(desk) = self.desks.get_mut(&worker) {
+            desk.barred = true;
+        }
+    }
+
+    fn take(&mut self, worker: WorkerId, token: Token) -> Option<RequestId> {
+        self.desks.get_mut(&worker)?.held.remove(&token).map(|sheet| sheet.request)
+    }
+
+    /// Whether the request's present attempt is this one.
+    fn holds(&self, request: RequestId, token: Token) -> bool {
+        let state = self.requests.get(&request).map(|asked| &asked.state);
+        matches!(state, Some(State::Held { token: current, .. }) if *current == token)
+    }
+
+    fn let_go(&mut self, worker: WorkerId, token: Token) {
+        let Some(request) = self.take(worker, token).filter(|request| self.holds(*request, token)) else {
+            return;
+        };
+        let exhausted =
+            self.requests.get(&request).is_some_and(|asked| asked.attempts >= asked.attempts_limit);
+        if exhausted { self.due(request, Due::Refuse(Status::Lost)) } else { self.put_back(request) }
+    }
+
+    fn untouched(&mut self, worker: WorkerId, token: Token) {
+        let Some(request) = self.take(worker, token).filter(|request| self.holds(*request, token)) else {
+            return;
+        };
+        if let Some(asked) = self.requests.get_mut(&request) {
+            asked.attempts -= 1;
+        }
+        self.put_back(request);
+    }
+
+    fn put_back(&mut self, request: RequestId) {
+        if let Some(asked) = self.requests.get_mut(&request) {
+            asked.state = State::Waiting;
+            self.line.push_front(request);
+        }
+    }
+}
+
+/// From the last to the first: put back in this order, the first is at the head again.
+fn in_order(desk: &Desk) -> Vec<Token> {
+    let mut held: Vec<_> = desk.held.iter().map(|(token, sheet)| (sheet.ordinal, *token)).collect();
+    held.sort_unstable_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
+    held.into_iter().map(|(_, token)| token).collect()
+}
+
+/// Processes and operators.
+impl Model {
+    fn ended(&mut self, place: Place, now: Timestamp) {
+        if self.posts.remove(&place).is_none() {
+            return;
+        }
+        for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
+            desk.barred = true;
+            desk.gone_at.get_or_insert(now.after(LAST_WORDS));
+        }
+    }
+
+    fn set_halted(&mut self, place: Place, halted: Option<Timestamp>) {
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        post.halted = halted;
+        if let Some(desk) = post.desk.and_then(|worker| self.desks.get_mut(&worker)) {
+            desk.halted = halted.is_some();
+        }
+    }
+
+    fn scale(&mut self, target: u32) {
+        self.target = target.clamp(self.settings.min, self.settings.max);
+    }
+
+    fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
+        let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
+        let drain = now.after(self.settings.drain);
+        let earlier = self.stopped;
+        let over_by = |end: Timestamp| Some(end.after(STOP_SLACK));
+        self.stopped = Some(match (stop, earlier) {
+            (Stop::Drain, None | Some(Stopped { over_by: None, .. })) if !ending => {
+                Stopped { over_by: over_by(drain), now: self.settings.drain.is_zero() }
+            }
+            (Stop::Drain | Stop::Now, _) => Stopped { over_by: over_by(now), now: true },
+            (Stop::Finish, None) => Stopped { over_by: None, now: false },
+            (Stop::Finish, Some(earlier)) => earlier,
+        });
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.requests.is_empty() && self.desks.values().all(|desk| desk.held.is_empty())
+    }
+}

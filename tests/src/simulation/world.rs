@@ -1,0 +1,390 @@
+//! The world's clockwork: what happens next, who hears of it, what follows.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use hornpipe::core::{
+    Action, Event, Generator, Memory, Phase, Place, RequestId, Settings, Stop, Timestamp, WorkerId,
+};
+use hornpipe_proto::Status;
+
+use super::calendar::{Calendar, Happening, Order, Signal};
+use super::faults::{self, Faults};
+use super::model::Model;
+use super::peer::{Link, Peer, PeerId};
+use super::random::Random;
+use super::{Body, Core};
+
+/// What one run has seen.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Report {
+    /// Events that the core took in.
+    pub events: u64,
+    pub answered: u64,
+    pub refused: u64,
+    pub dropped: u64,
+    pub spawned: u64,
+    /// Lives of the router.
+    pub lives: u64,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "what the run has come to, one thing each")]
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) random: Random,
+    pub(super) now: Timestamp,
+    pub(super) settings: Settings,
+    pub(super) faults: Faults,
+    pub(super) calm: bool,
+    /// Only reloads happen: a full pool must stay full.
+    pub(super) only_reloads: bool,
+    /// Clients ask no more.
+    pub(super) closed: bool,
+    was_full: bool,
+    /// Ticks at this very moment.
+    ticks: u32,
+    pub(super) core: Core,
+    pub(super) model: Model,
+    pub(super) life: u32,
+    pub(super) memory: Option<Memory>,
+    pub(super) calendar: Calendar,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) links: BTreeMap<WorkerId, Link>,
+    /// When the last notice and the last command between parent and router are through.
+    pub(super) notices: Timestamp,
+    pub(super) commands: Timestamp,
+    /// How many workers have truly had a request in hand.
+    pub(super) runs: BTreeMap<RequestId, u32>,
+    used: BTreeSet<Place>,
+    /// What the router hears while it performs: heard next.
+    pub(super) at_once: VecDeque<Event<Body>>,
+    pub(super) names: u64,
+    report: Report,
+    trace: bool,
+}
+
+/// Plays one run: `events` events of chaos, then calm, then the end.
+///
+/// # Panics
+/// If the core breaks a law.
+pub fn run(seed: u64, events: u64, trace: bool) -> Report {
+    let mut world = World::new(seed, trace);
+    world.start();
+    let end = world.report.events + events;
+    while world.report.events < end && !world.model.finished {
+        world.turn();
+    }
+    if !world.model.finished {
+        world.calm_down();
+    }
+    if !world.model.finished {
+        world.finish();
+    }
+    world.check_end();
+    world.report
+}
+
+impl World {
+    fn new(seed: u64, trace: bool) -> Self {
+        let mut random = Random::new(seed);
+        let mut settings = faults::draw_settings(&mut random);
+        let only_reloads = random.percent(15);
+        if only_reloads {
+            settings.timeout = None;
+        }
+        let faults = if only_reloads { Faults::only_reloads(&mut random) } else { Faults::draw(&mut random) };
+        let start = Timestamp(Duration::from_secs(1000));
+        Self {
+            seed,
+            core: Core::new(settings.clone(), generator(1, seed), None),
+            model: Model::new(seed, settings.clone(), None),
+            random,
+            now: start,
+            settings,
+            faults,
+            calm: false,
+            only_reloads,
+            closed: false,
+            was_full: false,
+            ticks: 0,
+            life: 1,
+            memory: None,
+            calendar: Calendar::default(),
+            peers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            notices: start,
+            commands: start,
+            runs: BTreeMap::new(),
+            used: BTreeSet::new(),
+            at_once: VecDeque::new(),
+            names: 0,
+            report: Report { lives: 1, ..Report::default() },
+            trace,
+        }
+    }
+
+    fn start(&mut self) {
+        self.open_doors();
+        self.tell(Event::Tick);
+    }
+
+    pub(super) fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    pub(super) fn enter(&mut self, delay: Duration, happening: Happening) {
+        self.calendar.enter(self.now.after(delay), happening);
+    }
+
+    /// The next thing that happens, or the core's own deadline.
+    fn turn(&mut self) {
+        let late = if self.random.percent(self.faults.late_tick) {
+            self.random.millis(0, 30)
+        } else {
+            Duration::ZERO
+        };
+        let tick = self.core.next_deadline().map(|deadline| deadline.max(self.now).after(late));
+        match (tick, self.calendar.next()) {
+            (Some(tick), next) if next.is_none_or(|next| tick < next) => {
+                self.ticks = if tick == self.now { self.ticks + 1 } else { 0 };
+                assert!(self.ticks < 20, "seed {} step {}: ticks without end", self.seed, self.model.step);
+                self.now = tick;
+                self.tell(Event::Tick);
+            }
+            (_, Some(_)) => {
+                if let Some((at, happening)) = self.calendar.pop() {
+                    self.now = self.now.max(at);
+                    self.happen(happening);
+                }
+            }
+            (_, None) => self.now = self.now.after(Duration::from_secs(1)),
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Ask { client } => self.ask(client),
+            Happening::Arrive { worker, life, event } if life == self.life => self.arrive(worker, event),
+            Happening::Notice { life, event } if life == self.life => self.tell(event),
+            Happening::Arrive { .. } | Happening::Notice { .. } => (),
+            Happening::Deliver { worker, order } => self.deliver(worker, order),
+            Happening::Fork { place, generation } => self.fork(place, generation),
+            Happening::Signal { place, signal } => self.signal(place, signal),
+            Happening::Booted { peer } => self.booted(peer),
+            Happening::Done { peer, token } => self.done(peer, token),
+            Happening::Repeat { peer } => self.repeat(peer),
+            Happening::Connect { peer } => self.connect(peer),
+            Happening::Close { worker } => self.close_link(worker),
+            Happening::Quit { peer } => self.quit(peer),
+            Happening::Meddle => self.meddle(),
+            Happening::Continue { peer } => self.go_on(peer),
+        }
+    }
+
+    /// The core hears of something, and what it orders is judged and done.
+    pub(super) fn tell(&mut self, event: Event<Body>) {
+        self.tell_one(event);
+        while let Some(event) = self.at_once.pop_front() {
+            self.tell_one(event);
+        }
+    }
+
+    fn tell_one(&mut self, event: Event<Body>) {
+        if self.model.finished {
+            return;
+        }
+        self.report.events += 1;
+        self.model.step = self.report.events;
+        self.show(&event);
+        self.model.hear(&event, self.now, &self.core);
+        let mut actions = Vec::new();
+        self.core.handle(event, self.now, &mut actions);
+        for action in actions {
+            self.show(&action);
+            self.model.judge(&action, self.now, &self.core);
+            self.perform(action);
+        }
+        self.model.check(self.now, &self.core);
+        self.check_full();
+    }
+
+    #[expect(clippy::print_stdout, reason = "the run is shown when somebody asks for it")]
+    fn show(&self, what: &impl std::fmt::Debug) {
+        if self.trace {
+            println!("{:>6} {:?} {what:?}", self.model.step, self.now.0);
+        }
+    }
+
+    fn perform(&mut self, action: Action<Body>) {
+        match action {
+            Action::Answer { request, body, .. } => {
+                let honest = body.request == request;
+                assert!(honest, "seed {} step {}: {request} gets {body:?}", self.seed, self.model.step);
+                self.report.answered += 1;
+            }
+            Action::Refuse { request, status, .. } => {
+                let runs = self.runs.get(&request).copied().unwrap_or(0);
+                let unfit = runs > 0 && matches!(status, Status::Expired | Status::Busy);
+                assert!(!unfit, "seed {} step {}: {request} {status:?}, and ran", self.seed, self.model.step);
+                self.report.refused += 1;
+            }
+            Action::Forget { .. } => self.report.dropped += 1,
+            Action::Assign(job) => self.hand_over(job.worker, job.token, job.body),
+            Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
+            Action::Dismiss { worker } => self.send_down(worker, Order::Stop),
+            Action::Spawn { place, generation } => {
+                let first = self.used.insert(place);
+                assert!(first, "seed {} step {}: {place} is used again", self.seed, self.model.step);
+                self.report.spawned += 1;
+                self.command(Happening::Fork { place, generation });
+            }
+            Action::Terminate { place } => {
+                self.command(Happening::Signal { place, signal: Signal::Terminate });
+            }
+            Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
+            Action::Remember(memory) => self.memory = Some(memory),
+            Action::Note(_) | Action::Stopping { .. } | Action::Finished(_) => (),
+        }
+    }
+
+    /// While nothing but reloads happens, a pool that was full stays full.
+    fn check_full(&mut self) {
+        if !self.only_reloads || self.calm || self.model.stopped.is_some() {
+            return;
+        }
+        let serving = self.model.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving());
+        let serving = serving.map(|(place, _)| place.slot).collect::<BTreeSet<_>>().len();
+        let target = self.core.target() as usize;
+        self.was_full |= serving >= target;
+        let missed = self.was_full && serving < target;
+        assert!(
+            !missed,
+            "seed {} step {}: a reload leaves {serving} of {target}",
+            self.seed, self.model.step
+        );
+    }
+}
+
+/// Another life of the router.
+impl World {
+    pub(super) fn restart(&mut self) {
+        self.life += 1;
+        self.report.lives += 1;
+        for worker in std::mem::take(&mut self.links).into_keys().collect::<Vec<_>>() {
+            self.connection_lost(worker);
+        }
+        self.core = Core::new(self.settings.clone(), generator(self.life, self.seed), self.memory.as_ref());
+        self.model = Model::new(self.seed, self.settings.clone(), self.memory.as_ref());
+        self.at_once.clear();
+        self.runs.clear();
+        self.notices = self.now;
+        self.carry_out_commands();
+        for event in self.living() {
+            self.tell(event);
+        }
+        self.tell(Event::Tick);
+    }
+}
+
+fn generator(life: u32, seed: u64) -> Generator {
+    let mut bytes = [0; 32];
+    for (to, from) in bytes.iter_mut().zip(seed.to_le_bytes()) {
+        *to = from;
+    }
+    Generator::new(life, bytes)
+}
+
+/// Longer than any back-off, grace or trial time, for those who ask and then for what is left.
+const CALM: Duration = Duration::from_mins(1);
+
+impl World {
+    /// Nothing new goes wrong: the pool must come to what is wished for.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        self.faults = Faults::default();
+        self.settle_peers();
+        self.wait(CALM);
+        self.closed = true;
+        let before =
+            self.peers.values().filter(|peer| peer.place.is_some()).map(|peer| peer.generation).max();
+        self.tell(Event::Reload);
+        self.wait(CALM);
+        let seed = self.seed;
+        let elsewhere = self.peers.values().any(|peer| peer.elsewhere);
+        if self.model.stopped.is_some() && self.core.target() > 0 && !elsewhere {
+            assert!(self.model.finished, "seed {seed}: what was accepted is not served");
+        }
+        if self.model.finished || self.model.stopped.is_some() {
+            return;
+        }
+        let target = self.core.target() as usize;
+        let phase = self.core.phase();
+        let living: Vec<_> = self.peers.values().filter(|peer| peer.alive && peer.place.is_some()).collect();
+        assert_eq!(
+            living.len(),
+            target,
+            "seed {seed}: the pool did not come to its target, {phase:?}, {living:?}"
+        );
+        let renewed = living.iter().all(|peer| Some(peer.generation) > before);
+        assert!(renewed, "seed {seed}: reloaded, and old ones serve, {living:?}");
+        let fit = living.iter().all(|peer| peer.booted && peer.connection.is_some());
+        assert!(fit, "seed {seed}: a process serves nothing");
+        let elsewhere = living.iter().any(|peer| peer.elsewhere);
+        assert!(elsewhere || phase == Phase::Serving, "seed {seed}: calm, and {phase:?}");
+        if target > 0 && !elsewhere {
+            assert!(
+                self.model.requests.is_empty(),
+                "seed {seed}: calm, and {:?} are open",
+                self.model.requests
+            );
+            assert!(self.model.is_quiet(), "seed {seed}: calm, and workers hold {:?}", self.model.desks);
+            let tables = self.core.tables();
+            assert_eq!((tables.requests, tables.held, tables.timers), (0, 0, 0), "seed {seed}: {tables:?}");
+            assert_eq!((tables.processes, tables.slots), (target, target), "seed {seed}: {tables:?}");
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.model.stopped.is_none() {
+            let stop = self.random.pick(Stop::Drain, &[Stop::Finish, Stop::Now]);
+            self.tell(Event::Stop(stop));
+        }
+        self.wait(Duration::from_secs(20));
+        if !self.model.finished {
+            self.tell(Event::Stop(Stop::Drain));
+            self.wait(self.settings.drain + Duration::from_secs(6));
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        while self.now < end && !self.model.finished {
+            self.turn();
+        }
+    }
+
+    fn check_end(&self) {
+        let (seed, tables) = (self.seed, self.core.tables());
+        assert!(self.model.finished, "seed {seed}: it never ends, {:?}", self.core.phase());
+        assert_eq!(tables.requests, 0, "seed {seed}: over, and {tables:?}");
+        if self.model.stopped.is_some() {
+            assert_eq!((tables.processes, tables.timers), (0, 0), "seed {seed}: over, and {tables:?}");
+        }
+    }
+}
+
+impl std::ops::Add for Report {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            events: self.events + other.events,
+            answered: self.answered + other.answered,
+            refused: self.refused + other.refused,
+            dropped: self.dropped + other.dropped,
+            spawned: self.spawned + other.spawned,
+            lives: self.lives + other.lives,
+        }
+    }
+}

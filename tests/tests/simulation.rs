@@ -1,0 +1,25 @@
+//! The core against the simulation, as part of every `cargo test`. Longer runs
+//! are the binary `simulate`'s; both name the seed and the step of a failure.
+
+use hornpipe_tests::simulation;
+
+/// Enough for each planted bug that was tried to be found.
+const SEEDS: std::ops::Range<u64> = 0..3000;
+
+/// Long enough for a pool to come up, be disturbed and come up again.
+const EVENTS: u64 = 400;
+
+#[test]
+fn the_core_keeps_its_laws_whatever_happens() {
+    for seed in SEEDS {
+        simulation::run(seed, EVENTS, false);
+    }
+}
+
+#[test]
+fn the_same_seed_plays_the_same_run() {
+    for seed in 0..20 {
+        let (once, again) = (simulation::run(seed, EVENTS, false), simulation::run(seed, EVENTS, false));
+        assert_eq!(format!("{once:?}"), format!("{again:?}"), "seed {seed}");
+    }
+}
