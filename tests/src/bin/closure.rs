@@ -1,0 +1,60 @@
+//! A program that brings its own handler, for the tests: it loads something, then serves
+//! from forked workers on free ports.
+//!
+//! Bodies: `number N`, `memory` (private KiB of the worker), `pid`, `fail`, `panic`,
+//! `abort`. With the argument `thread` it starts a thread first, which it may not.
+
+use std::process::ExitCode;
+
+use hornpipe::{Context, Failure, Job, Server};
+
+/// 8 million numbers: 64 MB.
+const NUMBERS: u64 = 8_000_000;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|word| word == "thread") {
+        let parked = std::thread::Builder::new().name("busybody".into()).spawn(std::thread::park);
+        assert!(parked.is_ok(), "no thread can be started");
+    }
+    let numbers: Vec<u64> = (0..NUMBERS).map(|number| number * 3).collect();
+    let handler = move |job: &Job, _context: &mut Context<'_>| handle(&numbers, &job.body());
+    match Server::builder().frontend("0").backend("0").run(handler) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a program tells its user why it cannot run")]
+fn complain(error: &hornpipe::ServerError) {
+    eprintln!("{error}");
+}
+
+#[expect(clippy::panic, reason = "that is what a test asks for")]
+fn handle(numbers: &[u64], body: &[u8]) -> Result<String, Failure> {
+    let body = String::from_utf8_lossy(body);
+    match body.split_once(' ').unwrap_or((&body, "")) {
+        ("number", place) => {
+            let place: usize = place.parse().map_err(|_error| Failure::new("a number is expected"))?;
+            numbers.get(place).map(u64::to_string).ok_or_else(|| Failure::new("not that many"))
+        }
+        ("memory", _) => {
+            // To read a page is not to copy it.
+            let sum = numbers.iter().copied().fold(0, u64::wrapping_add);
+            Ok(format!("{} {sum}", private_kib().ok_or("no smaps_rollup")?))
+        }
+        ("pid", _) => Ok(std::process::id().to_string()),
+        ("fail", why) => Err(Failure::new(why)),
+        ("panic", why) => panic!("{why}"),
+        ("abort", _) => std::process::abort(),
+        _ => Err(Failure::new("no such verb")),
+    }
+}
+
+fn private_kib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let private = text.lines().filter(|line| line.starts_with("Private_"));
+    private.map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+}

@@ -1,0 +1,39 @@
+//! Real processes for tests: brokers, clients, workers, and what they leave behind.
+//!
+//! A test starts everything through here, so that everything is ended here, by its
+//! process id, and a process that survives its broker fails the test.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "the harness tells of a failure by panicking, as tests do"
+)]
+
+mod broker;
+mod control;
+
+mod client;
+mod raw;
+mod worker;
+
+mod chaos;
+
+mod folder;
+mod process;
+mod processes;
+mod programs;
+mod wait;
+
+pub use broker::{Broker, Outcome, Serve};
+pub use chaos::{Chaos, Figures};
+pub use client::{Client, OUTCOME_DEADLINE};
+pub use control::{ask as ask_control, refused, status_of};
+pub use folder::Folder;
+pub use process::{Ended, Process};
+pub use processes::{Session, cpu_time, is_alive, send, state_of};
+pub use programs::{c_program, hornpipe, python, script};
+pub use raw::{Zmtp, speak};
+pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
+pub use worker::{NativeWorker, PlainWorker, ReqWorker};

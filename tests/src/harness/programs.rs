@@ -1,0 +1,76 @@
+//! The programs that tests run: the binary under test, Python, and C.
+//!
+//! Cargo tells a test nothing of another package's binary, so the test command builds
+//! it first (`cargo build -p hornpipe`) and it is found beside the test executable.
+#![allow(clippy::disallowed_methods, reason = "this file knows where programs are")]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::folder::Folder;
+
+/// The variable that names a Python with pyzmq; `python3` unless set.
+const PYTHON: &str = "HPTEST_PYTHON";
+
+/// The binary under test, built with the profile of the tests.
+pub fn hornpipe() -> PathBuf {
+    // target/<profile>/deps/e2e-0123 and target/<profile>/soak both lie under <profile>.
+    let test = env::current_exe().unwrap();
+    let found =
+        test.ancestors().skip(1).take(2).map(|folder| folder.join("hornpipe")).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!("there is no hornpipe binary beside {}: run `cargo build -p hornpipe` first", test.display())
+    })
+}
+
+/// A Python interpreter with pyzmq.
+pub fn python() -> PathBuf {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let find = || {
+        let python = PathBuf::from(env::var_os(PYTHON).unwrap_or_else(|| "python3".into()));
+        let output = Command::new(&python).args(["-c", "import zmq"]).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(python),
+            Ok(output) => Err(format!(
+                "{} has no pyzmq: run `python3 -m pip install pyzmq`, or name a Python that has it in {PYTHON}\n{}",
+                python.display(),
+                String::from_utf8_lossy(&output.stderr)
+            )),
+            Err(error) => {
+                Err(format!("cannot run {}: {error}; name a Python with pyzmq in {PYTHON}", python.display()))
+            }
+        }
+    };
+    FOUND.get_or_init(find).clone().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// A script of `tests/python`.
+pub fn script(name: &str) -> PathBuf {
+    let path = source("python").join(name);
+    assert!(path.is_file(), "there is no script {}", path.display());
+    path
+}
+
+/// A program of `tests/c`, compiled against the system's libzmq into this folder.
+pub fn c_program(name: &str, folder: &Folder) -> PathBuf {
+    let program = folder.file(name);
+    let output = Command::new("cc")
+        .arg("-o")
+        .arg(&program)
+        .arg(source("c").join(format!("{name}.c")))
+        .arg("-lzmq")
+        .output()
+        .expect("the tests need a C compiler called cc");
+    assert!(
+        output.status.success(),
+        "cannot compile {name}.c; it needs the system's libzmq (Debian: libzmq3-dev):\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    program
+}
+
+fn source(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
+}

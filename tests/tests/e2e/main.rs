@@ -1,0 +1,42 @@
+//! hornpipe as its users meet it: real processes, real sockets, real deaths.
+//!
+//! One file for each theme. `cargo build -p hornpipe` comes first, because these tests
+//! run the binary. They need `python3` with pyzmq, a C compiler with libzmq's headers,
+//! and nothing else; each broker has ports and a folder of its own.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking"
+)]
+
+mod routing;
+
+mod bodies;
+mod dialects;
+
+mod closures;
+mod workers_each;
+mod workers_lines;
+mod workers_native;
+
+mod deaths;
+mod halted;
+mod parent_death;
+mod router_death;
+mod timeouts;
+
+mod clients_leave;
+
+mod reload;
+mod signals;
+
+mod bad_input;
+mod startup;
+
+mod control;
+mod net_server;
+
+mod chaos;
+mod idle;
