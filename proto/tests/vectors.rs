@@ -1,0 +1,280 @@
+//! The golden vectors: every message of `docs/PROTOCOL.md`, byte for byte.
+//!
+//! A file of `proto/vectors` holds one message: a line of hexadecimal digits for each frame,
+//! `empty` for one without bytes, and comments behind `#`. To change one is to change the
+//! protocol that others have written programs against.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test's helper cannot read fails the test")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
+use hornpipe_proto::control::{self, ControlRequest, ControlResponse, LastExit, Scale, StatusReport};
+use hornpipe_proto::dialect::Dialect;
+use hornpipe_proto::worker::{
+    Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
+};
+use hornpipe_proto::{MAGIC, Status, Token};
+
+type Frames = Vec<Vec<u8>>;
+
+fn message(frames: &[&[u8]]) -> Frames {
+    frames.iter().map(|frame| frame.to_vec()).collect()
+}
+
+fn token() -> Token {
+    Token::new(1, 0x0123_4567_89ab_cdef_0123_4567)
+}
+
+fn announcement() -> Announcement {
+    Announcement {
+        name: Some("resize-7".into()),
+        sdk: Some("example/1.0".into()),
+        seen: 3,
+        ..Announcement::default()
+    }
+}
+
+fn job() -> JobMeta {
+    JobMeta { id: "a1".into(), attempt: 2, timeout_ms: Some(1500), service: None }
+}
+
+fn failure(status: ReplyStatus) -> ReplyMeta {
+    ReplyMeta { status, message: Some("no such page".into()) }
+}
+
+fn request() -> RequestMeta {
+    RequestMeta { id: "a1".into(), service: None, timeout_ms: Some(30_000), attempts: Some(1) }
+}
+
+fn reply() -> client::ReplyMeta {
+    client::ReplyMeta { id: "a1".into(), status: Status::Ok, message: None, attempt: 1 }
+}
+
+fn refusal() -> client::ReplyMeta {
+    let message = Some("10000 requests are waiting".into());
+    client::ReplyMeta { id: "a1".into(), status: Status::Busy, message, attempt: 0 }
+}
+
+fn report() -> StatusReport {
+    let mut report = StatusReport {
+        version: "0.1.0".into(),
+        frontend: "tcp://127.0.0.1:6660".into(),
+        backend: "tcp://127.0.0.1:6661".into(),
+        pid: 100,
+        router_pid: 101,
+        router_life: 1,
+        uptime_ms: 5000,
+        phase: "serving".into(),
+        pool: control::PoolReport {
+            target: 1,
+            min: 1,
+            max: 1024,
+            ready: 1,
+            processing: 0,
+            generation: 0,
+            spawned: 1,
+            exited: 0,
+        },
+        queue: control::QueueReport {
+            backlog_len: 0,
+            backlog_limit: 10_000,
+            held_bytes: 0,
+            held_bytes_limit: 268_435_456,
+            oldest_ms: None,
+        },
+        requests: control::RequestReport::default(),
+        noise: control::NoiseReport::default(),
+        workers: vec![control::WorkerReport {
+            slot: 0,
+            pid: Some(102),
+            incarnation: 2,
+            generation: 0,
+            state: "waiting".into(),
+            age_ms: 4900,
+            requests: 7,
+            processing_ms: None,
+            last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 4900 }),
+        }],
+        external: vec![],
+    };
+    report.requests.received = 8;
+    report.requests.answered = 7;
+    report.requests.refused = vec![(Status::Busy, 1)];
+    report
+}
+
+fn control_requests() -> [(&'static str, ControlRequest); 6] {
+    [
+        ("control-request-status", ControlRequest::Status),
+        ("control-request-check", ControlRequest::Check),
+        ("control-request-scale-to", ControlRequest::Scale(Scale::To(8))),
+        ("control-request-scale-by", ControlRequest::Scale(Scale::By(-2))),
+        ("control-request-stop", ControlRequest::Stop { now: false }),
+        ("control-request-stop-now", ControlRequest::Stop { now: true }),
+    ]
+}
+
+fn control_responses() -> [(&'static str, ControlResponse); 5] {
+    [
+        ("control-response-status", ControlResponse::Status(Box::new(report()))),
+        ("control-response-check", ControlResponse::Check { ready: true, reason: "ready".into() }),
+        ("control-response-scaled", ControlResponse::Scaled { from: 4, to: 8 }),
+        ("control-response-stopping", ControlResponse::Stopping),
+        ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
+    ]
+}
+
+/// Every message as this crate encodes it, by the name of its file.
+fn encoded() -> BTreeMap<String, Frames> {
+    let token = token();
+    let token = token.as_bytes();
+    let cancel = Control::Cancel { token: String::from_utf8_lossy(token).into_owned() };
+    let exiting = Announcement { reason: Some("memory".into()), ..announcement() };
+    let busy = plain_error(Status::Busy, "10000 requests are waiting");
+    let mut all = vec![
+        ("worker-hello", message(&[&announcement().encode_hello()])),
+        ("worker-waiting-plain", message(&[b"", b"waiting"])),
+        ("worker-waiting", message(&[b"", b"waiting", &announcement().encode()])),
+        ("worker-processing-plain", message(&[b"", b"processing"])),
+        ("worker-exiting-plain", message(&[b"", b"exiting"])),
+        ("worker-exiting", message(&[b"", b"exiting", &exiting.encode()])),
+        ("worker-dequeue", message(&[b"", b"dequeue"])),
+        ("worker-ready-word", message(&[b"", b"READY"])),
+        ("worker-ready-byte", message(&[b"", &[1]])),
+        ("worker-reply", message(&[b"", token, b"", b"HELLO"])),
+        ("worker-reply-frames", message(&[b"", token, b"", b"a", b"", b"b"])),
+        ("worker-reply-empty", message(&[b"", token, b"", b""])),
+        ("worker-reply-error", message(&[b"", token, &failure(ReplyStatus::Error).encode(), b""])),
+        ("worker-reply-retry", message(&[b"", token, &failure(ReplyStatus::Retry).encode(), b""])),
+        ("job-plain", message(&[b"", token, b"", b"hello"])),
+        ("job", message(&[b"", token, &job().encode(), b"hello"])),
+        ("order-cancel", message(&[b"", b"", &cancel.encode()])),
+        ("order-stop", message(&[b"", b"", &Control::Stop.encode()])),
+        ("request-plain", message(&[b"", b"hello"])),
+        ("request-correlated", message(&[&[0, 0, 0, 7], b"", b"hello"])),
+        ("request-native-least", message(&[b"", MAGIC, &RequestMeta::default().encode(), b"hello"])),
+        ("request-native", message(&[b"", MAGIC, &request().encode(), b"hello"])),
+        ("reply-plain", message(&[b"", b"HELLO"])),
+        ("reply-plain-error", message(&[b"", busy.as_bytes()])),
+        ("reply-native", message(&[b"", MAGIC, &reply().encode(), b"HELLO"])),
+        ("reply-native-error", message(&[b"", MAGIC, &refusal().encode()])),
+    ];
+    all.extend(control_requests().map(|(name, request)| (name, vec![control::encode(&request)])));
+    all.extend(control_responses().map(|(name, response)| (name, vec![control::encode(&response)])));
+    all.into_iter().map(|(name, frames)| (name.to_owned(), frames)).collect()
+}
+
+/// Every file of the folder.
+fn golden() -> BTreeMap<String, Frames> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, parse(&std::fs::read_to_string(&path).unwrap()))
+        })
+        .collect()
+}
+
+fn parse(text: &str) -> Frames {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).map(parse_frame).collect()
+}
+
+fn parse_frame(line: &str) -> Vec<u8> {
+    if line == "empty" {
+        return Vec::new();
+    }
+    let digits: String = line.split_whitespace().collect();
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+fn show(frames: &Frames) -> String {
+    let hex = |frame: &Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    frames.iter().map(|frame| if frame.is_empty() { "empty\n".into() } else { hex(frame) + "\n" }).collect()
+}
+
+fn vector(name: &str) -> Frames {
+    golden().remove(name).unwrap_or_else(|| panic!("there is no vector {name}"))
+}
+
+#[test]
+fn every_message_is_encoded_to_its_golden_bytes() {
+    let (golden, encoded) = (golden(), encoded());
+    for (name, frames) in &encoded {
+        assert_eq!(golden.get(name).map(show), Some(show(frames)), "vectors/{name}.hex");
+    }
+    assert_eq!(golden.len(), encoded.len(), "a file of proto/vectors belongs to no message");
+}
+
+#[test]
+fn golden_words_of_workers_are_understood() {
+    let state = |state, announcement, dialect| WorkerMessage::State { state, announcement, dialect };
+    let reply = |meta| WorkerMessage::Reply { token: token(), meta };
+    let exiting = Announcement { reason: Some("memory".into()), ..announcement() };
+    for (name, meaning) in [
+        ("worker-hello", WorkerMessage::Hello(announcement())),
+        ("worker-waiting-plain", state(State::Waiting, None, Dialect::Hornpipe)),
+        ("worker-waiting", state(State::Waiting, Some(announcement()), Dialect::Hornpipe)),
+        ("worker-processing-plain", state(State::Processing, None, Dialect::Hornpipe)),
+        ("worker-exiting-plain", state(State::Exiting, None, Dialect::Hornpipe)),
+        ("worker-exiting", state(State::Exiting, Some(exiting), Dialect::Hornpipe)),
+        ("worker-dequeue", state(State::Exiting, None, Dialect::Hornpipe)),
+        ("worker-ready-word", state(State::Waiting, None, Dialect::SimplePirate)),
+        ("worker-ready-byte", state(State::Waiting, None, Dialect::SimplePirate)),
+        ("worker-reply", reply(ReplyMeta::default())),
+        ("worker-reply-frames", reply(ReplyMeta::default())),
+        ("worker-reply-empty", reply(ReplyMeta::default())),
+        ("worker-reply-error", reply(failure(ReplyStatus::Error))),
+        ("worker-reply-retry", reply(failure(ReplyStatus::Retry))),
+    ] {
+        assert_eq!(WorkerMessage::decode(&vector(name)), Ok(meaning), "{name}");
+    }
+}
+
+#[test]
+fn golden_jobs_and_orders_are_understood() {
+    let token = token().as_bytes().to_vec();
+    let text = String::from_utf8(token.clone()).unwrap();
+    for (name, meaning) in [
+        ("job-plain", BrokerMessage::Job { token: token.clone(), meta: None }),
+        ("job", BrokerMessage::Job { token, meta: Some(job()) }),
+        ("order-cancel", BrokerMessage::Control(Control::Cancel { token: text })),
+        ("order-stop", BrokerMessage::Control(Control::Stop)),
+    ] {
+        assert_eq!(BrokerMessage::decode(&vector(name)), Ok(meaning), "{name}");
+    }
+}
+
+#[test]
+fn golden_requests_and_replies_are_understood() {
+    for (name, envelope_len, speech) in [
+        ("request-plain", 1, Speech::Plain),
+        ("request-correlated", 2, Speech::Plain),
+        ("request-native-least", 1, Speech::Native(Ok(RequestMeta::default()))),
+        ("request-native", 1, Speech::Native(Ok(request()))),
+    ] {
+        let meaning = ClientMessage { envelope_len, speech };
+        assert_eq!(ClientMessage::decode(&vector(name)), Ok(meaning), "{name}");
+    }
+    for (name, meaning) in [("reply-native", reply()), ("reply-native-error", refusal())] {
+        let frames = vector(name);
+        assert_eq!(client::decode_reply_meta(&frames[2]), Ok(meaning), "{name}");
+    }
+}
+
+#[test]
+fn golden_control_messages_are_understood() {
+    for (name, meaning) in control_requests() {
+        let mut bytes = vector(name).concat();
+        let request = control::take::<ControlRequest>(&mut bytes, control::REQUEST_LIMIT);
+        assert_eq!((request, bytes.len()), (Ok(Some(meaning)), 0), "{name}");
+    }
+    for (name, meaning) in control_responses() {
+        let mut bytes = vector(name).concat();
+        let response = control::take::<ControlResponse>(&mut bytes, control::RESPONSE_LIMIT);
+        assert_eq!((response, bytes.len()), (Ok(Some(meaning)), 0), "{name}");
+    }
+}
