@@ -267,12 +267,13 @@ fn used_parts(text: &str) -> BTreeSet<String> {
 fn no_file_knows_the_machine_it_was_written_on() {
     let mut findings = Vec::new();
     for (path, text) in files().into_iter().filter(|(path, _)| path != THIS) {
-        for place in ["/work/", "/root/", "/home/"] {
+        for folder in ["work", "root", "home"] {
+            let place = format!("/{folder}/");
             let alone = |(at, _): (usize, &str)| {
                 let before = text.get(..at).and_then(|before| before.chars().next_back());
                 before.is_none_or(|letter| !letter.is_alphanumeric() && !"._-/".contains(letter))
             };
-            if text.match_indices(place).any(alone) {
+            if text.match_indices(&place).any(alone) {
                 findings.push(format!("{path}: {place}"));
             }
         }

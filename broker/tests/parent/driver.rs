@@ -163,8 +163,9 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Between two looks at what no descriptor tells of.
 fn pause() {
-    std::thread::sleep(Duration::from_millis(2));
+    nix::poll::poll(&mut [], 2_u8).ok();
 }
 
 /// Whether there is such a process, a zombie not counted.

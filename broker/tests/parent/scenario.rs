@@ -47,7 +47,7 @@ pub(crate) fn play(name: &str, directory: &Path) -> u8 {
             spawn_one(router)
         }),
         "stop_bounded" => {
-            let setup = Setup { drain: Duration::from_secs(60), ..with(shell(STAYING)) };
+            let setup = Setup { drain: Duration::from_mins(1), ..with(shell(STAYING)) };
             run(setup, &mut stop_bounded)
         }
         "finished" => run(with(shell(STAYING)), &mut finished),
