@@ -138,7 +138,7 @@ fn bind(config: &Config) -> Result<Listeners, LaunchError> {
     let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
     let crew_path = config.control.crew_for(number, &config.identity);
     let crew = UnixSocket::bind(&crew_path, Access { directory_mode, owner }).map_err(LaunchError::Listen)?;
-    Ok(Listeners { frontend, backend: Some(backend), crew: Some(crew), control: Some(control) })
+    Ok(Listeners { frontend, backend, crew, control })
 }
 
 /// What is said of the listeners, in titles, in `status` and on the screen.
@@ -158,20 +158,17 @@ struct Endpoints {
 impl Endpoints {
     fn of(listeners: &Listeners, config: &Config) -> Self {
         let frontend = listeners.frontend.address;
-        let backend = listeners.backend.as_ref().map(|port| port.address);
-        let crew = listeners
-            .crew
-            .as_ref()
-            .map(|socket| seen_inside(&socket.path, config.identity.chroot.as_deref()));
+        let backend = listeners.backend.address;
+        let crew = seen_inside(&listeners.crew.path, config.identity.chroot.as_deref());
         let control = match &config.control {
             ControlPlace::File(path) => Some(path.clone()),
             ControlPlace::Directory(_) | ControlPlace::Shared(_) => None,
         };
         Self {
-            ports: format!("{} {}", frontend.port(), backend.map_or(0, |backend| backend.port())),
+            ports: format!("{} {}", frontend.port(), backend.port()),
             frontend: format!("tcp://{frontend}"),
-            backend: backend.map(|backend| format!("tcp://{backend}")).unwrap_or_default(),
-            crew: crew.map(|path| format!("ipc://{}", path.display())).unwrap_or_default(),
+            backend: format!("tcp://{backend}"),
+            crew: format!("ipc://{}", crew.display()),
             frontend_port: frontend.port(),
             workers: config.core.workers,
             control,
@@ -238,9 +235,9 @@ fn start(process: RouterProcess) -> router::Start {
         link: process.link,
         life: process.life,
         frontend: process.listeners.frontend.descriptor,
-        backend: process.listeners.backend.map(|port| port.descriptor),
-        crew: process.listeners.crew.map(|socket| socket.descriptor),
-        control: process.listeners.control.map(|socket| socket.descriptor),
+        backend: process.listeners.backend.descriptor,
+        crew: process.listeners.crew.descriptor,
+        control: process.listeners.control.descriptor,
         workers: process
             .workers
             .into_iter()

@@ -34,11 +34,11 @@ pub struct Listeners {
     /// Where clients connect.
     pub frontend: Port,
     /// Where workers connect that this pool did not start.
-    pub backend: Option<Port>,
+    pub backend: Port,
     /// Where our own workers connect.
-    pub crew: Option<UnixSocket>,
+    pub crew: UnixSocket,
     /// Where `status` and its like connect.
-    pub control: Option<UnixSocket>,
+    pub control: UnixSocket,
 }
 
 /// A TCP listener.
@@ -85,26 +85,24 @@ impl Listeners {
     pub(super) fn duplicate(&self) -> io::Result<Self> {
         Ok(Self {
             frontend: self.frontend.duplicate()?,
-            backend: self.backend.as_ref().map(Port::duplicate).transpose()?,
-            crew: self.crew.as_ref().map(UnixSocket::duplicate).transpose()?,
-            control: self.control.as_ref().map(UnixSocket::duplicate).transpose()?,
+            backend: self.backend.duplicate()?,
+            crew: self.crew.duplicate()?,
+            control: self.control.duplicate()?,
         })
     }
 
     /// The numbers of all descriptors.
     pub(super) fn numbers(&self) -> Vec<RawFd> {
-        let ports = [Some(&self.frontend), self.backend.as_ref()].into_iter().flatten();
-        let sockets = [self.crew.as_ref(), self.control.as_ref()].into_iter().flatten();
-        let numbers = ports.map(|port| port.descriptor.as_raw_fd());
-        numbers.chain(sockets.map(|socket| socket.descriptor.as_raw_fd())).collect()
+        let ports = [&self.frontend, &self.backend].map(|port| port.descriptor.as_raw_fd());
+        let sockets = [&self.crew, &self.control].map(|socket| socket.descriptor.as_raw_fd());
+        ports.into_iter().chain(sockets).collect()
     }
 
     /// Removes the files of the unix sockets. For a clean end: a file that is left over
     /// is replaced by the next start.
     pub fn remove_files(&self) {
-        for socket in [self.crew.as_ref(), self.control.as_ref()].into_iter().flatten() {
-            socket.remove_file();
-        }
+        self.crew.remove_file();
+        self.control.remove_file();
     }
 }
 

@@ -107,7 +107,6 @@ impl Router {
         let memory = start.memory.as_deref().and_then(memory::decode);
         let memory = memory::complete(memory, &start.used);
         let generator = Generator::new(start.life, random()?);
-        let missing = |door| RouterError::Listener { door, why: "it was not handed over" };
         let mut crew = CrewList::default();
         let mut pending = VecDeque::new();
         for worker in start.workers {
@@ -127,19 +126,9 @@ impl Router {
             core: Core::new(setup.settings.clone(), generator, memory.as_ref()),
             sockets: Sockets {
                 frontend: RouterSocket::open(&context, Door::Frontend, start.frontend, limits)?,
-                backend: RouterSocket::open(
-                    &context,
-                    Door::Backend,
-                    start.backend.ok_or(missing(Door::Backend))?,
-                    limits,
-                )?,
-                crew: RouterSocket::open(
-                    &context,
-                    Door::Crew,
-                    start.crew.ok_or(missing(Door::Crew))?,
-                    limits,
-                )?,
-                control: ControlSocket::new(start.control.ok_or(missing(Door::Crew))?),
+                backend: RouterSocket::open(&context, Door::Backend, start.backend, limits)?,
+                crew: RouterSocket::open(&context, Door::Crew, start.crew, limits)?,
+                control: ControlSocket::new(start.control),
             },
             clients: Clients::new(setup.plain_errors),
             workers: Workers::new(setup.external),

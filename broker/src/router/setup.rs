@@ -30,9 +30,9 @@ pub(crate) struct Start {
     /// 1 for the first router of a parent.
     pub(crate) life: u32,
     pub(crate) frontend: OwnedFd,
-    pub(crate) backend: Option<OwnedFd>,
-    pub(crate) crew: Option<OwnedFd>,
-    pub(crate) control: Option<OwnedFd>,
+    pub(crate) backend: OwnedFd,
+    pub(crate) crew: OwnedFd,
+    pub(crate) control: OwnedFd,
     /// Workers that an earlier router started.
     pub(crate) workers: Vec<LiveWorker>,
     /// The last filling of each slot so far, which may be beyond what `memory` says.

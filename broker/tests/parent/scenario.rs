@@ -88,9 +88,9 @@ fn setup(directory: &Path, program: Program) -> Setup {
     let unix = |name| UnixSocket::bind(&directory.join("sockets").join(name), Access::default()).unwrap();
     let listeners = Listeners {
         frontend: Port::bind("127.0.0.1", 0).unwrap(),
-        backend: Some(Port::bind("127.0.0.1", 0).unwrap()),
-        crew: Some(unix("crew")),
-        control: Some(unix("control")),
+        backend: Port::bind("127.0.0.1", 0).unwrap(),
+        crew: unix("crew"),
+        control: unix("control"),
     };
     println!("frontend {}", listeners.frontend.address);
     Setup {
