@@ -50,7 +50,7 @@ fn screen(report: &StatusReport) -> String {
             report.phase.to_uppercase()
         ),
         format!(
-            "parent    pid {}   up {}   router pid {}, the {} since then",
+            "parent    pid {}   up {}   router pid {}, the {} of this parent",
             report.pid,
             age(report.uptime_ms),
             report.router_pid,
@@ -113,16 +113,13 @@ fn queue(report: &StatusReport) -> String {
 
 fn pool(report: &StatusReport) -> String {
     let pool = &report.pool;
+    let ready = |state: &str| matches!(state, "waiting" | "processing");
+    let external = report.external.iter().filter(|worker| ready(&worker.state)).count();
+    let own = report.workers.iter().filter(|worker| ready(&worker.state)).count();
+    let external = if external == 0 { String::new() } else { format!("   and {external} external") };
     format!(
-        "workers   {} ready of {} wanted ({} to {})   {} processing   generation {}   {} started   {} ended",
-        pool.ready,
-        pool.target,
-        pool.min,
-        pool.max,
-        pool.processing,
-        pool.generation,
-        pool.spawned,
-        pool.exited
+        "workers   {own} ready of {} wanted ({} to {}){external}   {} processing   generation {}   {} started   {} ended",
+        pool.target, pool.min, pool.max, pool.processing, pool.generation, pool.spawned, pool.exited
     )
 }
 
@@ -290,10 +287,10 @@ mod tests {
     fn the_screen_shows_what_there_is() {
         let expected = "\
 hornpipe 0.1.0   clients tcp://127.0.0.1:6660   workers tcp://127.0.0.1:6661   SERVING
-parent    pid 4711   up 2h15m   router pid 4712, the 2nd since then
+parent    pid 4711   up 2h15m   router pid 4712, the 2nd of this parent
 requests  12 received   10 answered   1 timeout   1 running
 queue     0 of 10000   1KiB of 256MiB held
-workers   2 ready of 2 wanted (1 to 1024)   1 processing   generation 0   3 started   1 ended
+workers   2 ready of 2 wanted (1 to 1024)   and 1 external   1 processing   generation 0   3 started   1 ended
 noise     3 stale replies
 SLOT  PID   STATE       AGE    REQUESTS  NOW    INC  GEN  LAST EXIT
 0     4713  waiting     2h14m  9         -      1    0    -
