@@ -79,6 +79,22 @@ pub enum Signal {
     Usr2,
 }
 
+impl std::fmt::Display for Signal {
+    /// As `kill -l` names it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Term => "TERM",
+            Self::Int => "INT",
+            Self::Quit => "QUIT",
+            Self::Hup => "HUP",
+            Self::Ttin => "TTIN",
+            Self::Ttou => "TTOU",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        })
+    }
+}
+
 /// How a worker process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {

@@ -192,7 +192,7 @@ impl Parent<'_> {
         if self.ending.is_some() {
             return;
         }
-        info!(?signal, "signal received");
+        info!(%signal, "signal received");
         match signal {
             Signal::Term | Signal::Int => self.stop.request(self.setup.drain, clock::now()),
             Signal::Quit => self.stop.begin(),
