@@ -159,7 +159,9 @@ impl Router {
     /// Waits for something to happen, and sees to it.
     fn turn(&mut self) -> Result<(), Orphaned> {
         let ready = self.wait();
-        self.read_parent()?;
+        if ready.parent {
+            self.read_parent()?;
+        }
         if ready.crew {
             self.read_workers(Door::Crew)?;
         }
@@ -187,10 +189,10 @@ impl Router {
         let parent_events =
             if self.parent.wants_to_write() { zmq::POLLIN | zmq::POLLOUT } else { zmq::POLLIN };
         let mut items = vec![
+            zmq::PollItem::from_fd(self.parent.descriptor().as_raw_fd(), parent_events),
             self.sockets.crew.poll_item(),
             self.sockets.backend.poll_item(),
             self.sockets.frontend.poll_item(),
-            zmq::PollItem::from_fd(self.parent.descriptor().as_raw_fd(), parent_events),
         ];
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
@@ -199,8 +201,8 @@ impl Router {
                 let mut readable =
                     items.iter().map(|item| item.is_readable() || item.is_writable() || item.is_error());
                 let mut next = || readable.next().unwrap_or_default();
-                let (crew, backend, frontend, _parent) = (next(), next(), next(), next());
-                Ready { crew, backend, frontend, control: readable.any(|ready| ready) }
+                let (parent, crew, backend, frontend) = (next(), next(), next(), next());
+                Ready { parent, crew, backend, frontend, control: readable.any(|ready| ready) }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -352,6 +354,7 @@ impl Router {
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "one for each source, and any of them may be set")]
 struct Ready {
+    parent: bool,
     crew: bool,
     backend: bool,
     frontend: bool,
