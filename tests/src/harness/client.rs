@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hornpipe_proto::MAGIC;
 use hornpipe_proto::client::{ReplyMeta, RequestMeta, decode_reply_meta};
+use hornpipe_proto::{MAGIC, Status};
 
 use super::wait::DEADLINE;
 
@@ -60,6 +60,13 @@ impl Client {
     /// The next message; panics if none comes.
     pub fn receive(&self) -> Vec<Vec<u8>> {
         self.socket.recv_multipart(0).unwrap_or_else(|error| panic!("no answer: {error}"))
+    }
+
+    /// Takes the next message, which must be an error with this status.
+    pub fn receive_error(&self, status: Status) {
+        let answer = self.receive().remove(0);
+        let expected = format!("ERR {status} ");
+        assert!(answer.starts_with(expected.as_bytes()), "{}", String::from_utf8_lossy(&answer));
     }
 
     /// The next message, if one comes within this time.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hornpipe_proto::Status;
 use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
 use hornpipe_tests::harness::{Broker, Client, Ended, Process, Serve, hornpipe, send};
 use nix::sys::signal::Signal::SIGKILL;
@@ -182,8 +183,7 @@ fn stop_now_waits_for_nothing() {
     let ended = operate(&broker, "stop", &["--now"]);
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert!(ended.waited < Duration::from_secs(8), "{:?}", ended.waited);
-    let answer = client.receive().remove(0);
-    assert!(answer.starts_with(b"ERR draining "));
+    client.receive_error(Status::Draining);
     assert_eq!(broker.wait().code(), Some(0));
 }
 

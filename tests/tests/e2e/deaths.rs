@@ -43,6 +43,28 @@ fn when_every_idle_worker_is_killed_the_next_requests_are_served_all_the_same() 
 }
 
 #[test]
+fn when_every_idle_worker_is_killed_each_request_has_an_answer() {
+    let broker = Broker::demo(4);
+    for pid in broker.workers().into_values() {
+        send(pid, SIGKILL);
+    }
+    let clients: Vec<Client> = (0..8).map(|_| broker.client()).collect();
+    for client in &clients {
+        client.send(&[b"echo x"]);
+    }
+    for client in &clients {
+        // Known limit: a request can be handed to two of the dead before the router hears
+        // of them, and both count as tried. Its client then knows that it is lost.
+        let answer = client.receive().remove(0);
+        let is_lost = answer.starts_with(b"ERR lost ");
+        assert!(is_lost || answer == b"x", "{}", String::from_utf8_lossy(&answer));
+    }
+    broker.wait_for_idle(4);
+    assert_eq!(broker.ask("echo x"), "x");
+    broker.check_counters();
+}
+
+#[test]
 fn a_killed_busy_workers_request_goes_to_another_worker() {
     let broker = Broker::demo(2);
     let file = broker.folder().file("runs");
