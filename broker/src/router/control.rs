@@ -17,20 +17,25 @@ const READ_BUDGET: usize = 16 * 1024;
 pub(super) struct ControlSocket {
     listener: UnixListener,
     connections: Vec<Connection>,
+    /// How many connections there have ever been.
+    accepted: u64,
 }
 
 #[derive(Debug)]
 struct Connection {
+    name: Operator,
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// It has asked, and the response is not known yet.
+    waits: bool,
     /// It has left, or speaks another language.
     broken: bool,
 }
 
-/// Who asked: good until the next `turn`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Operator(usize);
+/// Who asked. Never the name of another connection, also when this one is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Operator(u64);
 
 /// What a connection is good for after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +46,7 @@ enum Use {
 
 impl ControlSocket {
     pub(super) fn new(listener: OwnedFd) -> Self {
-        Self { listener: listener.into(), connections: Vec::new() }
+        Self { listener: listener.into(), connections: Vec::new(), accepted: 0 }
     }
 
     pub(super) fn poll_items<'a>(&self) -> impl Iterator<Item = zmq::PollItem<'a>> {
@@ -63,16 +68,20 @@ impl ControlSocket {
         self.connections.retain_mut(|connection| connection.turn() == Use::More);
     }
 
-    /// The next request, and who waits for the response.
+    /// The next request, and who waits for the response. Nothing more is taken from
+    /// that connection until `respond`, which may come as late as it will.
     pub(super) fn next_request(&mut self) -> Option<(Operator, ControlRequest)> {
-        self.connections.iter_mut().enumerate().find_map(|(number, connection)| {
-            connection.next_request().map(|request| (Operator(number), request))
+        self.connections.iter_mut().find_map(|connection| {
+            let request = connection.next_request()?;
+            connection.waits = true;
+            Some((connection.name, request))
         })
     }
 
-    /// To be called before anything else is asked of this socket.
+    /// Nothing happens if the operator has left meanwhile.
     pub(super) fn respond(&mut self, operator: Operator, response: &ControlResponse) {
-        if let Some(connection) = self.connections.get_mut(operator.0) {
+        if let Some(connection) = self.connections.iter_mut().find(|one| one.name == operator) {
+            connection.waits = false;
             connection.output = control::encode(response);
             connection.flush();
         }
@@ -87,10 +96,13 @@ impl ControlSocket {
             if self.connections.len() >= CONNECTION_LIMIT {
                 self.connections.remove(0);
             }
+            self.accepted += 1;
             self.connections.push(Connection {
+                name: Operator(self.accepted),
                 stream,
                 input: Vec::new(),
                 output: Vec::new(),
+                waits: false,
                 broken: false,
             });
         }
@@ -116,7 +128,7 @@ impl Connection {
 
     fn next_request(&mut self) -> Option<ControlRequest> {
         // One that does not read its responses is not served more of them.
-        if self.broken || !self.output.is_empty() {
+        if self.broken || self.waits || !self.output.is_empty() {
             return None;
         }
         control::take(&mut self.input, control::REQUEST_LIMIT).unwrap_or_else(|error| {

@@ -3,6 +3,7 @@
 
 use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
 
+use super::control::Operator;
 use super::{Router, clock, report};
 use crate::core::{Event, Stop};
 
@@ -10,14 +11,17 @@ impl Router {
     pub(super) fn serve_operators(&mut self) {
         self.sockets.control.turn();
         while let Some((operator, request)) = self.sockets.control.next_request() {
-            let response = self.obey(&request);
-            self.sockets.control.respond(operator, &response);
+            if let Some(response) = self.obey(operator, &request) {
+                self.sockets.control.respond(operator, &response);
+            }
         }
     }
 
-    fn obey(&mut self, request: &ControlRequest) -> ControlResponse {
+    /// `None` if the response is known only later.
+    #[expect(clippy::unnecessary_wraps, reason = "verbs that wait for an outcome have none yet")]
+    fn obey(&mut self, _operator: Operator, request: &ControlRequest) -> Option<ControlResponse> {
         let now = clock::now();
-        match request {
+        Some(match request {
             ControlRequest::Status => {
                 let around = report::Surroundings {
                     frontend: self.setup.frontend.clone(),
@@ -48,6 +52,6 @@ impl Router {
                 self.settle();
                 ControlResponse::Stopping
             }
-        }
+        })
     }
 }
