@@ -33,7 +33,7 @@ pub use control::{ask as ask_control, refused, status_of};
 pub use folder::Folder;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, is_alive, send, state_of};
-pub use programs::{c_program, hornpipe, python, script};
+pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
 pub use raw::{Zmtp, speak};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
 pub use worker::{NativeWorker, PlainWorker, ReqWorker};
