@@ -33,6 +33,7 @@ pub struct Serve {
     workers: u32,
     control: Option<PathBuf>,
     options: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
     program: Vec<OsString>,
     /// A program that is a broker itself, in place of the binary.
     own: Option<PathBuf>,
@@ -76,6 +77,7 @@ impl Serve {
             workers,
             control: None,
             options: Vec::new(),
+            variables: Vec::new(),
             program: Vec::new(),
             own: None,
         }
@@ -107,6 +109,12 @@ impl Serve {
         self
     }
 
+    /// One more variable in its environment.
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
     /// What stands after `--`.
     pub fn program<S: Into<OsString>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
         self.program = program.into_iter().map(Into::into).collect();
@@ -127,6 +135,7 @@ impl Serve {
         let mark = folder.path().display().to_string();
         let workers = self.workers.to_string();
         let mut variables = vec![(MARK, OsStr::new(&mark)), ("XDG_RUNTIME_DIR", folder.path().as_os_str())];
+        variables.extend(self.variables.iter().map(|(name, value)| (*name, value.as_os_str())));
         let (program, arguments) = match &self.own {
             Some(own) => {
                 variables.extend([
