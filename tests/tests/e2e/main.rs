@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod bursts;
 mod routing;
 
 mod bodies;
@@ -25,6 +26,7 @@ mod deaths;
 mod halted;
 mod parent_death;
 mod router_death;
+mod pids;
 mod timeouts;
 
 mod clients_leave;
@@ -39,4 +41,5 @@ mod control;
 mod net_server;
 
 mod chaos;
+mod clock;
 mod idle;
