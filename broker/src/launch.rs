@@ -219,6 +219,7 @@ fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
         settings: config.core.clone(),
         external: config.external,
         plain_errors: config.plain_errors,
+        probe: config.probe.clone(),
         frontend: endpoints.frontend.clone(),
         backend: endpoints.backend.clone(),
         silent_workers_hint: match config.program {

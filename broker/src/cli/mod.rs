@@ -10,6 +10,7 @@ mod check;
 pub mod exit_code;
 mod operator;
 mod output;
+mod reload;
 mod req;
 mod scale;
 mod serve;
@@ -32,6 +33,7 @@ Ask
 Operate the running broker of a frontend port
   status  one screen of truth, or --json
   scale   set or change the number of workers           hornpipe scale 6660 +2
+  reload  fresh workers; if the new ones fail, the old ones stay
   check   exit code 0 if it is ready, for probes
   stop    finish what runs, then stop (--now: at once)
 
@@ -61,6 +63,7 @@ enum Verb {
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
     Scale(scale::ScaleArguments),
+    Reload(reload::ReloadArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
 }
@@ -82,6 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
+        Verb::Reload(arguments) => reload::run(&arguments).into(),
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),
     }

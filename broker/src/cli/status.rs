@@ -7,7 +7,7 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, Stat
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
-use super::output;
+use super::output::{self, harmless};
 use crate::config::show_size;
 
 /// One screen of truth about a running broker
@@ -60,6 +60,7 @@ fn screen(report: &StatusReport) -> String {
         queue(report),
         pool(report),
     ];
+    lines.extend(reload(report));
     lines.extend(noise(&report.noise));
     lines.extend(workers(report));
     lines.extend(externals(report));
@@ -69,15 +70,6 @@ fn screen(report: &StatusReport) -> String {
         screen.push('\n');
     }
     screen
-}
-
-/// Names and reasons come from other processes, and must not draw on this terminal.
-fn harmless(text: &str) -> String {
-    let mut harmless = String::new();
-    for letter in text.chars() {
-        if letter.is_control() { harmless.extend(letter.escape_default()) } else { harmless.push(letter) }
-    }
-    harmless
 }
 
 fn requests(report: &StatusReport) -> String {
@@ -121,6 +113,15 @@ fn pool(report: &StatusReport) -> String {
         "workers   {own} ready of {} wanted ({} to {}){external}   {} processing   generation {}   {} started   {} ended",
         pool.target, pool.min, pool.max, pool.processing, pool.generation, pool.spawned, pool.exited
     )
+}
+
+/// Only while one is under way.
+fn reload(report: &StatusReport) -> Option<String> {
+    let progress = report.pool.reload?;
+    Some(format!(
+        "reload    generation {} -> {}   {} of {} renewed",
+        progress.from, progress.to, progress.renewed, report.pool.target
+    ))
 }
 
 /// Only if there is any.
@@ -230,6 +231,8 @@ mod tests {
                 ready: 2,
                 processing: 1,
                 generation: 0,
+                reload: None,
+                probed: 0,
                 spawned: 3,
                 exited: 1,
             },

@@ -44,6 +44,8 @@ pub struct Config {
     pub external: External,
     /// How a plain client hears of an error.
     pub plain_errors: PlainErrors,
+    /// What each worker of a reload is asked first.
+    pub probe: Option<Vec<u8>>,
     /// Who router and workers are.
     pub identity: Identity,
     /// The process runs as root, and so would its router and workers.

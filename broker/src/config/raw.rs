@@ -48,6 +48,15 @@ pub struct RawConfig {
         hide_short_help = true
     )]
     pub check_for_dead: Option<Duration>,
+    /// How many slots a reload renews at the same time, once its first worker works
+    #[arg(long, value_name = "K", help_heading = "Pool", hide_short_help = true)]
+    pub surge: Option<u32>,
+    /// A request that each new worker of a reload must answer first, or the old ones stay
+    #[arg(long, value_name = "BODY", help_heading = "Pool", hide_short_help = true)]
+    pub probe: Option<String>,
+    /// How long the answer to the probe may take
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub probe_timeout: Option<Duration>,
     /// Accept no workers but our own, also from this machine
     #[arg(long, help_heading = "Pool", hide_short_help = true)]
     pub no_external: bool,
@@ -139,7 +148,8 @@ impl RawConfig {
         overridden! {
             self by high;
             options:
-                workers min max boot_timeout max_requests check_for_dead min_spare_servers max_spare_servers
+                workers min max boot_timeout max_requests surge probe probe_timeout
+                check_for_dead min_spare_servers max_spare_servers
                 timeout attempts queue queue_bytes max_body plain_errors drain
                 log_file log_format log_level control
                 user group chroot chdir pid_file;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -13,6 +14,9 @@ use super::{
 use crate::core::{MAX_WORKERS, Settings};
 use crate::logging::{Colour, Level, LogChoices, LogFormat};
 use crate::parent::Identity;
+
+/// How long a worker may take to answer its probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the meaning of a configuration depends on besides itself.
 #[derive(Debug, Clone)]
@@ -81,6 +85,7 @@ impl RawConfig {
                 _ => Privilege::User,
             },
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
+            probe: self.probe.clone().map(String::into_bytes),
             pid_file: self.pid_file.map(full_path).transpose()?,
             check_for_dead: self.check_for_dead,
             worker_environment: surroundings.environment.for_workers(),
@@ -152,6 +157,8 @@ impl RawConfig {
             (self.max_requests == Some(0), "--max-requests"),
             (self.timeout.is_some_and(|time| time.is_zero()), "--timeout"),
             (self.boot_timeout.is_some_and(|time| time.is_zero()), "--boot-timeout"),
+            (self.surge == Some(0), "--surge"),
+            (self.probe_timeout.is_some_and(|time| time.is_zero()), "--probe-timeout"),
             (body_limit == 0, "--max-body"),
         ];
         if let Some((_, option)) = zeros.into_iter().find(|(wrong, _)| *wrong) {
@@ -170,6 +177,8 @@ impl RawConfig {
             body_limit,
             drain: self.drain.unwrap_or(defaults.drain),
             max_requests: self.max_requests.or(defaults.max_requests),
+            surge: self.surge.unwrap_or(defaults.surge),
+            probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults
         })
     }
@@ -299,8 +308,6 @@ fn full_path(path: PathBuf) -> Result<PathBuf, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn surroundings() -> Surroundings {
@@ -431,6 +438,8 @@ mod tests {
             (RawConfig { boot_timeout: zero, ..raw() }, "--boot-timeout"),
             (RawConfig { max_requests: Some(0), ..raw() }, "--max-requests"),
             (RawConfig { max_body: Some(0), ..raw() }, "--max-body"),
+            (RawConfig { surge: Some(0), ..raw() }, "--surge"),
+            (RawConfig { probe_timeout: zero, ..raw() }, "--probe-timeout"),
         ] {
             assert_eq!(sentence(raw), format!("{option} must be more than 0"));
         }

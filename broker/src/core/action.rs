@@ -29,6 +29,7 @@ pub enum Action<B> {
 
     // To workers.
     Assign(Assignment<B>),
+    Probe(Probe),
     /// Only to workers with details.
     Cancel {
         worker: WorkerId,
@@ -75,6 +76,18 @@ pub struct Assignment<B> {
     /// Whether the worker is sent a job's details.
     pub detailed: bool,
     pub body: B,
+}
+
+/// A request of the broker's own, to a worker that is to prove itself. Its body is
+/// known to whoever performs this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    pub worker: WorkerId,
+    pub token: Token,
+    /// Time left until the worker has failed.
+    pub left: Duration,
+    /// Whether the worker is sent a job's details.
+    pub detailed: bool,
 }
 
 /// The small state that outlives a router.
@@ -136,10 +149,20 @@ pub enum Note {
     ReloadFinished {
         generation: Generation,
     },
+    /// The process that brought it down has ended.
     ReloadFailed {
         generation: Generation,
         place: Place,
         reason: String,
+    },
+    /// Another reload began before it was finished.
+    ReloadSuperseded {
+        generation: Generation,
+        by: Generation,
+    },
+    /// The broker stopped before it was finished.
+    ReloadAbandoned {
+        generation: Generation,
     },
     /// All slots fail: requests are refused until a worker is ready again.
     Failing,
@@ -181,6 +204,8 @@ pub enum ExitReason {
     Timeout,
     /// It was not ready in time.
     BootTimeout,
+    /// It did not answer its probe as it should.
+    Unproven,
     /// It sent what no worker sends.
     Malformed,
     /// Its connection was lost while it lived.
@@ -208,6 +233,7 @@ impl std::fmt::Display for ExitReason {
             Self::Drain => f.write_str("drain"),
             Self::Timeout => f.write_str("timeout"),
             Self::BootTimeout => f.write_str("boot timeout"),
+            Self::Unproven => f.write_str("probe failed"),
             Self::Malformed => f.write_str("malformed message"),
             Self::Disconnected => f.write_str("connection lost"),
             Self::Silent => f.write_str("silent after a router restart"),

@@ -113,7 +113,10 @@ pub enum Event<B> {
     ScaleBy {
         change: i32,
     },
-    Reload,
+    Reload {
+        /// How many slots are renewed at the same time; `None` as the settings say.
+        surge: Option<u32>,
+    },
     Stop(Stop),
 
     // From the clock.

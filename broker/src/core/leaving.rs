@@ -17,13 +17,15 @@ impl<B: Clone> Core<B> {
         if self.roster.is_leaving(place) || !self.roster.contains(place) {
             return;
         }
+        // Nobody waits for the answer to a probe.
+        let busy = self.is_busy(place) && !self.is_probing(place);
         self.start_leaving(place, reason);
         let worker = self.roster.process(place).and_then(|process| process.worker);
         let Some((id, worker)) = worker.and_then(|id| Some((id, self.crew.worker(id)?))) else {
             self.step(place, Step::Terminated, turn);
             return;
         };
-        match (worker.tongue, self.is_busy(place)) {
+        match (worker.tongue, busy) {
             // Orders follow jobs on the same connection: it will finish first.
             (Tongue::Native, true) => {
                 turn.act(Action::Dismiss { worker: id });

@@ -18,6 +18,7 @@ mod processes;
 mod leaving;
 mod pool;
 mod reload;
+mod probe;
 mod stopping;
 mod backoff;
 mod timers;
@@ -25,13 +26,15 @@ mod generator;
 mod counters;
 mod snapshot;
 
-pub use action::{Action, Assignment, ExitReason, Finish, Memory, Note};
+pub use action::{Action, Assignment, ExitReason, Finish, Memory, Note, Probe};
 pub use counters::Counters;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
 pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
 pub use settings::{MAX_CREDITS, MAX_WORKERS, Settings};
-pub use snapshot::{ExternalSnapshot, PoolSnapshot, QueueSnapshot, Snapshot, Tables, WorkerSnapshot};
+pub use snapshot::{
+    ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, Snapshot, Tables, WorkerSnapshot,
+};
 pub use stopping::Phase;
 pub use worker_state::WorkerState;
 
@@ -124,7 +127,7 @@ impl<B: Clone> Core<B> {
             Event::Shrink => self.scale_by(-1, turn),
             Event::ScaleTo { target } => self.scale_to(target, turn),
             Event::ScaleBy { change } => self.scale_by(change, turn),
-            Event::Reload => self.reload(turn),
+            Event::Reload { surge } => self.reload(surge, turn),
             Event::Stop(stop) => self.stop(stop, turn),
             Event::Tick => (),
         }
@@ -166,6 +169,7 @@ impl<B: Clone> Core<B> {
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),
                 Timer::Halted(place) => self.halt_deadline(place, turn),
                 Timer::Leaving(place) => self.leaving_deadline(place, turn),
+                Timer::Probe(place) => self.probe_deadline(place, turn),
                 Timer::Proven(place) => self.newcomer_proven(place, turn),
                 Timer::Healthy(place) => self.roster.forgive(place),
                 Timer::Backoff(_slot) => self.roster.disturb(),

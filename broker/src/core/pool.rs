@@ -1,6 +1,8 @@
 //! The wish: how many workers there should be. `balance` compares it with the
 //! roster and says what is missing; nothing else spawns a worker or closes a slot.
 
+use std::collections::BTreeSet;
+
 use super::action::{Action, ExitReason, Finish, Memory, Note};
 use super::ids::{Generation, Place, Slot};
 use super::reload::Reload;
@@ -20,8 +22,8 @@ pub(super) struct Pool {
     /// The last generation ever begun.
     pub(super) last_generation: Generation,
     pub(super) reload: Option<Reload>,
-    /// A replacement that warms up beside the process it replaces.
-    pub(super) newcomer: Option<Place>,
+    /// Replacements that warm up beside the processes they replace.
+    pub(super) newcomers: BTreeSet<Place>,
     /// Whether any worker has ever been ready.
     pub(super) ever_ready: bool,
 }
@@ -34,7 +36,7 @@ impl Pool {
             generation,
             last_generation: generation,
             reload: None,
-            newcomer: None,
+            newcomers: BTreeSet::new(),
             ever_ready: memory.is_some(),
         }
     }
@@ -105,7 +107,7 @@ impl<B: Clone> Core<B> {
     fn cost(&self, process: &Process) -> u8 {
         let worker = process.worker.and_then(|worker| self.crew.worker(worker));
         match (&process.stage, worker) {
-            (Stage::Booting | Stage::Leaving { .. }, _) | (_, None) => 0,
+            (Stage::Booting | Stage::Probing { .. } | Stage::Leaving { .. }, _) | (_, None) => 0,
             (_, Some(worker)) if worker.state() == WorkerState::Waiting => 1,
             (_, Some(_busy)) => 2,
         }

@@ -223,6 +223,14 @@ impl<B: Clone> Core<B> {
     }
 }
 
+/// Probes: in a worker's hands, and nobody waits for them.
+impl<B: Clone> Core<B> {
+    pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
+        let held = Held { worker, request: None, since: now, attempt: 0, ordinal, begun: false };
+        self.requests.held.insert(token, held);
+    }
+}
+
 /// Into a worker's hands and out again.
 impl<B: Clone> Core<B> {
     /// The first waiting request, now held by `worker` under `token`.

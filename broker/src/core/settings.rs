@@ -31,6 +31,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Requests after which a process is replaced.
     pub max_requests: Option<u64>,
+    /// How many slots a reload renews at the same time.
+    pub surge: u32,
+    /// How long the processes of a reload may take for their probe, if they get one.
+    pub probe_timeout: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -50,6 +54,8 @@ impl Default for Settings {
             body_limit: 64 * 1024 * 1024,
             drain: Duration::from_secs(25),
             max_requests: None,
+            surge: 1,
+            probe_timeout: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::counters::Counters;
 use super::crew::Worker;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
 use super::processes::age;
+use super::reload::is_renewed;
 use super::roster::{Process, SlotRecord};
 use super::worker_state::WorkerState;
 use super::{Core, Phase};
@@ -31,6 +32,16 @@ pub struct PoolSnapshot {
     pub ready: u32,
     pub processing: u32,
     pub generation: Generation,
+    pub reload: Option<ReloadSnapshot>,
+}
+
+/// A reload under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReloadSnapshot {
+    pub from: Generation,
+    pub to: Generation,
+    /// How many slots are of the new generation.
+    pub renewed: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +107,24 @@ impl<B: Clone> Core<B> {
         self.pool.target
     }
 
+    /// How far the reload is that is under way, if one is.
+    pub fn reload_under_way(&self) -> Option<ReloadSnapshot> {
+        let to = self.pool.reload.as_ref().map(|reload| reload.generation)?;
+        let renewed = self.roster.wanted().filter(|(_slot, record)| is_renewed(record, to)).count();
+        let renewed = u32::try_from(renewed).unwrap_or(u32::MAX);
+        Some(ReloadSnapshot { from: self.pool.generation, to, renewed })
+    }
+
+    /// What serves, unless a reload has begun to replace it.
+    pub fn generation(&self) -> Generation {
+        self.pool.generation
+    }
+
+    /// The last generation ever begun.
+    pub fn last_generation(&self) -> Generation {
+        self.pool.last_generation
+    }
+
     pub fn backlog_len(&self) -> usize {
         self.requests.backlog_len()
     }
@@ -133,6 +162,7 @@ impl<B: Clone> Core<B> {
                 ready: counted(processing + count(WorkerState::Waiting)),
                 processing: counted(processing),
                 generation: self.pool.generation,
+                reload: self.reload_under_way(),
             },
             queue: QueueSnapshot {
                 backlog_len: self.requests.backlog_len() as u64,
@@ -196,5 +226,6 @@ fn state(process: &Process, worker: Option<&Worker>) -> WorkerState {
     if process.is_leaving() && worker.is_none_or(|worker| !worker.is_busy()) {
         return WorkerState::Exiting;
     }
-    worker.map_or(WorkerState::Starting, Worker::state)
+    let proven = worker.filter(|worker| !worker.is_unproven());
+    proven.map_or(WorkerState::Starting, Worker::state)
 }

@@ -124,7 +124,9 @@ impl<B: Clone> Core<B> {
         self.crew.set_exiting(worker);
         for held in self.in_hand(worker) {
             match speech {
-                Speech::Native(details) if held.ordinal > details.seen => self.untouched(worker, held.token),
+                Speech::Native(details) if held.ordinal > details.seen => {
+                    self.untouched(worker, held.token, turn)
+                }
                 Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
                     self.let_go(worker, held.token, turn);
                 }
@@ -149,6 +151,10 @@ impl<B: Clone> Core<B> {
         }
         let Some(held) = self.take_back(token) else { return };
         self.crew.take(worker, token);
+        if self.is_probe(worker, token) {
+            self.probe_answered(worker, status, message, turn);
+            return;
+        }
         self.crew.count_reply(worker);
         if held.request.is_none() {
             self.counters.stale_replies += 1;
@@ -224,7 +230,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn undelivered(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
         let Some(held) = self.requests.held(token).filter(|held| held.worker == worker) else { return };
         let ordinal = held.ordinal;
-        self.untouched(worker, token);
+        self.untouched(worker, token, turn);
         self.crew.withhold(worker);
         // Should others have come through, the worker has counted one less.
         for later in self.in_hand(worker).into_iter().filter(|later| later.ordinal > ordinal) {
@@ -250,7 +256,8 @@ impl<B: Clone> Core<B> {
     }
 
     /// The worker never had it.
-    fn untouched(&mut self, worker: WorkerId, token: Token) {
+    fn untouched(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.untry(&held);
         }
@@ -258,6 +265,7 @@ impl<B: Clone> Core<B> {
     }
 
     fn let_go(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.lose(&held, turn);
         }

@@ -95,13 +95,14 @@ impl<B: Clone> Core<B> {
 
     fn start_draining(&mut self, deadline: Option<Timestamp>, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Draining { deadline };
-        self.pool.reload = None;
+        self.abandon_reload(turn);
         let waiting_refused = if deadline.is_some() { self.requests.backlog_len() } else { 0 };
         turn.note(Note::DrainStarted { waiting_refused, in_flight: self.requests.in_flight_len() });
     }
 
     fn stop_now(&mut self, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Ending;
+        self.abandon_reload(turn);
         turn.act(Action::Stopping { within: Some(std::time::Duration::ZERO) });
         self.refuse_everything(Status::Draining, DRAINING, turn);
         self.kill_everybody(turn);
@@ -153,6 +154,7 @@ impl<B: Clone> Core<B> {
     /// Nothing will ever be ready.
     pub(super) fn give_up(&mut self, finish: Finish, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Over;
+        self.abandon_reload(turn);
         self.refuse_everything(Status::Unavailable, FAILING, turn);
         self.kill_everybody(turn);
         turn.act(Action::Finished(finish));

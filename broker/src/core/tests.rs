@@ -117,6 +117,7 @@ impl Story {
             | Action::Forget { .. }
             | Action::Assign(_)
             | Action::Cancel { .. }
+            | Action::Probe(_)
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. }
@@ -268,7 +269,7 @@ fn the_old_worker_goes_only_when_the_new_one_is_ready() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
     story.actions.clear();
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     assert_eq!(story.orders(), ["spawn 0.2"]);
     story.local(SECOND, place(0, 2));
     assert_eq!(story.orders(), <[String; 0]>::default());
@@ -280,7 +281,7 @@ fn the_old_worker_goes_only_when_the_new_one_is_ready() {
 fn a_newcomer_that_has_served_is_proven_at_once() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     story.ask(1);
     let (_, _, token) = story.assigned()[0];
     story.local(SECOND, place(0, 2));
@@ -296,7 +297,7 @@ fn a_newcomer_that_has_served_is_proven_at_once() {
 fn a_newcomer_that_says_ready_and_dies_leaves_the_old_worker_serving() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     story.local(SECOND, place(0, 2));
     story.actions.clear();
     story.hear(Event::Exited { place: place(0, 2), ending: Ending::Code(1) });
@@ -308,7 +309,7 @@ fn a_newcomer_that_says_ready_and_dies_leaves_the_old_worker_serving() {
 fn a_reload_whose_newcomer_fails_leaves_the_old_worker_serving() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     story.actions.clear();
     story.hear(Event::Exited { place: place(0, 2), ending: Ending::Code(1) });
     assert!(story.actions.iter().any(|action| matches!(action, Action::Note(Note::ReloadFailed { .. }))));

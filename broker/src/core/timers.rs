@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Halted(Place),
     /// The next step of making a process leave is due.
     Leaving(Place),
+    /// The process should have answered its probe.
+    Probe(Place),
     /// The first newcomer of a reload has lived long enough to trust the rest.
     Proven(Place),
     /// The process has lived long enough to trust its slot.
@@ -59,8 +61,8 @@ impl Timers {
 
     /// Nothing that was awaited of this process matters any more.
     pub(super) fn disarm_process(&mut self, place: Place) {
-        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Proven, Reconnect};
-        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Proven, Healthy] {
+        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Probe, Proven, Reconnect};
+        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Probe, Proven, Healthy] {
             self.disarm(timer(place));
         }
     }

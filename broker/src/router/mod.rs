@@ -10,6 +10,7 @@ mod crew;
 mod parent;
 mod control;
 mod operators;
+mod reloads;
 mod report;
 mod notes;
 mod outbox;
@@ -25,15 +26,17 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use hornpipe_proto::control::ControlResponse;
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, RequestId, Timestamp};
+use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
 use parent::{Orphaned, Parent};
+use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
 pub(crate) use setup::{LiveWorker, Setup, Start};
@@ -89,6 +92,8 @@ struct Router {
     crew: CrewList,
     parent: Parent,
     room: Room,
+    /// Who waits for the end of a reload.
+    reloads: Reloads,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     actions: Vec<Action<Body>>,
@@ -135,6 +140,7 @@ impl Router {
             crew,
             parent: Parent::new(start.link),
             room,
+            reloads: Reloads::default(),
             pending,
             actions: Vec::new(),
             frames: Vec::new(),
@@ -293,6 +299,11 @@ impl Router {
                 let undelivered = self.workers.assign(&mut self.sockets, &assignment, name);
                 self.pending.extend(undelivered);
             }
+            Action::Probe(probe) => {
+                let body = self.setup.probe.clone().unwrap_or_default();
+                let undelivered = self.workers.probe(&mut self.sockets, &probe, body);
+                self.pending.extend(undelivered);
+            }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
             Action::Dismiss { worker } => self.workers.dismiss(&mut self.sockets, worker),
             Action::Spawn { place, generation } => self.parent.spawn(place, generation),
@@ -301,17 +312,26 @@ impl Router {
             Action::Remember(memory) => {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
-            Action::Note(note) => {
-                notes::log(&note, &self.core, &self.parent);
-                if note == crate::core::Note::Ready {
-                    self.parent.send(ToParent::Ready);
-                }
-            }
+            Action::Note(note) => self.tell(&note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
                 self.parent.send(ToParent::Stopping { within_ms });
             }
             Action::Finished(finish) => self.finish(&finish),
+        }
+    }
+
+    fn tell(&mut self, note: &Note) {
+        let mourned = notes::mourns(note);
+        let last_words = mourned.map(|place| self.parent.take_last_words(place.slot)).unwrap_or_default();
+        notes::log(note, &self.core, &last_words);
+        if *note == Note::Ready {
+            self.parent.send(ToParent::Ready);
+        }
+        if let Some(report) = reloads::end(note, &self.core, last_words) {
+            for operator in self.reloads.ended(report.generation) {
+                self.sockets.control.respond(operator, &ControlResponse::Reload(report.clone()));
+            }
         }
     }
 

@@ -4,10 +4,17 @@ use nix::sys::signal::Signal;
 use tracing::{debug, error, info, warn};
 
 use super::Body;
-use super::parent::Parent;
 use crate::core::{Core, ExitReason, Note, Place};
 
-pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
+/// Whose last words belong to this news.
+pub(super) fn mourns(note: &Note) -> Option<Place> {
+    match note {
+        Note::WorkerLeft { place, planned: false, .. } | Note::ReloadFailed { place, .. } => Some(*place),
+        _ => None,
+    }
+}
+
+pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
     match note {
         Note::Ready => info!("ready"),
         Note::WorkerReady { place } => {
@@ -21,7 +28,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
             if *planned {
                 info!(slot, incarnation, reason, "worker left");
             } else {
-                let last_words = parent.last_words(place.slot).join("\n");
+                let last_words = last_words.join("\n");
                 warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
             }
         }
@@ -34,7 +41,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
         Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
         Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
-            let last_words = parent.last_words(place.slot).join("\n");
+            let last_words = last_words.join("\n");
             error!(
                 generation = generation.0,
                 slot = place.slot.0,
@@ -43,6 +50,10 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
                 "reload failed: the old generation keeps serving"
             );
         }
+        Note::ReloadSuperseded { generation, by } => {
+            info!(generation = generation.0, by = by.0, "reload superseded by another");
+        }
+        Note::ReloadAbandoned { generation } => info!(generation = generation.0, "reload abandoned"),
         Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
         Note::Recovered => info!("serving again"),
         Note::DrainStarted { waiting_refused, in_flight } => {

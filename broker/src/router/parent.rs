@@ -72,6 +72,7 @@ impl Parent {
             }
             ToRouter::NotStarted { place, why } => {
                 tracing::warn!(slot = place.slot, %why, "cannot start a worker");
+                self.last_words.remove(&Slot(place.slot));
                 events.push(Event::NotStarted { place: from_link(place) });
             }
             ToRouter::Halted { place } => events.push(Event::Halted { place: from_link(place) }),
@@ -85,7 +86,7 @@ impl Parent {
                 Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
                 Signal::Quit => events.push(Event::Stop(Stop::Finish)),
                 Signal::Hup => {
-                    events.push(Event::Reload);
+                    events.push(Event::Reload { surge: None });
                     return Some(signal);
                 }
                 Signal::Ttin => events.push(Event::Grow),
@@ -96,8 +97,9 @@ impl Parent {
         None
     }
 
-    pub(super) fn last_words(&self, slot: Slot) -> &[String] {
-        self.last_words.get(&slot).map(Vec::as_slice).unwrap_or_default()
+    /// What the slot's last process said last. It is told once.
+    pub(super) fn take_last_words(&mut self, slot: Slot) -> Vec<String> {
+        self.last_words.remove(&slot).unwrap_or_default()
     }
 
     pub(super) fn spawn(&mut self, place: Place, generation: Generation) {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, RequestReport, StatusReport, WorkerReport,
+    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress, RequestReport,
+    StatusReport, WorkerReport,
 };
 
 use super::notes::in_words;
-use crate::core::{ExternalSnapshot, Snapshot, WorkerSnapshot};
+use crate::core::{ExternalSnapshot, ReloadSnapshot, Snapshot, WorkerSnapshot};
 
 /// What the core does not know of itself.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
             ready: snapshot.pool.ready,
             processing: snapshot.pool.processing,
             generation: snapshot.pool.generation.0,
+            reload: snapshot.pool.reload.map(reload),
+            probed: counters.probed,
             spawned: counters.spawned,
             exited: counters.exited,
         },
@@ -68,6 +71,10 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
         workers: snapshot.workers.into_iter().map(worker).collect(),
         external: snapshot.external.into_iter().map(external).collect(),
     }
+}
+
+fn reload(reload: ReloadSnapshot) -> ReloadProgress {
+    ReloadProgress { from: reload.from.0, to: reload.to.0, renewed: reload.renewed }
 }
 
 fn worker(worker: WorkerSnapshot) -> WorkerReport {

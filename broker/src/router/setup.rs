@@ -16,6 +16,8 @@ pub(crate) struct Setup {
     pub(crate) settings: Settings,
     pub(crate) external: External,
     pub(crate) plain_errors: PlainErrors,
+    /// What the workers of a reload are asked first.
+    pub(crate) probe: Option<Vec<u8>>,
     /// For `status`: where clients and workers connect.
     pub(crate) frontend: String,
     pub(crate) backend: String,

@@ -91,7 +91,8 @@ impl World {
             }
         }
         if self.random.percent(self.faults.reload) {
-            self.tell(Event::Reload);
+            let surge = self.random.pick(None, &[None, Some(1), Some(3)]);
+            self.tell(Event::Reload { surge });
         }
         let some = usize::try_from(self.random.below(living.len().max(1) as u64)).unwrap_or(0);
         if let Some(peer) = living.get(some).copied() {

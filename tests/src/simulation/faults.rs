@@ -72,6 +72,8 @@ faults! {
     error: 40,
     /// The handler asks for another worker.
     retry: 40,
+    /// A probe ends in an error, in silence, in rubbish or in death.
+    bad_probe: 40,
     /// Somebody stops a process by a signal.
     halt: 30,
     /// A job cannot be handed over.
@@ -106,6 +108,7 @@ impl Faults {
             faults.boot_death = 30;
             faults.never_ready = 20;
             faults.not_started = 20;
+            faults.bad_probe = 30;
         }
         faults
     }
@@ -128,5 +131,7 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         body_limit: 2048,
         drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
         max_requests: random.pick(None, &[None, Some(1), Some(7)]),
+        surge: random.pick(1, &[1, 2, 3, 20]),
+        probe_timeout: if random.percent(50) { Some(random.millis(150, 2000)) } else { None },
     }
 }

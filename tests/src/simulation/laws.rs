@@ -1,13 +1,14 @@
 //! The laws: what the core may order, and what must hold after each step.
 
 use hornpipe::core::{
-    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot, Timestamp, WorkerId,
+    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, Probe, RequestId, Slot, Timestamp,
+    WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Desk, Due, Post, Sheet, State, Stopped};
 use super::model::Model;
-use super::{Body, Core};
+use super::{Body, Core, PROBE};
 
 macro_rules! law {
     ($model:expr, $holds:expr, $($why:tt)+) => {
@@ -31,6 +32,7 @@ impl Model {
                 self.dropped += 1;
             }
             Action::Assign(assignment) => self.judge_assignment(assignment, now, core),
+            Action::Probe(probe) => self.judge_probe(probe, now),
             Action::Cancel { worker, token } => self.judge_cancel(*worker, *token),
             Action::Dismiss { worker } => self.judge_dismissal(*worker, now),
             Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
@@ -40,6 +42,14 @@ impl Model {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
             }
             Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
+            Action::Note(Note::ReloadFailed { generation, .. }) => {
+                let first = self.failed.insert(*generation);
+                law!(self, first, "generation {generation} fails twice");
+            }
+            Action::Note(Note::ReloadAbandoned { generation }) => {
+                let over = self.stopped.is_some() || self.gave_up(core);
+                law!(self, over, "generation {generation} is abandoned, and nobody said stop");
+            }
             Action::Note(_) => (),
             Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
             Action::Finished(finish) => self.judge_finish(finish),
@@ -137,6 +147,8 @@ impl Model {
         law!(self, native == *detailed, "{worker} gets details: {detailed}");
         if let Home::Local(place) = place {
             let fit = self.posts.get(&place).is_some_and(|post| !post.is_leaving() && post.halted.is_none());
+            let proven = self.posts.get(&place).is_none_or(|post| post.probe.is_none() || post.ready);
+            law!(self, proven, "work for {place}, which has not answered its probe");
             law!(self, fit, "work for {place}, which is leaving or stopped");
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));
@@ -150,6 +162,32 @@ impl Model {
         law!(self, attempts <= limit, "{request} is tried {attempts} times, not {limit}");
         law!(self, attempts == *attempt, "{request}: attempt {attempt}, not {attempts}");
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
+    }
+
+    fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
+        let Probe { worker, token, left, detailed } = *probe;
+        law!(self, self.settings.probe_timeout == Some(left), "a probe of {left:?}");
+        let Some(desk) = self.desks.get_mut(&worker) else {
+            law!(self, false, "a probe for {worker}, which is gone");
+            return;
+        };
+        let fit = desk.unproven && desk.ready && desk.held.is_empty() && !desk.barred;
+        let (native, home) = (desk.is_native(), desk.home);
+        self.turns += 1;
+        self.probed += 1;
+        desk.sent += 1;
+        desk.last_turn = self.turns;
+        desk.ready = native;
+        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false });
+        law!(self, fit, "{worker} is to prove nothing, or not yet");
+        law!(self, native == detailed, "{worker} gets details: {detailed}");
+        let Home::Local(place) = home else {
+            law!(self, false, "{worker} is probed, and is not ours");
+            return;
+        };
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        let first = post.probe.replace((token, now)).is_none();
+        law!(self, first, "{place} is probed twice");
     }
 
     fn judge_cancel(&self, worker: WorkerId, token: Token) {
@@ -189,12 +227,35 @@ impl Model {
         }
         let doubled = self.posts.insert(place, Post::new(generation, false, now)).is_some();
         law!(self, !doubled, "{place} is spawned twice");
+        law!(self, !self.failed.contains(&generation), "{place} is of a generation that failed");
+        let newcomers = self.newcomers_len();
+        let limit = match core.reload_under_way() {
+            Some(reload) if self.worked.contains(&reload.to) => self.surge as usize,
+            Some(_) | None => 1,
+        };
+        law!(self, newcomers <= limit, "{newcomers} newcomers, at most {limit} may be");
     }
 
     fn judge_reload(&self, generation: Generation) {
         let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
         let renewed = self.posts.values().filter(renewed).count();
         law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
+    }
+
+    /// Slots where somebody warms up beside the process it is to replace.
+    fn newcomers_len(&self) -> usize {
+        let warms = |post: &Post| !post.ready && !post.adopted && !post.is_leaving();
+        let replaces = |new: &Place| {
+            let mut others = self.posts.iter().filter(|(old, _)| old.slot == new.slot && *old != new);
+            others.any(|(old, post)| !post.is_leaving() && !self.may_be_finishing(*old))
+        };
+        self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
+    }
+
+    /// Nobody tells a plain worker that it leaves after its request.
+    fn may_be_finishing(&self, place: Place) -> bool {
+        let of_it = |desk: &&Desk| desk.home == Home::Local(place);
+        self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
     }
 
     fn in_slot(&self, slot: Slot) -> usize {
@@ -258,6 +319,7 @@ impl Model {
         self.check_deadlines(now);
         self.check_idle(core);
         self.check_posts(now);
+        self.check_reload(core);
         self.check_bounds(core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
@@ -283,6 +345,7 @@ impl Model {
         );
         law!(self, answered == self.answered, "answered {answered}, not {}", self.answered);
         law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
+        law!(self, counters.probed == self.probed, "probed {}, not {}", counters.probed, self.probed);
         law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
         let all = answered + refused + counters.dropped + (held + waiting) as u64;
         law!(self, all == self.received, "a request was lost or doubled");
@@ -319,9 +382,15 @@ impl Model {
             let killed = post.killed.is_some();
             law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
             law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
-            let booting = !post.ready && !post.adopted && !post.is_leaving();
+            let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
             let boot = overdue(Some(post.since), self.settings.boot_timeout);
             law!(self, !booting || !boot, "{place} may boot for too long");
+            if let (Some((token, since)), false, false) = (post.probe, post.ready, post.is_leaving()) {
+                let late = self.settings.probe_timeout.is_none_or(|time| overdue(Some(since), time));
+                law!(self, !late, "{place} may be silent for too long");
+                let held = self.desks.values().any(|desk| desk.held.contains_key(&token));
+                law!(self, held, "{place} has let go of its probe, and stays");
+            }
             let desk = post.desk.and_then(|worker| self.desks.get(&worker));
             // Since when it holds nothing, on none of its connections.
             let idle = desk.filter(|desk| desk.held.is_empty() && !self.is_finishing(desk));
@@ -331,6 +400,14 @@ impl Model {
                 law!(self, killed || post.terminated.is_some() || !ignored, "{place} ignores its dismissal");
             }
         }
+    }
+
+    fn check_reload(&self, core: &Core) {
+        let Some(reload) = core.reload_under_way() else { return };
+        let renewed = |post: &Post| post.generation == reload.to && post.ready && !post.is_leaving();
+        let most = self.posts.values().filter(|post| renewed(post)).count();
+        law!(self, reload.renewed as usize <= most, "{} are renewed, not {most}", reload.renewed);
+        law!(self, reload.from < reload.to, "a reload from {} to {}", reload.from, reload.to);
     }
 
     fn check_bounds(&mut self, core: &Core) {
@@ -350,7 +427,7 @@ impl Model {
         law!(self, tables.held == held, "{} held, not {held}", tables.held);
         law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
         law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
-        let timers = tables.requests + 2 * held + tables.connections + 7 * tables.processes + 16;
+        let timers = tables.requests + 2 * held + tables.connections + 8 * tables.processes + 16;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

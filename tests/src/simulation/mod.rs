@@ -21,6 +21,9 @@ use hornpipe::core::RequestId;
 
 pub use world::{Report, run};
 
+/// Stands for the request in whose name a probe is made, which no client has sent.
+const PROBE: RequestId = RequestId(0);
+
 type Core = hornpipe::core::Core<Body>;
 
 /// What stands for the bytes of a request or a reply.

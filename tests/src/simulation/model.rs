@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
-    Timestamp, WorkerId,
+    ClientId, Details, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech,
+    Stop, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
@@ -38,6 +38,15 @@ pub(super) struct Model {
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
+    /// The reload that is under way as this step begins.
+    pub(super) reloading: Option<Generation>,
+    /// How many slots it may renew at once.
+    pub(super) surge: u32,
+    /// Generations of which a process has shown that it works.
+    pub(super) worked: BTreeSet<Generation>,
+    /// Generations whose reload has failed.
+    pub(super) failed: BTreeSet<Generation>,
+    pub(super) probed: u64,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
 }
@@ -48,6 +57,11 @@ impl Model {
             seed,
             step: 0,
             target: memory.map_or(settings.workers, |memory| memory.target),
+            surge: settings.surge,
+            reloading: None,
+            worked: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            probed: 0,
             settings,
             requests: BTreeMap::new(),
             line: VecDeque::new(),
@@ -79,6 +93,8 @@ impl Model {
         self.arrival = None;
         self.gone_now.clear();
         self.phase_before = core.phase();
+        self.reloading = core.reload_under_way().map(|reload| reload.to);
+        self.note_survivors(now);
         match event {
             Event::Request(request) => self.asked(request, now),
             Event::UnreadableRequest { request, .. } => {
@@ -108,12 +124,12 @@ impl Model {
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
+            Event::Reload { surge } => self.surge = surge.unwrap_or(self.settings.surge),
             Event::Stop(stop) => self.stop(*stop, now, core),
             Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }
-            | Event::Reload
             | Event::Tick => (),
         }
         if self.stopped.is_some_and(|stopped| stopped.over_by.is_some_and(|end| end <= now.after(STOP_SLACK)))
@@ -152,6 +168,9 @@ impl Model {
         }
     }
 }
+
+/// A process that has been ready for so long works.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// The parent ends everything so long after the drain time.
 pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
@@ -260,11 +279,32 @@ impl Model {
             desk.ready = true;
             desk.free_since = now;
         }
-        if let Some(post) = self.post_of(worker)
+        if self.is_to_prove_itself(worker) {
+            if let Some(desk) = self.desks.get_mut(&worker) {
+                desk.unproven = true;
+            }
+        } else if let Some(post) = self.post_of(worker)
             && !post.is_leaving()
         {
             post.ready = true;
+            post.ready_since.get_or_insert(now);
         }
+    }
+
+    /// Whether the worker's process gets nothing before it has answered its probe.
+    fn is_to_prove_itself(&self, worker: WorkerId) -> bool {
+        let Some(Home::Local(place)) = self.desks.get(&worker).map(|desk| desk.home) else { return false };
+        let Some(post) = self.posts.get(&place).filter(|post| !post.ready && !post.is_leaving()) else {
+            return false;
+        };
+        let due = !post.adopted && self.reloading == Some(post.generation);
+        post.probe.is_some() || (due && self.settings.probe_timeout.is_some())
+    }
+
+    /// Those that have been ready for a second.
+    fn note_survivors(&mut self, now: Timestamp) {
+        let old = |post: &&Post| post.ready_since.is_some_and(|since| since.after(YOUNG) <= now);
+        self.worked.extend(self.posts.values().filter(old).map(|post| post.generation));
     }
 
     fn processing(&mut self, worker: WorkerId, speech: &Speech) {
@@ -275,8 +315,10 @@ impl Model {
         }
         let first = !desk.spoke && !desk.exiting;
         desk.spoke |= first;
+        let proves = self.is_to_prove_itself(worker);
         if let Some(post) = self.post_of(worker)
             && first
+            && !proves
             && !post.is_leaving()
         {
             post.ready = true;
@@ -305,6 +347,7 @@ impl Model {
             desk.ready |= !matches!(desk.speech, Some(Speech::Plain)) && !desk.exiting;
             desk.free_since = now;
         }
+        self.note_success(worker, token, status, now);
         let Some(asked) = self.requests.get_mut(&request) else { return };
         match asked.state {
             State::Held { token: current, .. } if current == token => (),
@@ -314,6 +357,22 @@ impl Model {
             ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
             ReplyStatus::Retry if asked.attempts < asked.attempts_limit => self.put_back(request),
             ReplyStatus::Retry | ReplyStatus::Error => self.due(request, Due::Refuse(Status::Error)),
+        }
+    }
+
+    fn note_success(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, now: Timestamp) {
+        let Some(Home::Local(place)) = self.desks.get(&worker).map(|desk| desk.home) else { return };
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        let passed = status == ReplyStatus::Ok && !post.is_leaving();
+        if passed && post.probe.is_some_and(|(probe, _)| probe == token) {
+            post.ready = true;
+            post.ready_since = Some(now);
+            for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
+                desk.unproven = false;
+            }
+        }
+        if post.ready {
+            self.worked.insert(post.generation);
         }
     }
 

@@ -13,7 +13,7 @@ use super::faults::{self, Faults};
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId};
 use super::random::Random;
-use super::{Body, Core};
+use super::{Body, Core, PROBE};
 
 /// What one run has seen.
 #[derive(Debug, Default, Clone, Copy)]
@@ -231,6 +231,9 @@ impl World {
             }
             Action::Forget { .. } => self.report.dropped += 1,
             Action::Assign(job) => self.hand_over(job.worker, job.token, job.body),
+            Action::Probe(probe) => {
+                self.hand_over(probe.worker, probe.token, Body { request: PROBE, number: 0 });
+            }
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
             Action::Dismiss { worker } => self.send_down(worker, Order::Stop),
             Action::Spawn { place, generation } => {
@@ -308,7 +311,7 @@ impl World {
         self.closed = true;
         let before =
             self.peers.values().filter(|peer| peer.place.is_some()).map(|peer| peer.generation).max();
-        self.tell(Event::Reload);
+        self.tell(Event::Reload { surge: None });
         self.wait(CALM);
         let seed = self.seed;
         let elsewhere = self.peers.values().any(|peer| peer.elsewhere);
