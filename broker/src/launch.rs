@@ -220,6 +220,7 @@ fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
         external: config.external,
         plain_errors: config.plain_errors,
         probe: config.probe.clone(),
+        reload_on: config.reload_on.clone(),
         frontend: endpoints.frontend.clone(),
         backend: endpoints.backend.clone(),
         silent_workers_hint: match config.program {

@@ -116,6 +116,13 @@ pub enum ConfigError {
         /// As it was given.
         path: PathBuf,
     },
+    /// A path where nothing is.
+    NothingThere {
+        /// The option.
+        option: &'static str,
+        /// In full.
+        path: PathBuf,
+    },
     /// A relative path, and no working directory.
     NoWorkingDirectory {
         /// The path.
@@ -178,6 +185,7 @@ impl fmt::Display for ConfigError {
             }
             Self::NotRoot { option } => write!(f, "{option} is for root: only root may change that"),
             Self::NotADirectory { option, path } => write!(f, "{option}: {} is not a directory", path.display()),
+            Self::NothingThere { option, path } => write!(f, "{option}: there is no {}", path.display()),
             Self::NoWorkingDirectory { path } => {
                 write!(f, "{} is relative, and the working directory is gone: give a full path", path.display())
             }

@@ -46,6 +46,8 @@ pub struct Config {
     pub plain_errors: PlainErrors,
     /// What each worker of a reload is asked first.
     pub probe: Option<Vec<u8>>,
+    /// Paths whose change is a reload.
+    pub reload_on: Vec<PathBuf>,
     /// Who router and workers are.
     pub identity: Identity,
     /// The process runs as root, and so would its router and workers.

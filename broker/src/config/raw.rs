@@ -57,6 +57,9 @@ pub struct RawConfig {
     /// How long the answer to the probe may take
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
     pub probe_timeout: Option<Duration>,
+    /// Reload when this file or directory changes, for development. May be given more than once
+    #[arg(long, value_name = "PATH", help_heading = "Pool", hide_short_help = true)]
+    pub reload_on: Option<Vec<PathBuf>>,
     /// Accept no workers but our own, also from this machine
     #[arg(long, help_heading = "Pool", hide_short_help = true)]
     pub no_external: bool,
@@ -149,7 +152,7 @@ impl RawConfig {
             self by high;
             options:
                 workers min max boot_timeout max_requests surge probe probe_timeout
-                check_for_dead min_spare_servers max_spare_servers
+                reload_on                 check_for_dead min_spare_servers max_spare_servers
                 timeout attempts queue queue_bytes max_body plain_errors drain
                 log_file log_format log_level control
                 user group chroot chdir pid_file;

@@ -86,6 +86,7 @@ impl RawConfig {
             },
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
             probe: self.probe.clone().map(String::into_bytes),
+            reload_on: watched(self.reload_on.unwrap_or_default())?,
             pid_file: self.pid_file.map(full_path).transpose()?,
             check_for_dead: self.check_for_dead,
             worker_environment: surroundings.environment.for_workers(),
@@ -301,6 +302,15 @@ fn check_directory(option: &'static str, path: Option<&PathBuf>) -> Result<(), C
     }
 }
 
+/// A path that is not there is a typing mistake, most of the time.
+fn watched(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
+    let found = |path: PathBuf| {
+        let path = full_path(path)?;
+        if path.exists() { Ok(path) } else { Err(ConfigError::NothingThere { option: "--reload-on", path }) }
+    };
+    paths.into_iter().map(found).collect()
+}
+
 /// The same path from every working directory.
 fn full_path(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|_error| ConfigError::NoWorkingDirectory { path })
@@ -488,6 +498,16 @@ mod tests {
         assert_eq!(config.log.owner, Some((4_000_000_000, 12345)));
         let nobody = as_root(RawConfig { user: Some("no-such-user".into()), ..raw() }).unwrap_err();
         assert_eq!(nobody.to_string(), "there is no user \"no-such-user\" on this machine");
+    }
+
+    #[test]
+    fn a_path_to_watch_must_be_there() {
+        let raw = |path: &str| RawConfig { reload_on: Some(vec![path.into()]), ..raw() };
+        assert_eq!(sentence(raw("/dev/no-such")), "--reload-on: there is no /dev/no-such");
+        assert_eq!(
+            resolve(raw("/dev/null"), ("1", "2"), &[]).unwrap().reload_on,
+            [PathBuf::from("/dev/null")]
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod memory;
 mod room;
 mod capabilities;
 mod memory_limit;
+mod watch;
 mod frame;
 mod clock;
 mod ffi;
@@ -41,6 +42,7 @@ use room::Room;
 use setup::RouterError;
 pub(crate) use setup::{LiveWorker, Setup, Start};
 use sockets::{Door, RouterSocket};
+use watch::Watch;
 use workers::Workers;
 
 /// Messages taken off one socket before the others have their turn.
@@ -92,6 +94,7 @@ struct Router {
     crew: CrewList,
     parent: Parent,
     room: Room,
+    watch: Option<Watch>,
     /// Who waits for the end of a reload.
     reloads: Reloads,
     /// Events that performing actions has brought about.
@@ -140,6 +143,7 @@ impl Router {
             crew,
             parent: Parent::new(start.link),
             room,
+            watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
             pending,
             actions: Vec::new(),
@@ -181,6 +185,12 @@ impl Router {
             self.serve_operators();
         }
         let now = clock::now();
+        if ready.watch
+            && let Some(watch) = &mut self.watch
+        {
+            watch.read(now);
+        }
+        self.follow_files(now);
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pending.push_back(Event::Tick);
             self.settle();
@@ -200,6 +210,7 @@ impl Router {
             self.sockets.backend.poll_item(),
             self.sockets.frontend.poll_item(),
         ];
+        items.extend(self.watch.as_ref().map(Watch::poll_item));
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
         match zmq::poll(&mut items, timeout) {
@@ -208,7 +219,8 @@ impl Router {
                     items.iter().map(|item| item.is_readable() || item.is_writable() || item.is_error());
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
-                Ready { parent, crew, backend, frontend, control: readable.any(|ready| ready) }
+                let watch = self.watch.is_some() && next();
+                Ready { parent, crew, backend, frontend, watch, control: readable.any(|ready| ready) }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -222,8 +234,12 @@ impl Router {
     /// In milliseconds, rounded up so that nothing is woken too early and spins.
     fn time_to_next_deadline(&self) -> i64 {
         let now = clock::now();
-        let deadlines =
-            [self.core.next_deadline(), self.clients.next_deadline(), Some(self.room.next_deadline())];
+        let deadlines = [
+            self.core.next_deadline(),
+            self.clients.next_deadline(),
+            Some(self.room.next_deadline()),
+            self.watch.as_ref().and_then(Watch::next_deadline),
+        ];
         let next =
             deadlines.into_iter().flatten().min().map_or(Duration::MAX, |deadline| now.until(deadline));
         i64::try_from(next.as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
@@ -246,6 +262,15 @@ impl Router {
             }
         }
         Ok(())
+    }
+
+    /// A change of the files that somebody named is a reload.
+    fn follow_files(&mut self, now: Timestamp) {
+        if let Some(path) = self.watch.as_mut().and_then(|watch| watch.take_change(now)) {
+            info!(path = %path.display(), "changed on the disk: reloading");
+            self.pending.push_back(Event::Reload { surge: None });
+            self.settle();
+        }
     }
 
     fn read_clients(&mut self) {
@@ -378,6 +403,7 @@ struct Ready {
     crew: bool,
     backend: bool,
     frontend: bool,
+    watch: bool,
     control: bool,
 }
 
