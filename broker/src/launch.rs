@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ControlPlace, PlaceError, Privilege, ProgramKind};
+use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
 use crate::logging::{self, LogError};
+use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
+use crate::parent::successor::{self, Successor};
 use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
+use crate::takeover;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
@@ -82,14 +85,34 @@ pub(crate) fn launch(config: Config, handler: Option<Work>) -> Result<u8, Launch
 }
 
 fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
+    let environment = Environment::read();
+    let errand = environment.errand();
+    if let Errand::Try { inheritance, verdict } = errand {
+        // The answer is all that is wanted: the pool is another process's.
+        return successor::be_tried(inheritance, verdict).map(|()| 0).map_err(LaunchError::Parent);
+    }
     match logging::start(&config.log) {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),
         Err(error) => return Err(LaunchError::Log(error)),
     }
-    let listeners = bind(&config)?;
-    let pid_file =
-        config.pid_file.as_deref().map(PidFile::write).transpose().map_err(LaunchError::PidFile)?;
+    let (listeners, inherited, inherited_file) = match errand {
+        Errand::Take { inheritance } => {
+            let inheritance = takeover::take(inheritance, &config)
+                .map_err(|error| LaunchError::Parent(ParentError::Inheritance(error)))?;
+            info!(version = env!("CARGO_PKG_VERSION"), "upgraded: this program has taken over");
+            (inheritance.listeners, Some(inheritance.pool), inheritance.pid_file)
+        }
+        Errand::None | Errand::Try { .. } => (bind(&config)?, None, None),
+    };
+    let pid_file = match (config.pid_file.as_deref(), inherited_file) {
+        (Some(path), Some(descriptor)) => Some(PidFile::take_over(path, descriptor)),
+        (Some(path), None) => Some(PidFile::write(path)),
+        (None, _) => None,
+    };
+    let pid_file = pid_file.transpose().map_err(LaunchError::PidFile)?;
+    // Before the title, which is written over the arguments.
+    let successor = Successor::of_this_process(environment.for_successor(), &environment.search_path());
     let endpoints = Endpoints::of(&listeners, &config);
     title::set(&format!("hornpipe: parent {}", endpoints.ports));
     if config.privilege == Privilege::Root {
@@ -111,6 +134,9 @@ fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
         program: program(config, handler),
+        successor,
+        pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
+        inherited,
     };
     let ended = parent::run(setup, &mut route).map_err(LaunchError::Parent);
     drop(pid_file);

@@ -8,6 +8,7 @@ mod server;
 pub mod cli;
 
 mod launch;
+mod takeover;
 mod pid_file;
 pub mod config;
 pub mod logging;

@@ -40,6 +40,10 @@ pub enum ToParent {
     /// Everything is done and every worker is gone: the parent exits with this
     /// code as soon as the router has ended.
     Finished { exit_code: u8 },
+    /// An operator asks for another router of the program's file as it is now.
+    Upgrade,
+    /// What was accepted is answered: another router may follow as soon as this one has ended.
+    HandedOver,
 }
 
 /// What the parent tells the router.
@@ -57,6 +61,10 @@ pub enum ToRouter {
     Exited { place: Place, ending: Ending },
     /// A signal came.
     Signal(Signal),
+    /// Finish what was accepted, then make room for another router.
+    HandOver,
+    /// There will be none: why. The answer to `Upgrade`, if it is no.
+    UpgradeRefused { why: String },
 }
 
 /// The signals a worker is sent.
@@ -148,7 +156,8 @@ impl Link {
         Ok((Self::new(left), Self::new(right)))
     }
 
-    fn new(socket: OwnedFd) -> Self {
+    /// An end that another program has handed over.
+    pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, buffer: vec![0; PACKET_LIMIT] }
     }
 

@@ -38,6 +38,8 @@ pub enum ControlRequest {
         /// Without draining.
         now: bool,
     },
+    /// Replace the broker's program by what is in its file now.
+    Upgrade,
 }
 
 /// How an operator names a pool size.
@@ -74,6 +76,9 @@ pub enum ControlResponse {
     Reload(ReloadReport),
     /// To `stop`: it has begun.
     Stopping,
+    /// To `upgrade`: the program is accepted, and this router ends as soon as what it has
+    /// accepted is finished. The next one answers at the same place.
+    Upgrading,
     /// The request was not carried out.
     Refused {
         /// Why, in one sentence.

@@ -16,6 +16,7 @@ mod scale;
 mod serve;
 mod status;
 mod stop;
+mod upgrade;
 mod worker;
 
 use std::ffi::OsString;
@@ -35,6 +36,7 @@ Operate the running broker of a frontend port
   scale   set or change the number of workers           hornpipe scale 6660 +2
   reload  fresh workers; if the new ones fail, the old ones stay
   check   exit code 0 if it is ready, for probes
+  upgrade another program in its place, under the same workers
   stop    finish what runs, then stop (--now: at once)
 
 hornpipe VERB -h is one screen, --help everything.";
@@ -66,6 +68,7 @@ enum Verb {
     Reload(reload::ReloadArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Upgrade(upgrade::UpgradeArguments),
 }
 
 /// Runs the verb that these arguments name, and gives the process's exit code.
@@ -88,6 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Reload(arguments) => reload::run(&arguments).into(),
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),
+        Verb::Upgrade(arguments) => upgrade::run(&arguments).into(),
     }
 }
 
@@ -109,7 +113,14 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 }
 
 fn command() -> clap::Command {
-    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain)
+    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain).mut_subcommand(
+        "upgrade",
+        |verb| {
+            let patient =
+                |argument: clap::Arg| argument.default_value(upgrade::TIMEOUT).help(upgrade::TIMEOUT_HELP);
+            verb.mut_arg("timeout", patient)
+        },
+    )
 }
 
 #[cfg(test)]

@@ -143,6 +143,16 @@ impl Target {
         }
     }
 
+    /// Asks, and keeps silent about it if nobody answers.
+    pub(super) fn try_ask(&self, request: &ControlRequest) -> Option<ControlResponse> {
+        self.connect().and_then(|mut broker| broker.ask(request)).ok()
+    }
+
+    /// How long to wait.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
     /// The port that names the broker.
     pub(super) fn port(&self) -> u16 {
         self.frontend.port()
@@ -160,7 +170,7 @@ impl Target {
             place = ControlPlace::of_root();
         }
         let path = place.socket(self.port());
-        let timeout = self.timeout.unwrap_or(TIMEOUT);
+        let timeout = self.timeout();
         let stream = connect_within(&path, timeout).map_err(|why| match why {
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
                 OperatorError::Missing { port: self.port(), path: path.clone() }

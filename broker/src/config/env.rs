@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, FromArgMatches};
 
 use super::{ConfigError, RawConfig};
+use crate::parent::errand::{self, Errand};
 
 const PREFIX: &str = "HORNPIPE_";
 
@@ -47,7 +48,7 @@ impl Environment {
         let mut settings = RawConfig::default();
         for (name, value) in &self.variables {
             let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-            if !is_given(key) && !value.is_empty() {
+            if !is_given(key) && name != errand::VARIABLE && !value.is_empty() {
                 settings = settings.overridden_by(read_setting(key, value)?);
             }
         }
@@ -58,6 +59,16 @@ impl Environment {
     pub fn for_workers(&self) -> Vec<(OsString, OsString)> {
         let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
         self.variables.iter().filter(|(name, _)| !ours(name)).cloned().collect()
+    }
+
+    /// What this program is to do that its predecessor has started.
+    pub fn errand(&self) -> Errand {
+        Errand::read(self.value(errand::VARIABLE))
+    }
+
+    /// What a program in this one's place is given: everything but such an errand.
+    pub fn for_successor(&self) -> Vec<(OsString, OsString)> {
+        self.variables.iter().filter(|(name, _)| name != errand::VARIABLE).cloned().collect()
     }
 
     /// Where a worker is to connect.

@@ -104,6 +104,8 @@ pub struct Memory {
 pub enum Finish {
     /// It was stopped.
     Stopped,
+    /// Everything accepted is answered, and the workers wait for the next router.
+    HandedOver,
     /// The program cannot be executed, and no worker has ever been ready.
     CannotExecute,
     /// No worker has ever been ready, and none will be.
@@ -170,6 +172,11 @@ pub enum Note {
     DrainStarted {
         waiting_refused: usize,
         in_flight: usize,
+    },
+    HandOverStarted {
+        waiting: usize,
+        in_flight: usize,
+        within: Duration,
     },
     RequestTimedOut {
         request: RequestId,

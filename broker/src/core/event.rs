@@ -118,6 +118,8 @@ pub enum Event<B> {
         surge: Option<u32>,
     },
     Stop(Stop),
+    /// Another router follows under the same workers: finish what was accepted, then part.
+    HandOver,
 
     // From the clock.
     /// `next_deadline` has passed.

@@ -9,12 +9,14 @@ use super::ids::{Place, WorkerId};
 use super::roster::{Process, Stage, Step};
 use super::settings::{KILL_AGAIN, RECONNECT_GRACE, STOP_GRACE};
 use super::timers::Timer;
-use super::{Core, Turn};
+use super::{Core, Phase, Turn};
 
 impl<B: Clone> Core<B> {
     /// Lets the process finish what it holds, then go.
     pub(super) fn retire(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        if self.roster.is_leaving(place) || !self.roster.contains(place) {
+        // The next router decides who goes, when there is one.
+        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver);
+        if is_handed_over || self.roster.is_leaving(place) || !self.roster.contains(place) {
             return;
         }
         // Nobody waits for the answer to a probe.

@@ -20,6 +20,7 @@ mod pool;
 mod reload;
 mod probe;
 mod stopping;
+mod handover;
 mod backoff;
 mod timers;
 mod generator;
@@ -129,6 +130,7 @@ impl<B: Clone> Core<B> {
             Event::ScaleBy { change } => self.scale_by(change, turn),
             Event::Reload { surge } => self.reload(surge, turn),
             Event::Stop(stop) => self.stop(stop, turn),
+            Event::HandOver => self.hand_over_pool(turn),
             Event::Tick => (),
         }
         self.fire_timers(turn);
@@ -136,6 +138,7 @@ impl<B: Clone> Core<B> {
         self.dispatch(turn);
         self.balance(turn);
         self.assess_stop(turn);
+        self.assess_handover(turn);
         self.debug_check();
     }
 
@@ -174,6 +177,7 @@ impl<B: Clone> Core<B> {
                 Timer::Healthy(place) => self.roster.forgive(place),
                 Timer::Backoff(_slot) => self.roster.disturb(),
                 Timer::Drain => self.stop(Stop::Now, turn),
+                Timer::HandOver => self.handover_deadline(turn),
             }
         }
     }

@@ -77,8 +77,8 @@ impl<B: Clone> Core<B> {
                 self.fill_slots(usize::MAX, turn);
                 self.replace(turn);
             }
-            Phase::Draining { .. } => self.keep_one_for_accepted_work(turn),
-            Phase::Ending | Phase::Over => (),
+            Phase::Draining { .. } | Phase::HandingOver => self.keep_one_for_accepted_work(turn),
+            Phase::HandedOver | Phase::Ending | Phase::Over => (),
         }
     }
 
@@ -170,7 +170,12 @@ impl<B: Clone> Core<B> {
                 self.phase = Phase::Serving;
                 turn.note(Note::Recovered);
             }
-            Phase::Serving | Phase::Draining { .. } | Phase::Ending | Phase::Over => (),
+            Phase::Serving
+            | Phase::Draining { .. }
+            | Phase::HandingOver
+            | Phase::HandedOver
+            | Phase::Ending
+            | Phase::Over => (),
         }
     }
 
@@ -183,7 +188,12 @@ impl<B: Clone> Core<B> {
             Phase::Serving => true,
             // An earlier router had workers; this one's cannot start.
             Phase::Starting => self.pool.ever_ready,
-            Phase::Failing | Phase::Draining { .. } | Phase::Ending | Phase::Over => false,
+            Phase::Failing
+            | Phase::Draining { .. }
+            | Phase::HandingOver
+            | Phase::HandedOver
+            | Phase::Ending
+            | Phase::Over => false,
         };
         let failing = was_ready
             && self.roster.wanted_len() > 0

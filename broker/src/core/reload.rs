@@ -25,7 +25,9 @@ pub(super) struct Reload {
 /// The operator's wish.
 impl<B: Clone> Core<B> {
     pub(super) fn reload(&mut self, surge: Option<u32>, turn: &mut Turn<'_, B>) {
-        if !matches!(self.phase, Phase::Starting | Phase::Serving | Phase::Failing) {
+        // While the pool is handed over it is only remembered: the next router finds workers
+        // of an earlier generation, and replaces them.
+        if !matches!(self.phase, Phase::Starting | Phase::Serving | Phase::Failing | Phase::HandingOver) {
             return;
         }
         self.pool.last_generation.0 += 1;

@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Backoff(Slot),
     /// The drain time is over.
     Drain,
+    /// What was accepted must be answered: the next router waits.
+    HandOver,
 }
 
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use super::identity::Identity;
 use super::{Program, WorkerProcess, process, signals};
 
 /// The code of a child that never ran. What matters is its report; a shell says 127 too.
-const NEVER_RAN: u8 = 127;
+pub(super) const NEVER_RAN: u8 = 127;
 /// Where programs are looked for if the environment says nothing: what `execvp` does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// A name in a report is not longer, whatever the command line held.
@@ -113,7 +113,7 @@ pub(super) fn prepare_router(kept: &[RawFd], identity: &Identity, parent: Pid) -
     if getppid() == parent { Ok(()) } else { Err("the parent has died".to_owned()) }
 }
 
-fn read_nothing() -> Result<(), String> {
+pub(super) fn read_nothing() -> Result<(), String> {
     let nothing = File::open("/dev/null").map_err(|error| format!("cannot open /dev/null: {error}"))?;
     dup2_stdin(nothing.as_fd()).map_err(|errno| refused("connect its input", errno))
 }
@@ -164,7 +164,7 @@ fn candidates(name: &OsStr, environment: &[(OsString, OsString)]) -> Vec<Vec<u8>
     directories.map(inside).collect()
 }
 
-fn explain(errno: Errno) -> String {
+pub(super) fn explain(errno: Errno) -> String {
     let reason = errno.desc().to_lowercase();
     match errno {
         Errno::ENOEXEC => format!("{reason}: a script needs a first line like #!/bin/sh"),

@@ -54,6 +54,16 @@ impl Children {
         self.by_pid.insert(pid.as_raw(), worker);
     }
 
+    /// Notes places that were filled before, whoever has filled them.
+    pub(super) fn mark_used(&mut self, places: &[Place]) {
+        self.used.extend(places.iter().map(|place| (place.slot, place.incarnation)));
+    }
+
+    /// All of them, by pid.
+    pub(super) fn all(&self) -> impl Iterator<Item = (i32, &Worker)> {
+        self.by_pid.iter().map(|(pid, worker)| (*pid, worker))
+    }
+
     /// Takes out the worker that has ended.
     pub(super) fn remove(&mut self, pid: Pid) -> Option<Worker> {
         self.by_pid.remove(&pid.as_raw())

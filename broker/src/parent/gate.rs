@@ -36,6 +36,16 @@ impl Gate {
         send(self.0.as_raw_fd(), b"g", MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
     }
 
+    /// The gate of a worker that a parent of before has started.
+    pub(super) fn inherited(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// The number of the descriptor, to be handed down.
+    pub(super) fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Why the child could not become what it should be, once it has ended.
     pub(super) fn report(&self) -> Option<ExitStatus> {
         let mut packet = [0; REPORT_LIMIT];

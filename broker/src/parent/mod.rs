@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::link::{Link, Place};
@@ -13,10 +14,12 @@ use crate::link::{Link, Place};
 mod child;
 mod children;
 pub mod clock;
+pub mod errand;
 mod error;
 mod exit_status;
 mod gate;
 mod identity;
+pub mod inheritance;
 pub mod listeners;
 mod output;
 mod port_holder;
@@ -24,13 +27,16 @@ mod process;
 mod router_life;
 pub mod signals;
 mod stop;
+pub mod successor;
 mod threads;
 pub mod title;
 mod turn;
 
 pub use self::error::ParentError;
 pub use self::identity::Identity;
+use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+use self::successor::Successor;
 pub use self::turn::run;
 
 /// Takes a line that the worker in that place wrote, and its pid.
@@ -59,6 +65,12 @@ pub struct Setup {
     pub on_reopen: Box<dyn FnMut()>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
+    /// What an upgrade executes, if this program can be executed again.
+    pub successor: Option<Successor>,
+    /// The locked pid file, which goes with the process through an upgrade.
+    pub pid_file: Option<OwnedFd>,
+    /// What a parent of before has left, if there was one.
+    pub inherited: Option<InheritedPool>,
 }
 
 impl fmt::Debug for Setup {

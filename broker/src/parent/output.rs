@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::read;
+use serde::{Deserialize, Serialize};
 
 /// A longer line becomes several.
 const LINE_LIMIT: usize = 16 * 1024;
@@ -21,6 +22,13 @@ const LAST_LINES: usize = 20;
 /// ...and how many bytes they have altogether.
 const LAST_LINES_BYTES: usize = 4096;
 
+/// What a worker has written and the next parent should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Written {
+    unfinished: Vec<u8>,
+    last_lines: Vec<String>,
+}
+
 /// The output of one worker.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -34,6 +42,23 @@ impl Output {
     /// Takes the read end of its pipe, which must not block.
     pub(super) fn new(pipe: OwnedFd) -> Self {
         Self { pipe: Some(pipe), cutter: LineCutter::default(), last_lines: LastLines::default() }
+    }
+
+    /// The output of a worker that a parent of before has started.
+    pub(super) fn inherited(pipe: Option<OwnedFd>, written: Written) -> Self {
+        let mut last_lines = LastLines::default();
+        for line in &written.last_lines {
+            last_lines.push(line);
+        }
+        Self { pipe, cutter: LineCutter { unfinished: written.unfinished }, last_lines }
+    }
+
+    /// What has been read and is still of use, to be handed down.
+    pub(super) fn written(&self) -> Written {
+        Written {
+            unfinished: self.cutter.unfinished.clone(),
+            last_lines: self.last_lines.lines.iter().cloned().collect(),
+        }
     }
 
     /// What to poll for reading.

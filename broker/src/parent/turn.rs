@@ -13,6 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::link::{Ending, Link, Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
+use self::upgrade::{Asker, Upgrade};
 use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
 use super::process::{self, Change, ChangeKind};
@@ -20,6 +21,8 @@ use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
+
+mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -65,8 +68,12 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         stop: Stop::default(),
         ending: None,
         is_reaping: false,
+        upgrade: Upgrade::default(),
     };
-    parent.start_router().map_err(system("start the router"))?;
+    match parent.setup.inherited.take() {
+        Some(inherited) => parent.inherit(inherited),
+        None => parent.start_router().map_err(system("start the router"))?,
+    }
     parent.serve()
 }
 
@@ -90,6 +97,7 @@ struct Parent<'a> {
     ending: Option<FinalAct>,
     /// There may be more changes of children than the last turn saw.
     is_reaping: bool,
+    upgrade: Upgrade,
 }
 
 #[derive(Debug)]
@@ -117,6 +125,7 @@ impl Parent<'_> {
                 }
             };
             self.take_signals();
+            self.read_trial();
             self.take_changes();
             if readiness.link {
                 self.take_orders();
@@ -142,6 +151,7 @@ impl Parent<'_> {
     fn wait(&self) -> nix::Result<Readiness> {
         let timeout = self.timeout(clock::now());
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        polled.extend(self.upgrade.pipe().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         let link = self.router.as_ref().filter(|router| router.kill_at.is_none()).map(|router| &router.link);
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, !self.unsent.is_empty());
@@ -170,6 +180,7 @@ impl Parent<'_> {
         let due = [
             self.start_router_at,
             self.stop.deadline,
+            self.upgrade.deadline(),
             self.router.as_ref().and_then(|router| router.kill_at),
             self.ending.as_ref().map(|act| act.by),
         ];
@@ -197,13 +208,16 @@ impl Parent<'_> {
             Signal::Term | Signal::Int => self.stop.request(self.setup.drain, clock::now()),
             Signal::Quit => self.stop.begin(),
             Signal::Usr1 => (self.setup.on_reopen)(),
-            Signal::Hup | Signal::Ttin | Signal::Ttou | Signal::Usr2 => {}
+            Signal::Usr2 => return self.begin_upgrade(Asker::Signal),
+            Signal::Hup | Signal::Ttin | Signal::Ttou => {}
         }
         if self.router.is_none() && self.stop.has_begun {
             error!("a stop was asked for and there is no router, so the workers are killed");
             return self.end(Ok(FAILURE));
         }
-        self.tell(ToRouter::Signal(signal));
+        if !self.upgrade.puts_off(signal) {
+            self.tell(ToRouter::Signal(signal));
+        }
     }
 
     fn take_changes(&mut self) {
@@ -245,7 +259,7 @@ impl Parent<'_> {
             self.bury_router(router);
         } else if let Some(worker) = self.children.remove(pid) {
             self.bury_worker(pid, worker);
-        } else {
+        } else if !self.bury_trial(pid) {
             // A stranger: somebody below us lost his parent. It is not counted.
             process::reap(pid);
         }
@@ -279,6 +293,9 @@ impl Parent<'_> {
         if let Some(code) = self.stop.finished {
             info!(code, "pool finished");
             return self.end(Ok(code));
+        }
+        if self.follow_handover() {
+            return;
         }
         if self.stop.has_begun {
             error!(%status, "router died while the pool was stopping, so the workers are killed");
@@ -336,6 +353,8 @@ impl Parent<'_> {
             ToParent::Stopping { within_ms: Some(milliseconds) } => {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
             }
+            ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
+            ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
         }
     }
@@ -343,10 +362,11 @@ impl Parent<'_> {
     /// What a dead router asked of the workers, its successor decides anew.
     fn obey_the_dead(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { .. } | ToParent::Signal { .. } => {}
+            ToParent::Spawn { .. } | ToParent::Signal { .. } | ToParent::Upgrade => {}
             ToParent::Remember { .. }
             | ToParent::Ready
             | ToParent::Stopping { .. }
+            | ToParent::HandedOver
             | ToParent::Finished { .. } => {
                 self.obey(order);
             }
@@ -483,6 +503,7 @@ impl Parent<'_> {
             // Once more if it is still there then.
             router.kill_at = Some(now.saturating_add(KILL_GRACE));
         }
+        self.see_to_upgrade(now);
         if self.stop.deadline.take_if(is_due).is_some() {
             let code = self.stop.finished.unwrap_or(FAILURE);
             error!(code, "pool did not end in time, so everything is killed");

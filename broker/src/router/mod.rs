@@ -16,6 +16,7 @@ mod notes;
 mod outbox;
 mod memory;
 mod room;
+mod handover;
 mod capabilities;
 mod memory_limit;
 mod watch;
@@ -36,6 +37,7 @@ use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
+use handover::Handover;
 use parent::{Orphaned, Parent};
 use reloads::Reloads;
 use room::Room;
@@ -97,6 +99,7 @@ struct Router {
     watch: Option<Watch>,
     /// Who waits for the end of a reload.
     reloads: Reloads,
+    handover: Handover,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     actions: Vec<Action<Body>>,
@@ -145,6 +148,7 @@ impl Router {
             room,
             watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
+            handover: Handover::default(),
             pending,
             actions: Vec::new(),
             frames: Vec::new(),
@@ -156,6 +160,9 @@ impl Router {
         self.settle();
         loop {
             if let Some(code) = self.exit_code {
+                if self.is_handing_over() {
+                    self.part();
+                }
                 self.parent.say_the_last_word();
                 return code;
             }
@@ -196,6 +203,7 @@ impl Router {
             self.settle();
         }
         self.clients.retry(&mut self.sockets.frontend, now);
+        self.answer_asker();
         self.room.look(&mut self.sockets, now);
         self.parent.flush();
         Ok(())
@@ -208,7 +216,11 @@ impl Router {
             zmq::PollItem::from_fd(self.parent.descriptor().as_raw_fd(), parent_events),
             self.sockets.crew.poll_item(),
             self.sockets.backend.poll_item(),
-            self.sockets.frontend.poll_item(),
+            if self.is_handing_over() {
+                self.sockets.frontend.silent_poll_item()
+            } else {
+                self.sockets.frontend.poll_item()
+            },
         ];
         items.extend(self.watch.as_ref().map(Watch::poll_item));
         items.extend(self.sockets.control.poll_items());
@@ -257,8 +269,7 @@ impl Router {
                         warn!(%error, "cannot reopen the log file: the old one is used on");
                     }
                 }
-                Signal::Usr2 => info!("USR2: replacing the router is not possible yet"),
-                Signal::Term | Signal::Int | Signal::Quit | Signal::Ttin | Signal::Ttou => (),
+                Signal::Term | Signal::Int | Signal::Quit | Signal::Ttin | Signal::Ttou | Signal::Usr2 => (),
             }
         }
         Ok(())
@@ -370,6 +381,10 @@ impl Router {
 
     fn finish(&mut self, finish: &Finish) {
         let exit_code = match finish {
+            Finish::HandedOver => {
+                self.exit_code = Some(0);
+                return self.parent.send(ToParent::HandedOver);
+            }
             Finish::Stopped => {
                 info!("stopped");
                 0

@@ -59,6 +59,10 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }
+        Note::HandOverStarted { waiting, in_flight, within } => {
+            let within_ms = within.as_millis();
+            info!(waiting, in_flight, within_ms, "handing over to another router");
+        }
         Note::RequestTimedOut { request, place, attempt, after } => {
             let slot = place.map(slot_of);
             warn!(request = request.0, slot, attempt, after_ms = after.as_millis(), "request timed out");

@@ -47,6 +47,7 @@ impl Router {
                 ControlResponse::Scaled { from, to: self.core.target() }
             }
             ControlRequest::Reload { surge, wait } => return self.obey_reload(operator, *surge, *wait),
+            ControlRequest::Upgrade => return self.ask_for_upgrade(operator),
             ControlRequest::Stop { now } => {
                 self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));
                 self.settle();

@@ -20,6 +20,8 @@ pub(super) struct Parent {
     outbox: VecDeque<ToParent>,
     /// The last lines of the process that ended last in each slot.
     last_words: BTreeMap<Slot, Vec<String>>,
+    /// Why no other router follows, until somebody asks.
+    pub(super) upgrade_refused: Option<String>,
 }
 
 /// A parent that reads nothing for so long is not told how it ended.
@@ -31,7 +33,7 @@ pub(super) struct Orphaned;
 
 impl Parent {
     pub(super) fn new(link: Link) -> Self {
-        Self { link, outbox: VecDeque::new(), last_words: BTreeMap::new() }
+        Self { link, outbox: VecDeque::new(), last_words: BTreeMap::new(), upgrade_refused: None }
     }
 
     /// Reads everything the parent has said.
@@ -82,6 +84,8 @@ impl Parent {
                 self.last_words.insert(Slot(place.slot), ending.last_lines);
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
+            ToRouter::HandOver => events.push(Event::HandOver),
+            ToRouter::UpgradeRefused { why } => self.upgrade_refused = Some(why),
             ToRouter::Signal(signal) => match signal {
                 Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
                 Signal::Quit => events.push(Event::Stop(Stop::Finish)),
@@ -91,7 +95,9 @@ impl Parent {
                 }
                 Signal::Ttin => events.push(Event::Grow),
                 Signal::Ttou => events.push(Event::Shrink),
-                Signal::Usr1 | Signal::Usr2 => return Some(signal),
+                Signal::Usr1 => return Some(signal),
+                // The parent's business.
+                Signal::Usr2 => (),
             },
         }
         None

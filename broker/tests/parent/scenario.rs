@@ -108,6 +108,9 @@ fn setup(directory: &Path, program: Program) -> Setup {
         output: Box::new(|place, _pid, line| println!("line {}.{} {line}", place.slot, place.incarnation)),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
+        successor: None,
+        pid_file: None,
+        inherited: None,
     }
 }
 

@@ -103,6 +103,15 @@ pub(super) struct Stopped {
     pub(super) now: bool,
 }
 
+/// The router hands over to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// What was accepted must be answered by then.
+    Until(Timestamp),
+    /// It has said that it is done.
+    Done,
+}
+
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) request: RequestId,

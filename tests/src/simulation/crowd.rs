@@ -116,6 +116,9 @@ impl World {
         if self.random.percent(self.faults.restart / 4) && self.model.stopped.is_none() {
             self.restart();
         }
+        if self.random.percent(self.faults.hand_over / 4) {
+            self.tell(Event::HandOver);
+        }
         if self.random.percent(self.faults.stop / 6) {
             let stop = self.random.pick(Stop::Drain, &[Stop::Finish, Stop::Drain, Stop::Now]);
             self.tell(Event::Stop(stop));

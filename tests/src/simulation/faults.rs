@@ -96,6 +96,8 @@ faults! {
     reload: 60,
     /// The router ends and another one starts.
     restart: 30,
+    /// The router hands over to another one.
+    hand_over: 40,
     /// The broker is stopped in the middle of everything.
     stop: 30,
 }

@@ -6,7 +6,7 @@ use hornpipe::core::{
 };
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Desk, Due, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
 use super::{Body, Core, PROBE};
 
@@ -21,6 +21,11 @@ const HALT_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// What the core orders.
 impl Model {
     pub(super) fn judge(&mut self, action: &Action<Body>, now: Timestamp, core: &Core) {
+        let is_order = matches!(
+            action,
+            Action::Answer { .. } | Action::Assign(_) | Action::Dismiss { .. } | Action::Spawn { .. }
+        );
+        law!(self, !is_order || self.parting != Some(Parting::Done), "handed over, and then {action:?}");
         match action {
             Action::Answer { request, attempt, body } => self.judge_answer(*request, *attempt, body),
             Action::Refuse { request, status, attempt, .. } => {
@@ -90,6 +95,9 @@ impl Model {
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        let gave_up = self.gave_up(core);
+        let is_parting = self.parting.is_some();
+        let is_parting_time = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
         let state = self.close(request);
         self.refused += 1;
         let arriving = self.arrival.as_mut().filter(|arrival| arrival.request == request);
@@ -100,8 +108,10 @@ impl Model {
             (Status::Timeout, State::Held { until, .. }) => late || until.is_some_and(|until| until <= now),
             (Status::Draining, _) => self.stopped.is_some(),
             (Status::Unavailable, State::Waiting) => {
-                self.phase_before == Phase::Failing || core.phase() == Phase::Failing || self.gave_up(core)
+                let failing = self.phase_before == Phase::Failing || core.phase() == Phase::Failing;
+                failing || gave_up || is_parting_time || (is_parting && arriving.is_some())
             }
+            (Status::Unavailable, State::Held { .. }) => is_parting_time,
             (Status::Busy, State::Waiting) => arriving.is_some_and(|arrival| {
                 let full =
                     arrival.waiting >= self.settings.backlog_limit && !(arrival.idle && arrival.waiting == 0);
@@ -198,6 +208,7 @@ impl Model {
     }
 
     fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {
+        law!(self, self.parting.is_none(), "{worker} is dismissed, and is the next router's");
         let Some(desk) = self.desks.get_mut(&worker) else {
             law!(self, false, "{worker} is dismissed, and is gone");
             return;
@@ -217,7 +228,7 @@ impl Model {
     fn judge_spawn(&mut self, place: Place, generation: Generation, now: Timestamp, core: &Core) {
         law!(self, self.in_slot(place.slot) < 2, "{place} would be the third in its slot");
         law!(self, !matches!(core.phase(), Phase::Ending | Phase::Over), "{place} spawned at the end");
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || self.parting.is_some() {
             law!(self, !self.line.is_empty(), "{place} spawned while draining, for no work");
             law!(
                 self,
@@ -295,6 +306,14 @@ impl Model {
 
     fn judge_finish(&mut self, finish: &Finish) {
         law!(self, !self.finished, "finished twice");
+        if *finish == Finish::HandedOver {
+            let began = matches!(self.parting, Some(Parting::Until(_)));
+            law!(self, began, "handed over while {:?}, {:?}", self.parting, self.stopped);
+            law!(self, self.requests.is_empty(), "handed over, and requests are open");
+            self.parting = Some(Parting::Done);
+            return;
+        }
+        law!(self, self.parting.is_none(), "finished for good while it hands over");
         self.finished = true;
         if *finish == Finish::Stopped {
             law!(self, self.stopped.is_some(), "finished, and nobody said stop");
@@ -324,6 +343,8 @@ impl Model {
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
+        let overdue = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
+        law!(self, !overdue, "handing over takes too long");
         let over = self.stopped.is_some_and(|stopped| stopped.now);
         law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
     }
@@ -362,7 +383,10 @@ impl Model {
     fn check_idle(&self, core: &Core) {
         let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
         let Some((worker, _)) = idle else { return };
-        let serving = matches!(core.phase(), Phase::Starting | Phase::Serving | Phase::Draining { .. });
+        let serving = matches!(
+            core.phase(),
+            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
+        );
         law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
         law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
     }
@@ -419,6 +443,11 @@ impl Model {
         if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
             let admitted = !refused && self.requests.contains_key(&request);
             let room = waiting < limit || (idle && waiting == 0);
+            law!(
+                self,
+                !admitted || self.parting.is_none(),
+                "{request} is admitted, and nobody is to serve it"
+            );
             law!(self, !admitted || room, "{request} is admitted to a full queue");
         }
         let tables = core.tables();

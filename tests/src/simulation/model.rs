@@ -11,7 +11,7 @@ use hornpipe::core::{
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Asked, Desk, Due, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Asked, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -34,6 +34,7 @@ pub(super) struct Model {
     pub(super) target: u32,
     pub(super) stopped: Option<Stopped>,
     pub(super) finished: bool,
+    pub(super) parting: Option<Parting>,
     pub(super) turns: u64,
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
@@ -73,6 +74,7 @@ impl Model {
             dropped: 0,
             stopped: None,
             finished: false,
+            parting: None,
             turns: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
@@ -126,6 +128,7 @@ impl Model {
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
             Event::Reload { surge } => self.surge = surge.unwrap_or(self.settings.surge),
             Event::Stop(stop) => self.stop(*stop, now, core),
+            Event::HandOver => self.part(now),
             Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
@@ -492,6 +495,9 @@ impl Model {
     }
 
     fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
+        if self.parting != Some(Parting::Done) {
+            self.parting = None;
+        }
         let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
         let drain = now.after(self.settings.drain);
         let earlier = self.stopped;
@@ -504,6 +510,12 @@ impl Model {
             (Stop::Finish, None) => Stopped { over_by: None, now: false },
             (Stop::Finish, Some(earlier)) => earlier,
         });
+    }
+
+    fn part(&mut self, now: Timestamp) {
+        if self.stopped.is_none() && self.parting.is_none() {
+            self.parting = Some(Parting::Until(now.after(self.settings.drain)));
+        }
     }
 
     pub(super) fn is_quiet(&self) -> bool {

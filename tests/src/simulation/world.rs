@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Event, Generator, Memory, Phase, Place, RequestId, Settings, Stop, Timestamp, WorkerId,
+    Action, ClientId, Event, Generator, Memory, Phase, Place, Request, RequestId, Settings, Stop, Timestamp,
+    WorkerId,
 };
 use hornpipe_proto::Status;
 
+use super::books::Parting;
 use super::calendar::{Calendar, Happening, Order, Signal};
 use super::faults::{self, Faults};
 use super::model::Model;
@@ -139,6 +141,9 @@ impl World {
 
     /// The next thing that happens, or the core's own deadline.
     fn turn(&mut self) {
+        if self.model.parting == Some(Parting::Done) {
+            return self.succeed();
+        }
         let late = if self.random.percent(self.faults.late_tick) {
             self.random.millis(0, 30)
         } else {
@@ -287,6 +292,31 @@ impl World {
             self.tell(event);
         }
         self.tell(Event::Tick);
+    }
+}
+
+impl World {
+    /// The router has handed over; what still arrives before it ends is refused.
+    fn succeed(&mut self) {
+        for number in 0..self.random.below(3) {
+            let request = RequestId(self.name());
+            let body = Body { request, number: 0 };
+            self.tell(Event::Request(Request {
+                request,
+                client: ClientId(1 + number),
+                service: None,
+                timeout: None,
+                attempts: None,
+                size: 1,
+                body,
+            }));
+        }
+        let stopped = self.model.stopped.is_some();
+        self.restart();
+        if stopped {
+            // The parent has heard it, and says it again.
+            self.tell(Event::Stop(Stop::Drain));
+        }
     }
 }
 

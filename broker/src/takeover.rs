@@ -1,0 +1,33 @@
+//! A program in the place of another, in the same process: what that one listened on is
+//! served on. Nothing that is merely different may cost the pool its workers.
+
+use tracing::warn;
+
+use crate::config::Config;
+use crate::parent::inheritance::{Inheritance, InheritanceError};
+use crate::parent::listeners::Listeners;
+
+/// Takes over what is described there.
+///
+/// # Errors
+/// If it cannot be understood.
+pub(crate) fn take(description: i32, config: &Config) -> Result<Inheritance, InheritanceError> {
+    let inheritance = Inheritance::take(description)?;
+    compare(&inheritance.listeners, config);
+    Ok(inheritance)
+}
+
+/// The command line is the same, but the program that reads it is not.
+fn compare(listeners: &Listeners, config: &Config) {
+    for (wanted, port) in [(config.frontend, &listeners.frontend), (config.backend, &listeners.backend)] {
+        let any_port = wanted.port() == 0 && wanted.ip() == port.address.ip();
+        if wanted != port.address && !any_port {
+            warn!(open = %port.address, %wanted, "the open port is kept, though another is asked for");
+        }
+    }
+    let wanted = config.control.socket(listeners.frontend.address.port());
+    if wanted != listeners.control.path {
+        let open = listeners.control.path.display();
+        warn!(%open, wanted = %wanted.display(), "the open control socket is kept, though another is asked for");
+    }
+}
