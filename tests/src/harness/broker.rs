@@ -37,6 +37,8 @@ pub struct Serve {
     program: Vec<OsString>,
     /// A program that is a broker itself, in place of the binary.
     own: Option<PathBuf>,
+    /// The binary by another name.
+    binary: Option<PathBuf>,
 }
 
 /// A running broker. When it is dropped it is stopped, and must end well and leave no
@@ -80,6 +82,7 @@ impl Serve {
             variables: Vec::new(),
             program: Vec::new(),
             own: None,
+            binary: None,
         }
     }
 
@@ -88,6 +91,12 @@ impl Serve {
     pub fn own(program: &str, arguments: &[&str], workers: u32) -> Self {
         let program_arguments = arguments.iter().map(OsString::from).collect();
         Self { own: Some(program.into()), program: program_arguments, ..Self::bare(workers) }
+    }
+
+    /// The binary under this name: a copy of it, or a link to it.
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
     }
 
     /// These words of the command line in place of free ports.
@@ -145,7 +154,7 @@ impl Serve {
                 ]);
                 (own.clone(), self.program.clone())
             }
-            None => (hornpipe(), self.arguments(&control)),
+            None => (self.binary.clone().unwrap_or_else(hornpipe), self.arguments(&control)),
         };
         let process =
             Process::start_session(program.as_os_str(), &arguments, &variables, (&folder, "serve-"));

@@ -26,6 +26,7 @@ mod deaths;
 mod halted;
 mod parent_death;
 mod router_death;
+mod upgrade;
 mod pids;
 mod timeouts;
 
