@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Chaos, HALT_TIMEOUT, Halts, Serve, is_alive, let_pass, send};
+use hornpipe_tests::harness::{
+    Broker, Chaos, HALT_TIMEOUT, Halts, Serve, is_alive, let_pass, python, script, send,
+};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 
 /// Ten times what the long run allows on a machine of its own.
@@ -110,4 +112,23 @@ fn a_router_that_was_stopped_kills_nobody_and_loses_nothing_when_it_goes_on() {
 fn a_parent_that_was_stopped_kills_nobody_and_loses_nothing_when_it_goes_on() {
     let broker = Broker::demo(3);
     stop_under_load(&broker, broker.pid());
+}
+
+#[test]
+fn the_time_in_which_the_router_was_stopped_is_charged_to_nobody() {
+    let plain = [python().into_os_string(), script("plain_worker.py").into()];
+    // A plain worker that is late gets TERM at once, one with details is told first.
+    for serve in [Serve::bare(1).program(plain), Serve::demo(1)] {
+        let broker = serve.options(["--timeout", "1s"]).start();
+        let (workers, router) = (broker.workers(), broker.router_pid());
+        let client = broker.client();
+        client.send(&[b"sleep 300"]);
+        broker.wait_for_in_flight(1);
+        send(router, SIGSTOP);
+        let_pass(HALT);
+        send(router, SIGCONT);
+        assert_eq!(client.receive(), [b"slept 300"], "its reply was there before its time was over");
+        broker.wait_for_idle(1);
+        assert_eq!(broker.workers(), workers, "a healthy worker was replaced");
+    }
 }
