@@ -120,7 +120,7 @@ fn tell(figures: &Figures) {
 fn tell_times(what: &str, times: &[Duration]) {
     let mut times = times.to_vec();
     times.sort_unstable();
-    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1));
     if let (Some(half), Some(most), Some(longest)) = (at(50), at(99), times.last()) {
         println!("{what}: p50 {half:.1?}, p99 {most:.1?}, longest {longest:.1?}, of {}", times.len());
     }
