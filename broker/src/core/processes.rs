@@ -176,7 +176,14 @@ impl<B: Clone> Core<B> {
             self.newcomer_failed((place, &mut process), &why.to_string(), turn);
         }
         // Before it is told that the process has left: its last words belong to the graver news.
-        if let Some((generation, reason)) = process.brought_down.take() {
+        if let Some((generation, told)) = process.brought_down.take() {
+            let reason = match reason {
+                // How it went, if it was not by our order.
+                ExitReason::Code(1..) | ExitReason::NotExecuted(_) if *reason != why => {
+                    format!("{told}, {reason}")
+                }
+                _ => told,
+            };
             turn.note(Note::ReloadFailed { generation, place, reason });
         }
         turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });

@@ -28,7 +28,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
             if *planned {
                 info!(slot, incarnation, reason, "worker left");
             } else {
-                let last_words = last_words.join("\n");
+                let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
                 warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
             }
         }

@@ -33,6 +33,7 @@ mod timeouts;
 mod clients_leave;
 
 mod reload;
+mod reload_verb;
 mod signals;
 
 mod bad_input;
