@@ -48,16 +48,16 @@ pub(super) fn run(arguments: &UpgradeArguments) -> OperatorExit {
     });
     let Some(before) = before else { return known };
     target.ask(&ControlRequest::Upgrade, |response, _| match response {
-        ControlResponse::Upgrading => match wait_for_successor(target, &before, deadline) {
-            Some(after) => print(&before, &after, arguments.json),
-            None => {
-                output::complain(format_args!(
-                    "the program is accepted, but its router does not serve after {}: see the broker's log",
-                    crate::config::show_duration(target.timeout())
-                ));
-                OperatorExit::No
+        ControlResponse::Upgrading => {
+            if let Some(after) = wait_for_successor(target, &before, deadline) {
+                return print(&before, &after, arguments.json);
             }
-        },
+            output::complain(format_args!(
+                "the program is accepted, but its router does not serve after {}: see the broker's log",
+                crate::config::show_duration(target.timeout())
+            ));
+            OperatorExit::No
+        }
         _ => operator::misunderstood(),
     })
 }

@@ -6,6 +6,7 @@
 use hornpipe_proto::Status;
 
 use super::action::{Action, Finish, Note};
+use super::settings::LAST_CALL;
 use super::timers::Timer;
 use super::{Core, Phase, Turn};
 
@@ -30,10 +31,18 @@ impl<B: Clone> Core<B> {
         }
     }
 
-    /// Parts when nobody waits for anything any more.
+    /// Nobody waits for anything any more. Clients that have just been answered are about
+    /// to ask again, and who asks before the end can be told that it is one.
     pub(super) fn assess_handover(&mut self, turn: &mut Turn<'_, B>) {
         let work = self.requests.backlog_len() + self.requests.in_flight_len();
-        if self.phase == Phase::HandingOver && work == 0 {
+        if self.phase == Phase::HandingOver && work == 0 && !self.timers.is_armed(Timer::LastCall) {
+            self.timers.arm(turn.now.after(LAST_CALL), Timer::LastCall);
+        }
+    }
+
+    /// Parts.
+    pub(super) fn last_call_is_over(&mut self, turn: &mut Turn<'_, B>) {
+        if self.phase == Phase::HandingOver {
             self.phase = Phase::HandedOver;
             self.timers.clear();
             turn.act(Action::Remember(self.memory()));

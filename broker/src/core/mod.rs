@@ -178,6 +178,7 @@ impl<B: Clone> Core<B> {
                 Timer::Backoff(_slot) => self.roster.disturb(),
                 Timer::Drain => self.stop(Stop::Now, turn),
                 Timer::HandOver => self.handover_deadline(turn),
+                Timer::LastCall => self.last_call_is_over(turn),
             }
         }
     }

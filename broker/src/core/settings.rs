@@ -67,6 +67,9 @@ pub const MAX_WORKERS: u32 = 1024;
 /// connection's high-water mark must hold.
 pub const MAX_CREDITS: u32 = 256;
 
+/// Between the last answer of a router that is replaced and its end.
+pub(super) const LAST_CALL: Duration = Duration::from_millis(100);
+
 /// A worker whose process has ended may still have replies in its pipe: so
 /// long is waited for the end of the pipe.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -88,10 +88,9 @@ impl<B: Clone> Core<B> {
                     self.kill_everybody(turn);
                 }
             }
-            // The workers are the next router's, and so is the stop.
-            (_, Phase::HandedOver) => (),
+            // After a handover the workers are the next router's, and so is the stop.
+            (_, Phase::HandedOver) | (Stop::Finish, Phase::Draining { .. }) => (),
             (Stop::Drain, Phase::Draining { deadline: Some(_) }) | (Stop::Now, _) => self.stop_now(turn),
-            (Stop::Finish, Phase::Draining { .. }) => (),
             (Stop::Drain, _) => {
                 let deadline = turn.now.after(self.settings.drain);
                 self.timers.arm(deadline, Timer::Drain);
@@ -110,6 +109,7 @@ impl<B: Clone> Core<B> {
         self.phase = Phase::Draining { deadline };
         self.abandon_reload(turn);
         self.timers.disarm(Timer::HandOver);
+        self.timers.disarm(Timer::LastCall);
         let waiting_refused = if deadline.is_some() { self.requests.backlog_len() } else { 0 };
         turn.note(Note::DrainStarted { waiting_refused, in_flight: self.requests.in_flight_len() });
     }
@@ -118,6 +118,7 @@ impl<B: Clone> Core<B> {
         self.phase = Phase::Ending;
         self.abandon_reload(turn);
         self.timers.disarm(Timer::HandOver);
+        self.timers.disarm(Timer::LastCall);
         turn.act(Action::Stopping { within: Some(std::time::Duration::ZERO) });
         self.refuse_everything(Status::Draining, DRAINING, turn);
         self.kill_everybody(turn);

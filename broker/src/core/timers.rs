@@ -39,6 +39,8 @@ pub(super) enum Timer {
     Drain,
     /// What was accepted must be answered: the next router waits.
     HandOver,
+    /// Clients that were answered last have had time to ask again.
+    LastCall,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +69,10 @@ impl Timers {
         for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Probe, Proven, Healthy] {
             self.disarm(timer(place));
         }
+    }
+
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.armed.contains_key(&timer)
     }
 
     pub(super) fn clear(&mut self) {

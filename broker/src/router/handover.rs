@@ -4,21 +4,14 @@
 //! It goes on accepting connections, because libzmq ends every connection that it has
 //! accepted on an endpoint when that is unbound.
 
-use std::time::Duration;
-
 use hornpipe_proto::control::ControlResponse;
 
 use super::control::Operator;
 use super::{Router, clock};
 use crate::core::Phase;
 
-/// A client that has just been answered asks again at once: so long it is waited for, to
-/// be told that there is nobody to ask. Shorter than the kernel holds back what it is
-/// told to hold back, which is 200 ms.
-const LAST_CALL: Duration = Duration::from_millis(50);
-
-/// Between two looks at the clock.
-const BATCH: usize = 256;
+/// Somebody may send faster than he is refused; most have one request out.
+const LATE_LIMIT: usize = 1_000_000;
 
 /// What an upgrade means to this router.
 #[derive(Debug, Default)]
@@ -60,30 +53,14 @@ impl Router {
     /// both at once. Told first, it would send its next request into a connection that
     /// nobody reads any more, and wait for ever.
     pub(super) fn part(&mut self) {
-        let end = clock::now().after(LAST_CALL);
-        loop {
-            let now = clock::now();
-            self.clients.retry(&mut self.sockets.frontend, now);
-            let left = i64::try_from(now.until(end).as_micros().div_ceil(1000)).unwrap_or_default();
-            let ready =
-                zmq::poll(&mut [self.sockets.frontend.poll_item()], left).is_ok_and(|count| 0 < count);
-            if left == 0 && !(ready && clock::now().since(end) < LAST_CALL) {
-                return;
-            }
-            if ready {
-                self.refuse_what_came();
-            }
-        }
-    }
-
-    fn refuse_what_came(&mut self) {
         let mut events = Vec::new();
-        for _message in 0..BATCH {
+        for _message in 0..LATE_LIMIT {
             let Some(received) = self.sockets.frontend.receive(&mut self.frames) else { break };
             received.routing_id.hold_back_replies();
             self.clients.read(&received, &mut self.frames, &mut events);
             self.pending.extend(events.drain(..));
             self.settle();
         }
+        self.clients.retry(&mut self.sockets.frontend, clock::now());
     }
 }

@@ -16,6 +16,9 @@ macro_rules! law {
     };
 }
 
+/// After the last answer, before the router parts.
+const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(100);
+
 const HALT_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the core orders.
@@ -343,8 +346,11 @@ impl Model {
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
-        let overdue = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
-        law!(self, !overdue, "handing over takes too long");
+        if let Some(Parting::Until(end)) = self.parting {
+            law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
+            // The tick that ends the time may be late, and the last call is counted from it.
+            law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
+        }
         let over = self.stopped.is_some_and(|stopped| stopped.now);
         law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
     }
