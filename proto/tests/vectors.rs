@@ -117,10 +117,11 @@ fn control_requests() -> [(&'static str, ControlRequest); 7] {
         ("control-request-reload", ControlRequest::Reload { surge: Some(2), wait: true }),
         ("control-request-stop", ControlRequest::Stop { now: false }),
         ("control-request-stop-now", ControlRequest::Stop { now: true }),
+        ("control-request-upgrade", ControlRequest::Upgrade),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 7] {
+fn control_responses() -> [(&'static str, ControlResponse); 8] {
     let failed = ReloadOutcome::Failed {
         slot: 0,
         reason: "exit code 9".into(),
@@ -135,6 +136,7 @@ fn control_responses() -> [(&'static str, ControlResponse); 7] {
         ("control-response-reload-finished", reload(ReloadOutcome::Finished { workers: 4 })),
         ("control-response-reload-failed", reload(failed)),
         ("control-response-stopping", ControlResponse::Stopping),
+        ("control-response-upgrading", ControlResponse::Upgrading),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]
 }
