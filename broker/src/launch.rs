@@ -1,6 +1,8 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+mod takeover;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
@@ -17,7 +19,6 @@ use crate::parent::successor::{self, Successor};
 use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
-use crate::takeover;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;

@@ -8,7 +8,6 @@ mod server;
 pub mod cli;
 
 mod launch;
-mod takeover;
 mod pid_file;
 pub mod config;
 pub mod logging;

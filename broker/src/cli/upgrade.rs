@@ -1,17 +1,20 @@
 //! `hornpipe upgrade`: another program in the running broker's place, under the same
 //! workers, and wait until it serves.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use clap::Args;
 use hornpipe_proto::control::{ControlRequest, ControlResponse, StatusReport};
-use rustix::event::{Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use serde_json::json;
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
 use super::output;
-use crate::parent::clock;
 
 /// Between two looks at a broker that answers and is not there yet.
 const BETWEEN_LOOKS: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -37,7 +40,13 @@ pub(super) struct UpgradeArguments {
 
 pub(super) fn run(arguments: &UpgradeArguments) -> OperatorExit {
     let target = &arguments.target;
-    let deadline = clock::now().saturating_add(target.timeout());
+    let deadline = match Deadline::after(target.timeout()) {
+        Ok(deadline) => deadline,
+        Err(error) => {
+            output::complain(format_args!("cannot wait: {error}"));
+            return OperatorExit::No;
+        }
+    };
     let mut before = None;
     let known = target.ask(&ControlRequest::Status, |response, _| match response {
         ControlResponse::Status(report) => {
@@ -49,7 +58,7 @@ pub(super) fn run(arguments: &UpgradeArguments) -> OperatorExit {
     let Some(before) = before else { return known };
     target.ask(&ControlRequest::Upgrade, |response, _| match response {
         ControlResponse::Upgrading => {
-            if let Some(after) = wait_for_successor(target, &before, deadline) {
+            if let Some(after) = wait_for_successor(target, &before, &deadline) {
                 return print(&before, &after, arguments.json);
             }
             output::complain(format_args!(
@@ -64,8 +73,8 @@ pub(super) fn run(arguments: &UpgradeArguments) -> OperatorExit {
 
 /// The state of the next router, once it is ready. While there is none, connections wait
 /// in the queue of the control socket, so most of the waiting is done there.
-fn wait_for_successor(target: &Target, before: &StatusReport, deadline: Duration) -> Option<StatusReport> {
-    while clock::now() < deadline {
+fn wait_for_successor(target: &Target, before: &StatusReport, deadline: &Deadline) -> Option<StatusReport> {
+    loop {
         let report = target.try_ask(&ControlRequest::Status);
         let is_ready = matches!(
             target.try_ask(&ControlRequest::Check),
@@ -77,9 +86,32 @@ fn wait_for_successor(target: &Target, before: &StatusReport, deadline: Duration
         {
             return Some(*report);
         }
-        poll(&mut [], Some(&BETWEEN_LOOKS)).ok();
+        if deadline.comes_within(&BETWEEN_LOOKS) {
+            return None;
+        }
     }
-    None
+}
+
+/// A moment that the kernel tells of.
+#[derive(Debug)]
+struct Deadline(OwnedFd);
+
+impl Deadline {
+    fn after(time: Duration) -> rustix::io::Result<Self> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        // Zero would mean never.
+        let time = time.max(Duration::from_millis(1));
+        let it_value = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval, it_value })?;
+        Ok(Self(timer))
+    }
+
+    /// Waits so long at most. Whether it has come.
+    fn comes_within(&self, time: &Timespec) -> bool {
+        let mut watch = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)];
+        poll(&mut watch, Some(time)).is_ok_and(|count| 0 < count)
+    }
 }
 
 fn print(before: &StatusReport, after: &StatusReport, as_json: bool) -> OperatorExit {
