@@ -108,7 +108,7 @@ fn report() -> StatusReport {
     report
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 7] {
+fn control_requests() -> [(&'static str, ControlRequest); 8] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
