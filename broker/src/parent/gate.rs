@@ -39,7 +39,14 @@ impl Gate {
     /// Why the child could not become what it should be, once it has ended.
     pub(super) fn report(&self) -> Option<ExitStatus> {
         let mut packet = [0; REPORT_LIMIT];
-        let size = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT).ok()?;
+        let size = loop {
+            match recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+                Ok(size) => break size,
+                // Said once, before what the child sent, if it ended without a look at the gate.
+                Err(Errno::ECONNRESET | Errno::EINTR) => {}
+                Err(_nothing) => return None,
+            }
+        };
         rmp_serde::from_slice(packet.get(..size)?).ok()
     }
 }
