@@ -105,6 +105,7 @@ fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
+        conditions: config.conditions.clone(),
         environment: config.worker_environment.clone(),
         drain: config.core.drain,
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),

@@ -5,6 +5,7 @@
 //! about its origin. Defaults are applied in `resolve.rs` and nowhere else.
 
 mod address;
+mod conditions;
 mod control_place;
 pub mod env;
 mod error;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{Address, AddressError};
+pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;
 pub use error::ConfigError;
@@ -27,7 +29,7 @@ pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_si
 
 use crate::core::Settings;
 use crate::logging::LogChoices;
-use crate::parent::Identity;
+use crate::parent::{Conditions, Identity};
 
 /// Everything `serve` needs to know, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub plain_errors: PlainErrors,
     /// Who router and workers are.
     pub identity: Identity,
+    /// What workers alone run under.
+    pub conditions: Conditions,
     /// The process runs as root, and so would its router and workers.
     pub privilege: Privilege,
     /// Where the control socket will be.

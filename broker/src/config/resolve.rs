@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use super::{
     Address, Config, ConfigError, ControlPlace, Environment, External, PlainErrors, Privilege, ProgramKind,
-    RawConfig,
+    RawConfig, env,
 };
 use crate::core::{MAX_WORKERS, Settings};
 use crate::logging::{Colour, Level, LogChoices, LogFormat};
@@ -68,6 +68,7 @@ impl RawConfig {
             owner: identity.user.zip(identity.group),
         };
         let control = self.control.clone().map(full_path).transpose()?;
+        let worker_environment = self.resolve_environment(surroundings.environment.for_workers())?;
         Ok(Config {
             core: self.resolve_settings(&program, surroundings)?,
             external: match (self.no_external, self.insecure) {
@@ -81,10 +82,11 @@ impl RawConfig {
                 _ => Privilege::User,
             },
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
+            conditions: self.resolve_conditions(),
             pid_file: self.pid_file.map(full_path).transpose()?,
             check_for_dead: self.check_for_dead,
-            worker_environment: surroundings.environment.for_workers(),
-            search_path: surroundings.environment.search_path(),
+            search_path: env::search_path(&worker_environment),
+            worker_environment,
             frontend,
             backend,
             program,

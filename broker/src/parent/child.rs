@@ -13,6 +13,7 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid};
 
 use crate::link::ExitStatus;
 
+use super::conditions::Conditions;
 use super::gate::Threshold;
 use super::identity::Identity;
 use super::{Program, WorkerProcess, process, signals};
@@ -29,6 +30,7 @@ const NAME_LIMIT: usize = 256;
 pub(super) struct WorkerChild<'a> {
     pub(super) worker: WorkerProcess,
     pub(super) identity: &'a Identity,
+    pub(super) conditions: &'a Conditions,
     pub(super) environment: &'a [(OsString, OsString)],
     /// Both stdout and stderr.
     pub(super) output: OwnedFd,
@@ -72,6 +74,8 @@ impl WorkerChild<'_> {
         dup2_stderr(&self.output).map_err(|errno| refused("connect its output", errno))?;
         process::close_all_but(&[self.threshold.number(), self.output.as_raw_fd()]);
         signals::reset(kind);
+        // Before the change of user, who may be allowed less.
+        self.conditions.assume()?;
         self.identity.assume()?;
         // After the change of user, which clears it.
         prctl::set_pdeathsig(Number::SIGKILL).map_err(|errno| refused("tie its life to the parent", errno))

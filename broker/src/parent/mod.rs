@@ -13,6 +13,7 @@ use crate::link::{Link, Place};
 mod child;
 mod children;
 pub mod clock;
+mod conditions;
 mod error;
 mod exit_status;
 mod gate;
@@ -28,6 +29,7 @@ mod threads;
 pub mod title;
 mod turn;
 
+pub use self::conditions::{Conditions, Limit, RESOURCES, Resource, UNLIMITED, Unit};
 pub use self::error::ParentError;
 pub use self::identity::Identity;
 pub use self::listeners::Listeners;
@@ -44,6 +46,8 @@ pub struct Setup {
     pub program: Program,
     /// Who router and workers are.
     pub identity: Identity,
+    /// What workers alone run under.
+    pub conditions: Conditions,
     /// The complete environment of an executed program, except for the variables that
     /// name the worker and its backend: those are added.
     pub environment: Vec<(OsString, OsString)>,
@@ -68,6 +72,7 @@ impl fmt::Debug for Setup {
             .field("listeners", &self.listeners)
             .field("program", &self.program)
             .field("identity", &self.identity)
+            .field("conditions", &self.conditions)
             .field("worker_backend", &self.worker_backend)
             .field("drain", &self.drain)
             .finish_non_exhaustive()

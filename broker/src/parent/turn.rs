@@ -384,10 +384,11 @@ impl Parent<'_> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
-        let Setup { program, identity, environment, worker_backend, .. } = &mut *self.setup;
+        let Setup { program, identity, conditions, environment, worker_backend, .. } = &mut *self.setup;
         let child = WorkerChild {
             worker: WorkerProcess { place, generation, backend: worker_backend.clone() },
             identity,
+            conditions,
             environment,
             output: theirs,
             threshold,

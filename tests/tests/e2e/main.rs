@@ -17,6 +17,7 @@ mod bodies;
 mod dialects;
 
 mod closures;
+mod conditions;
 mod workers_each;
 mod workers_lines;
 mod workers_native;
