@@ -114,6 +114,8 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     /// The program could not be executed at all: which, and why.
     NotExecuted { program: String, why: String },
     /// The child could not be prepared (user, directory, limits): why.

@@ -110,6 +110,7 @@ pub enum Note {
     Ready,
     WorkerLeft {
         place: Place,
+        pid: Option<i32>,
         reason: ExitReason,
         planned: bool,
         respawn_after: Duration,
@@ -192,6 +193,8 @@ pub enum ExitReason {
     /// It ended by itself.
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     NotExecuted(String),
     /// The process could not be made.
     NotStarted,
@@ -214,6 +217,7 @@ impl std::fmt::Display for ExitReason {
             Self::Halted => f.write_str("stopped by a signal"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str("killed for lack of memory (OOM)"),
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
             Self::NotStarted => f.write_str("cannot fork"),
         }

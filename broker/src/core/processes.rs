@@ -17,6 +17,7 @@ impl From<Ending> for ExitReason {
         match ending {
             Ending::Code(code) => Self::Code(code),
             Ending::Signal(signal) => Self::Signal(signal),
+            Ending::OutOfMemory => Self::OutOfMemory,
             Ending::NotExecuted { why } => Self::NotExecuted(why),
         }
     }
@@ -158,7 +159,13 @@ impl<B: Clone> Core<B> {
             self.roster.started_badly(place.slot);
         }
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
-        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });
+        turn.note(Note::WorkerLeft {
+            place,
+            pid: process.pid,
+            reason: why.clone(),
+            planned: is_planned(&why),
+            respawn_after,
+        });
         let failed = !process.was_ready() || (on_trial && is_own_failure(&why));
         if !failed || is_wished(&why) {
             self.newcomer_withdrawn(place);
@@ -243,6 +250,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
         | ExitReason::Malformed
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted => young,
     };
@@ -278,6 +286,7 @@ fn is_planned(why: &ExitReason) -> bool {
         ExitReason::BootTimeout
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted => false,
     }

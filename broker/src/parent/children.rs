@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) output: Output,
     /// Somebody stopped it.
     pub(super) halted: bool,
+    /// It was sent KILL from here.
+    pub(super) is_killed: bool,
 }
 
 /// All of them.
@@ -74,14 +76,18 @@ impl Children {
     }
 
     /// Signals the process group of the worker in that place. False if it has ended.
-    pub(super) fn signal(&self, place: Place, number: Number) -> bool {
-        let found = self.by_pid.iter().find(|(_pid, worker)| worker.place == place);
-        found.is_some_and(|(pid, _worker)| signal_group(*pid, number))
+    pub(super) fn signal(&mut self, place: Place, number: Number) -> bool {
+        let Some((pid, worker)) = self.by_pid.iter_mut().find(|(_pid, worker)| worker.place == place) else {
+            return false;
+        };
+        worker.is_killed |= number == Number::SIGKILL;
+        signal_group(*pid, number)
     }
 
     /// Kills the process group of every worker.
-    pub(super) fn kill_all(&self) {
-        for pid in self.by_pid.keys() {
+    pub(super) fn kill_all(&mut self) {
+        for (pid, worker) in &mut self.by_pid {
+            worker.is_killed = true;
             signal_group(*pid, Number::SIGKILL);
         }
     }

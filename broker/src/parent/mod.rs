@@ -19,6 +19,7 @@ mod exit_status;
 mod gate;
 mod identity;
 pub mod listeners;
+mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;

@@ -15,6 +15,7 @@ use crate::link::{Ending, Link, Place, Received, Signal, ToParent, ToRouter, Wor
 
 use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
+use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::signals::{self, Signals, Taken};
@@ -55,6 +56,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         pid: getpid(),
         started_at: clock::now(),
         children: Children::default(),
+        out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
         deaths: Deaths::default(),
@@ -77,6 +79,7 @@ struct Parent<'a> {
     pid: Pid,
     started_at: Duration,
     children: Children,
+    out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
     life: u32,
@@ -256,9 +259,13 @@ impl Parent<'_> {
         nix::sys::signal::killpg(pid, signals::number(WorkerSignal::Kill)).ok();
         let Some(remains) = process::reap(pid) else { return };
         let place @ Place { slot, incarnation } = worker.place;
+        let is_killed = worker.is_killed;
         let output = &mut self.setup.output;
         let (never_ran, last_lines) = worker.finish(&mut |line| output(place, pid.as_raw(), line));
-        let status = never_ran.unwrap_or(remains.status);
+        let mut status = never_ran.unwrap_or(remains.status);
+        if !is_killed {
+            status = self.out_of_memory.explain(status);
+        }
         debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
         let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
         self.tell(ToRouter::Exited { place, ending });
@@ -266,7 +273,10 @@ impl Parent<'_> {
 
     fn bury_router(&mut self, mut router: Router) {
         let Some(remains) = process::reap(router.pid) else { return };
-        let status = remains.status;
+        let mut status = remains.status;
+        if router.kill_at.is_none() {
+            status = self.out_of_memory.explain(status);
+        }
         // What it said last still counts.
         while let Ok(Received::Message(order)) = router.link.receive() {
             self.obey_the_dead(order);
@@ -385,8 +395,9 @@ impl Parent<'_> {
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
         let Setup { program, identity, conditions, environment, worker_backend, .. } = &mut *self.setup;
+        let worker = WorkerProcess { place, generation, backend: worker_backend.clone() };
         let child = WorkerChild {
-            worker: WorkerProcess { place, generation, backend: worker_backend.clone() },
+            worker,
             identity,
             conditions,
             environment,
@@ -397,7 +408,8 @@ impl Parent<'_> {
         let pid = process::fork(move || child.run(program)).map_err(refused)?;
         let output = super::output::Output::new(ours);
         let started_at = clock::now();
-        self.children.insert(pid, Worker { place, generation, started_at, gate, output, halted: false });
+        let worker = Worker { place, generation, started_at, gate, output, halted: false, is_killed: false };
+        self.children.insert(pid, worker);
         Ok(pid)
     }
 

@@ -14,15 +14,15 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, reason, planned, respawn_after } => {
+        Note::WorkerLeft { place, pid, reason, planned, respawn_after } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             let reason = in_words(reason);
             if *planned {
-                info!(slot, incarnation, reason, "worker left");
+                info!(slot, incarnation, pid, reason, "worker left");
             } else {
                 let last_words = parent.last_words(place.slot).join("\n");
-                warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
+                warn!(slot, incarnation, pid, reason, respawn_ms, last_words, "worker died");
             }
         }
         Note::WorkerStuck { place, why } => {

@@ -159,6 +159,7 @@ fn from_status(status: ExitStatus) -> Ending {
     match status {
         ExitStatus::Code(code) => Ending::Code(code),
         ExitStatus::Signal(signal) => Ending::Signal(signal),
+        ExitStatus::OutOfMemory => Ending::OutOfMemory,
         ExitStatus::NotExecuted { program, why } => Ending::NotExecuted { why: format!("{program}: {why}") },
         ExitStatus::NotPrepared { why } => Ending::NotExecuted { why },
     }

@@ -1,7 +1,8 @@
 //! The laws: what the core may order, and what must hold after each step.
 
 use hornpipe::core::{
-    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot,
+    Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
@@ -40,6 +41,9 @@ impl Model {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
             }
             Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
+            Action::Note(Note::WorkerLeft { place, reason, planned, .. }) => {
+                self.judge_end(*place, reason, *planned);
+            }
             Action::Note(_) => (),
             Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
             Action::Finished(finish) => self.judge_finish(finish),
@@ -195,6 +199,16 @@ impl Model {
         let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
         let renewed = self.posts.values().filter(renewed).count();
         law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
+    }
+
+    /// What is said of a process's end is what happened, or what was wished before.
+    fn judge_end(&self, place: Place, reason: &ExitReason, planned: bool) {
+        let starved = self.ended_now == Some((place, Ending::OutOfMemory));
+        let told = *reason == ExitReason::OutOfMemory;
+        law!(self, starved || !told, "{place} had memory enough, and left for lack of it");
+        let by_itself = matches!(reason, ExitReason::Code(_) | ExitReason::Signal(_));
+        law!(self, !(starved && by_itself), "{place} was killed for lack of memory, not {reason}");
+        law!(self, !(told && planned), "{place} was killed for lack of memory, and that was planned");
     }
 
     fn in_slot(&self, slot: Slot) -> usize {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
+    ClientId, Details, Ending, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
     Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
@@ -38,6 +38,8 @@ pub(super) struct Model {
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
+    /// The process that has ended in this step, and how.
+    pub(super) ended_now: Option<(Place, Ending)>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
 }
@@ -62,6 +64,7 @@ impl Model {
             turns: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
+            ended_now: None,
             arrival: None,
         }
     }
@@ -78,6 +81,7 @@ impl Model {
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
         self.gone_now.clear();
+        self.ended_now = None;
         self.phase_before = core.phase();
         match event {
             Event::Request(request) => self.asked(request, now),
@@ -101,7 +105,11 @@ impl Model {
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::NotStarted { place } => self.ended(*place, now),
+            Event::Exited { place, ending } => {
+                self.ended_now = Some((*place, ending.clone()));
+                self.ended(*place, now);
+            }
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
