@@ -34,6 +34,8 @@ pub enum ToParent {
     Remember { blob: Vec<u8> },
     /// The first worker is ready (or none is wanted): the parent tells whoever waits for it.
     Ready,
+    /// What did this worker write last? Answered by `Lines`.
+    Lines { place: Place },
     /// The pool is stopping. If running requests have only `within_ms` to finish, the parent
     /// ends everything 5 s after that.
     Stopping { within_ms: Option<u64> },
@@ -55,6 +57,8 @@ pub enum ToRouter {
     Continued { place: Place },
     /// A worker process has ended and is reaped.
     Exited { place: Place, ending: Ending },
+    /// What a worker wrote last, oldest first: nothing if it has ended.
+    Lines { place: Place, lines: Vec<String> },
     /// A signal came.
     Signal(Signal),
 }

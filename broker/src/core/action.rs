@@ -154,6 +154,8 @@ pub enum Note {
         place: Option<Place>,
         attempt: u32,
         after: Duration,
+        /// Bytes of the request's body.
+        size: u64,
     },
     RequestRetried {
         request: RequestId,

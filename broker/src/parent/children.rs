@@ -118,6 +118,15 @@ impl Children {
         self.by_pid.iter().filter_map(|(pid, worker)| Some((*pid, worker.output.pipe()?)))
     }
 
+    /// What the worker in that place wrote last, with what it has just written.
+    pub(super) fn last_lines(&mut self, place: Place, each: &mut dyn FnMut(Place, i32, &str)) -> Vec<String> {
+        let Some((pid, worker)) = self.by_pid.iter_mut().find(|(_pid, worker)| worker.place == place) else {
+            return Vec::new();
+        };
+        worker.output.read_turn(&mut |line| each(place, *pid, line));
+        worker.output.last_lines()
+    }
+
     /// Reads one turn's worth of what a worker writes.
     pub(super) fn read_output(&mut self, pid: i32, each: &mut dyn FnMut(Place, i32, &str)) {
         if let Some(worker) = self.by_pid.get_mut(&pid) {

@@ -342,6 +342,10 @@ impl Parent<'_> {
                     (self.setup.on_ready)();
                 }
             }
+            ToParent::Lines { place } => {
+                let lines = self.children.last_lines(place, &mut self.setup.output);
+                self.tell(ToRouter::Lines { place, lines });
+            }
             ToParent::Stopping { within_ms: None } => self.stop.begin(),
             ToParent::Stopping { within_ms: Some(milliseconds) } => {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
@@ -353,7 +357,7 @@ impl Parent<'_> {
     /// What a dead router asked of the workers, its successor decides anew.
     fn obey_the_dead(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { .. } | ToParent::Signal { .. } => {}
+            ToParent::Spawn { .. } | ToParent::Signal { .. } | ToParent::Lines { .. } => {}
             ToParent::Remember { .. }
             | ToParent::Ready
             | ToParent::Stopping { .. }

@@ -8,6 +8,8 @@ mod clients;
 mod workers;
 mod crew;
 mod parent;
+mod inquiries;
+mod process_state;
 mod control;
 mod operators;
 mod report;
@@ -27,12 +29,13 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, RequestId, Timestamp};
+use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
+use inquiries::Subject;
 use parent::{Orphaned, Parent};
 use room::Room;
 use setup::RouterError;
@@ -301,18 +304,36 @@ impl Router {
             Action::Remember(memory) => {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
-            Action::Note(note) => {
-                notes::log(&note, &self.core, &self.parent);
-                if note == crate::core::Note::Ready {
-                    self.parent.send(ToParent::Ready);
-                }
-            }
+            Action::Note(note) => self.take_note(&note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
                 self.parent.send(ToParent::Stopping { within_ms });
             }
             Action::Finished(finish) => self.finish(&finish),
         }
+    }
+
+    fn take_note(&mut self, note: &Note) {
+        match note {
+            Note::RequestTimedOut { request, place, attempt, after, size } => {
+                let name = self.name(*request);
+                let subject = Subject::Request { name, attempt: *attempt, after: *after, size: *size };
+                match place {
+                    Some(place) => self.inquire(*place, subject),
+                    None => inquiries::tell_briefly(None, &subject),
+                }
+            }
+            Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
+            other => notes::log(other, &self.core, &self.parent),
+        }
+        if *note == Note::Ready {
+            self.parent.send(ToParent::Ready);
+        }
+    }
+
+    fn inquire(&mut self, place: Place, subject: Subject) {
+        let pid = self.core.pid_of(place);
+        self.parent.inquire((place, pid), subject, clock::now());
     }
 
     /// The request's name in logs and in the worker's hands.

@@ -8,7 +8,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::crew::CrewList;
 use super::frame::Body;
-use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop};
+use super::inquiries::{Inquiries, Next, Subject};
+use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop, Timestamp};
 use crate::link::{self, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
 /// Orders that the parent has not read yet: far more than a pool needs.
@@ -20,6 +21,8 @@ pub(super) struct Parent {
     outbox: VecDeque<ToParent>,
     /// The last lines of the process that ended last in each slot.
     last_words: BTreeMap<Slot, Vec<String>>,
+    /// What it has been asked about workers.
+    inquiries: Inquiries,
 }
 
 /// A parent that reads nothing for so long is not told how it ended.
@@ -31,7 +34,7 @@ pub(super) struct Orphaned;
 
 impl Parent {
     pub(super) fn new(link: Link) -> Self {
-        Self { link, outbox: VecDeque::new(), last_words: BTreeMap::new() }
+        Self { link, outbox: VecDeque::new(), last_words: BTreeMap::new(), inquiries: Inquiries::default() }
     }
 
     /// Reads everything the parent has said.
@@ -78,9 +81,12 @@ impl Parent {
             ToRouter::Continued { place } => events.push(Event::Continued { place: from_link(place) }),
             ToRouter::Exited { place, ending } => {
                 crew.ended(from_link(place));
+                // It ended before the question came: these are its last lines all the same.
+                self.inquiries.close(from_link(place), &ending.last_lines);
                 self.last_words.insert(Slot(place.slot), ending.last_lines);
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
+            ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),
             ToRouter::Signal(signal) => match signal {
                 Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
                 Signal::Quit => events.push(Event::Stop(Stop::Finish)),
@@ -94,6 +100,14 @@ impl Parent {
             },
         }
         None
+    }
+
+    /// Asks what the worker wrote last, for the line that will tell all about it.
+    pub(super) fn inquire(&mut self, worker: (Place, Option<i32>), subject: Subject, now: Timestamp) {
+        let (place, _pid) = worker;
+        if self.inquiries.open(worker, subject, now) == Next::Ask {
+            self.send(ToParent::Lines { place: to_link(place) });
+        }
     }
 
     pub(super) fn last_words(&self, slot: Slot) -> &[String] {

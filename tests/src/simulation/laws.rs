@@ -44,6 +44,9 @@ impl Model {
             Action::Note(Note::WorkerLeft { place, reason, planned, .. }) => {
                 self.judge_end(*place, reason, *planned);
             }
+            Action::Note(Note::RequestTimedOut { request, place, attempt, size, .. }) => {
+                self.judge_time_out(*request, *place, (*attempt, *size));
+            }
             Action::Note(_) => (),
             Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
             Action::Finished(finish) => self.judge_finish(finish),
@@ -209,6 +212,21 @@ impl Model {
         let by_itself = matches!(reason, ExitReason::Code(_) | ExitReason::Signal(_));
         law!(self, !(starved && by_itself), "{place} was killed for lack of memory, not {reason}");
         law!(self, !(told && planned), "{place} was killed for lack of memory, and that was planned");
+    }
+
+    fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
+        let asked = self.requests.get(&request);
+        let known = asked.map(|asked| (asked.attempts, asked.size));
+        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
+        let holder = asked.and_then(|asked| match asked.state {
+            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
+            State::Waiting | State::Due(_) => None,
+        });
+        let fits = holder.is_none_or(|home| match home {
+            Home::Local(holder) => place == Some(holder),
+            Home::External => place.is_none(),
+        });
+        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
     }
 
     fn in_slot(&self, slot: Slot) -> usize {
