@@ -107,6 +107,7 @@ fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
         identity: config.identity.clone(),
         conditions: config.conditions.clone(),
         environment: config.worker_environment.clone(),
+        hooks: config.hooks.clone(),
         drain: config.core.drain,
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),

@@ -36,6 +36,8 @@ pub enum ToParent {
     Ready,
     /// What did this worker write last? Answered by `Lines`.
     Lines { place: Place },
+    /// Something has happened for which the operator may want programs to be run.
+    RunHook { event: HookEvent, variables: Vec<(String, String)> },
     /// The pool is stopping. If running requests have only `within_ms` to finish, the parent
     /// ends everything 5 s after that.
     Stopping { within_ms: Option<u64> },
@@ -59,8 +61,46 @@ pub enum ToRouter {
     Exited { place: Place, ending: Ending },
     /// What a worker wrote last, oldest first: nothing if it has ended.
     Lines { place: Place, lines: Vec<String> },
+    /// A process of a hook runs, and leads a group: to be killed if the parent dies.
+    HookStarted { pid: i32 },
+    /// It has ended.
+    HookEnded { pid: i32 },
     /// A signal came.
     Signal(Signal),
+}
+
+/// What an operator may have programs run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookEvent {
+    /// A worker is ready.
+    WorkerStart,
+    /// A worker's process has ended.
+    WorkerExit,
+    /// A reload was given up.
+    ReloadFailed,
+    /// The pool cannot do all that it should.
+    Degraded,
+}
+
+impl HookEvent {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::WorkerStart, Self::WorkerExit, Self::ReloadFailed, Self::Degraded];
+
+    /// As operators write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkerStart => "worker_start",
+            Self::WorkerExit => "worker_exit",
+            Self::ReloadFailed => "reload_failed",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+impl std::fmt::Display for HookEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The signals a worker is sent.

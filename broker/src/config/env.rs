@@ -16,8 +16,8 @@ use super::{ConfigError, RawConfig};
 
 const PREFIX: &str = "HORNPIPE_";
 
-/// What workers and their programs are told.
-const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION"];
+/// What workers, their programs and hooks are told.
+const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
 
 /// Where programs are looked for if nothing says it: what `execvp` does.

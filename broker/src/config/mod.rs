@@ -9,6 +9,7 @@ mod conditions;
 mod control_place;
 pub mod env;
 mod error;
+mod hooks;
 mod raw;
 mod resolve;
 mod units;
@@ -23,13 +24,14 @@ pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;
 pub use error::ConfigError;
+pub use hooks::HookError;
 pub use raw::RawConfig;
 pub use resolve::Surroundings;
 pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_size, size};
 
 use crate::core::Settings;
 use crate::logging::LogChoices;
-use crate::parent::{Conditions, Identity};
+use crate::parent::{Conditions, Hook, Identity};
 
 /// Everything `serve` needs to know, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub struct Config {
     pub identity: Identity,
     /// What workers alone run under.
     pub conditions: Conditions,
+    /// What is run when something happens.
+    pub hooks: Vec<Hook>,
     /// The process runs as root, and so would its router and workers.
     pub privilege: Privilege,
     /// Where the control socket will be.

@@ -12,9 +12,10 @@ use clap::Args;
 
 use super::PlainErrors;
 use super::conditions::{limit, umask};
+use super::hooks::hook;
 use super::units::{duration, duration_or_seconds, size};
 use crate::logging::{Level, LogFormat};
-use crate::parent::Limit;
+use crate::parent::{Hook, Limit};
 
 /// One layer of options. A switch that is off was not mentioned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -108,6 +109,10 @@ pub struct RawConfig {
     #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub control: Option<PathBuf>,
 
+    /// Run this when that happens: worker_start, worker_exit, reload_failed, degraded. Repeatable
+    #[arg(long, value_name = "EVENT=COMMAND", value_parser = hook, help_heading = "Observe", hide_short_help = true)]
+    pub hook: Option<Vec<Hook>>,
+
     /// Allow ports that other machines reach, whoever asks there
     #[arg(long, help_heading = "Run as")]
     pub insecure: bool,
@@ -163,7 +168,7 @@ impl RawConfig {
             options:
                 workers min max boot_timeout max_requests check_for_dead min_spare_servers max_spare_servers
                 timeout attempts queue queue_bytes max_body plain_errors drain
-                log_file log_format log_level control
+                log_file log_format log_level control hook
                 user group chroot chdir rlimit nice umask env pid_file;
             switches: each lines no_external insecure
         }

@@ -83,6 +83,7 @@ impl RawConfig {
             },
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
             conditions: self.resolve_conditions(),
+            hooks: self.hook.unwrap_or_default(),
             pid_file: self.pid_file.map(full_path).transpose()?,
             check_for_dead: self.check_for_dead,
             search_path: env::search_path(&worker_environment),

@@ -110,6 +110,7 @@ pub enum Note {
     Ready,
     WorkerLeft {
         place: Place,
+        generation: Generation,
         pid: Option<i32>,
         reason: ExitReason,
         planned: bool,

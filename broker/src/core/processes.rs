@@ -161,6 +161,7 @@ impl<B: Clone> Core<B> {
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
         turn.note(Note::WorkerLeft {
             place,
+            generation: process.generation,
             pid: process.pid,
             reason: why.clone(),
             planned: is_planned(&why),

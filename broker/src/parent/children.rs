@@ -138,7 +138,7 @@ impl Children {
 
 /// Signals a worker and all that is in its process group. A worker may have moved to
 /// another group, so one that is to die is also named itself.
-fn signal_group(pid: i32, number: Number) -> bool {
+pub(super) fn signal_group(pid: i32, number: Number) -> bool {
     let pid = Pid::from_raw(pid);
     let reached_group = killpg(pid, number).is_ok();
     let names_worker = number == Number::SIGKILL || !reached_group;

@@ -17,6 +17,7 @@ mod conditions;
 mod error;
 mod exit_status;
 mod gate;
+mod hooks;
 mod identity;
 pub mod listeners;
 mod out_of_memory;
@@ -32,9 +33,11 @@ mod turn;
 
 pub use self::conditions::{Conditions, Limit, RESOURCES, Resource, UNLIMITED, Unit};
 pub use self::error::ParentError;
+pub use self::hooks::Hook;
 pub use self::identity::Identity;
 pub use self::listeners::Listeners;
 pub use self::turn::run;
+pub use crate::link::HookEvent;
 
 /// Takes a line that the worker in that place wrote, and its pid.
 pub type LineTaker = Box<dyn FnMut(Place, i32, &str)>;
@@ -52,6 +55,9 @@ pub struct Setup {
     /// The complete environment of an executed program, except for the variables that
     /// name the worker and its backend: those are added.
     pub environment: Vec<(OsString, OsString)>,
+    /// What is run when something happens, as router and workers are, in the workers'
+    /// environment.
+    pub hooks: Vec<Hook>,
     /// Where workers connect, as `HORNPIPE_BACKEND` says it.
     pub worker_backend: String,
     /// How long running requests may take after TERM. The parent waits 5 s longer for the

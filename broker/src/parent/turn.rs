@@ -11,10 +11,11 @@ use nix::sys::prctl;
 use nix::unistd::{Pid, getpid, pipe2};
 use tracing::{debug, error, info, warn};
 
-use crate::link::{Ending, Link, Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
+use crate::link::{Ending, HookEvent, Link, Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
 use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
+use super::hooks::{Hooks, Variables};
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
@@ -49,6 +50,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     // Who loses his parent below us becomes our child: his process group is killed with
     // its worker, and nobody is left who could not be reaped.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
+    let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -56,6 +58,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         pid: getpid(),
         started_at: clock::now(),
         children: Children::default(),
+        hooks,
         out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
@@ -79,6 +82,7 @@ struct Parent<'a> {
     pid: Pid,
     started_at: Duration,
     children: Children,
+    hooks: Hooks,
     out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
@@ -127,9 +131,12 @@ impl Parent<'_> {
             self.flush();
             for pid in readiness.outputs {
                 self.children.read_output(pid, &mut self.setup.output);
+                self.hooks.read_output(pid);
             }
             self.see_to_deadlines(clock::now());
-            if let Some(act) = self.ending.take_if(|_act| self.router.is_none() && self.children.is_empty()) {
+            self.start_hooks();
+            let all_gone = self.router.is_none() && self.children.is_empty() && self.hooks.is_idle();
+            if let Some(act) = self.ending.take_if(|_act| all_gone) {
                 return act.outcome;
             }
             // The processes may hang in the kernel, but the parent's end makes them die
@@ -150,7 +157,7 @@ impl Parent<'_> {
         wanted.set(PollFlags::POLLOUT, !self.unsent.is_empty());
         polled.extend(link.map(|link| PollFd::new(link.as_fd(), wanted)));
         let first_output = polled.len();
-        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().unzip();
+        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().chain(self.hooks.pipes()).unzip();
         polled.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         poll(&mut polled, timeout)?;
         let has_news = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(true);
@@ -175,6 +182,7 @@ impl Parent<'_> {
             self.stop.deadline,
             self.router.as_ref().and_then(|router| router.kill_at),
             self.ending.as_ref().map(|act| act.by),
+            self.hooks.next_deadline(),
         ];
         let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up, or the last millisecond would be spent in a busy loop.
@@ -248,6 +256,9 @@ impl Parent<'_> {
             self.bury_router(router);
         } else if let Some(worker) = self.children.remove(pid) {
             self.bury_worker(pid, worker);
+        } else if self.hooks.is_running(pid) {
+            self.hooks.bury(pid);
+            self.tell(ToRouter::HookEnded { pid: pid.as_raw() });
         } else {
             // A stranger: somebody below us lost his parent. It is not counted.
             process::reap(pid);
@@ -346,6 +357,7 @@ impl Parent<'_> {
                 let lines = self.children.last_lines(place, &mut self.setup.output);
                 self.tell(ToRouter::Lines { place, lines });
             }
+            ToParent::RunHook { event, variables } => self.run_hooks(event, variables),
             ToParent::Stopping { within_ms: None } => self.stop.begin(),
             ToParent::Stopping { within_ms: Some(milliseconds) } => {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
@@ -360,10 +372,26 @@ impl Parent<'_> {
             ToParent::Spawn { .. } | ToParent::Signal { .. } | ToParent::Lines { .. } => {}
             ToParent::Remember { .. }
             | ToParent::Ready
+            | ToParent::RunHook { .. }
             | ToParent::Stopping { .. }
             | ToParent::Finished { .. } => {
                 self.obey(order);
             }
+        }
+    }
+
+    fn run_hooks(&mut self, event: HookEvent, variables: Vec<(String, String)>) {
+        let variables: Variables =
+            variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.hooks.happened(event, &variables, clock::now());
+    }
+
+    /// As many as there is room for. The router is told, because it ends them if the parent dies.
+    fn start_hooks(&mut self) {
+        while let Some(pid) =
+            self.hooks.start_next(&self.setup.identity, &self.setup.environment, self.pid, clock::now())
+        {
+            self.tell(ToRouter::HookStarted { pid: pid.as_raw() });
         }
     }
 
@@ -453,6 +481,9 @@ impl Parent<'_> {
         for place in halted {
             self.tell(ToRouter::Halted { place });
         }
+        for pid in self.hooks.pids().collect::<Vec<i32>>() {
+            self.tell(ToRouter::HookStarted { pid });
+        }
         Ok(())
     }
 
@@ -500,6 +531,7 @@ impl Parent<'_> {
             // Once more if it is still there then.
             router.kill_at = Some(now.saturating_add(KILL_GRACE));
         }
+        self.hooks.see_to_deadlines(now);
         if self.stop.deadline.take_if(is_due).is_some() {
             let code = self.stop.finished.unwrap_or(FAILURE);
             error!(code, "pool did not end in time, so everything is killed");
@@ -516,6 +548,7 @@ impl Parent<'_> {
             router.kill();
         }
         self.children.kill_all();
+        self.hooks.kill_all();
         self.start_router_at = None;
         self.stop.deadline = None;
         self.ending = Some(FinalAct { outcome, by: clock::now().saturating_add(KILL_GRACE) });

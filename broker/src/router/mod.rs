@@ -10,6 +10,7 @@ mod crew;
 mod parent;
 mod inquiries;
 mod process_state;
+mod hooks;
 mod control;
 mod operators;
 mod report;
@@ -325,6 +326,9 @@ impl Router {
             }
             Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
             other => notes::log(other, &self.core, &self.parent),
+        }
+        if let Some(order) = hooks::order(note, &self.core) {
+            self.parent.send(order);
         }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);

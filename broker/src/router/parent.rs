@@ -87,6 +87,8 @@ impl Parent {
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
             ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),
+            ToRouter::HookStarted { pid } => crew.hook_started(pid),
+            ToRouter::HookEnded { pid } => crew.hook_ended(pid),
             ToRouter::Signal(signal) => match signal {
                 Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
                 Signal::Quit => events.push(Event::Stop(Stop::Finish)),
@@ -183,6 +185,6 @@ pub(super) fn from_link(place: link::Place) -> Place {
     Place { slot: Slot(place.slot), incarnation: Incarnation(place.incarnation) }
 }
 
-fn to_link(place: Place) -> link::Place {
+pub(super) fn to_link(place: Place) -> link::Place {
     link::Place { slot: place.slot.0, incarnation: place.incarnation.0 }
 }

@@ -106,6 +106,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
             ("HORNPIPE_SLOT".into(), "nonsense".into()),
             ("FIFO".into(), directory.join("fifo").into()),
         ],
+        hooks: Vec::new(),
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
         output: Box::new(|place, _pid, line| println!("line {}.{} {line}", place.slot, place.incarnation)),

@@ -24,6 +24,7 @@ mod workers_native;
 
 mod deaths;
 mod halted;
+mod hooks;
 mod parent_death;
 mod router_death;
 mod timeouts;
