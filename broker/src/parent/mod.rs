@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
-use crate::link::{Link, Place};
+use crate::link::{ExitStatus, Link, Place};
 
 mod child;
 mod children;
@@ -42,6 +42,9 @@ pub use crate::link::HookEvent;
 /// Takes a line that the worker in that place wrote, and its pid.
 pub type LineTaker = Box<dyn FnMut(Place, i32, &str)>;
 
+/// Takes a worker that has ended: which, its pid, and how.
+pub type ExitTaker = Box<dyn FnMut(&WorkerProcess, i32, &ExitStatus)>;
+
 /// What the parent needs to know.
 pub struct Setup {
     /// What is listened on, already bound.
@@ -65,6 +68,10 @@ pub struct Setup {
     pub drain: Duration,
     /// Is handed what workers write: lines that are cut, cleaned and bounded.
     pub output: LineTaker,
+    /// Called before each fork of a worker.
+    pub before_fork: Box<dyn FnMut(&WorkerProcess)>,
+    /// Called when a worker has ended, with its pid, which names nobody any more.
+    pub on_worker_exit: ExitTaker,
     /// Called when the log files are to be reopened. The router has its own copy of every
     /// descriptor and hears of it by [`Signal::Usr1`](crate::link::Signal::Usr1).
     pub on_reopen: Box<dyn FnMut()>,

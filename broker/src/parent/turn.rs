@@ -270,13 +270,15 @@ impl Parent<'_> {
         nix::sys::signal::killpg(pid, signals::number(WorkerSignal::Kill)).ok();
         let Some(remains) = process::reap(pid) else { return };
         let place @ Place { slot, incarnation } = worker.place;
-        let is_killed = worker.is_killed;
+        let (generation, is_killed) = (worker.generation, worker.is_killed);
         let output = &mut self.setup.output;
         let (never_ran, last_lines) = worker.finish(&mut |line| output(place, pid.as_raw(), line));
         let mut status = never_ran.unwrap_or(remains.status);
         if !is_killed {
             status = self.out_of_memory.explain(status);
         }
+        let backend = self.setup.worker_backend.clone();
+        (self.setup.on_worker_exit)(&WorkerProcess { place, generation, backend }, pid.as_raw(), &status);
         debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
         let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
         self.tell(ToRouter::Exited { place, ending });
@@ -426,8 +428,10 @@ impl Parent<'_> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
-        let Setup { program, identity, conditions, environment, worker_backend, .. } = &mut *self.setup;
+        let Setup { program, identity, conditions, environment, worker_backend, before_fork, .. } =
+            &mut *self.setup;
         let worker = WorkerProcess { place, generation, backend: worker_backend.clone() };
+        before_fork(&worker);
         let child = WorkerChild {
             worker,
             identity,

@@ -110,6 +110,8 @@ fn setup(directory: &Path, program: Program) -> Setup {
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
         output: Box::new(|place, _pid, line| println!("line {}.{} {line}", place.slot, place.incarnation)),
+        before_fork: Box::new(|_worker| {}),
+        on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
     }
