@@ -76,3 +76,28 @@ impl Threshold {
         self.0.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_never_looked_at_its_gate_is_heard() {
+        let (gate, threshold) = pair().unwrap();
+        gate.open();
+        let failure = ExitStatus::NotPrepared { why: "no such user".into() };
+        threshold.report(&failure);
+        drop(threshold);
+        assert_eq!(gate.report(), Some(failure));
+        assert_eq!(gate.report(), None);
+    }
+
+    #[test]
+    fn a_child_that_ended_without_a_word_is_not_waited_for() {
+        let (gate, threshold) = pair().unwrap();
+        assert_eq!(gate.report(), None);
+        gate.open();
+        drop(threshold);
+        assert_eq!(gate.report(), None);
+    }
+}
