@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
+use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
+use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
@@ -22,6 +24,9 @@ use crate::router;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
+
+/// The exit code of a worker that could not prepare itself: a Rust program that panicked has it too.
+const PANICKED: u8 = 101;
 
 /// Why nothing was started, or why it ended.
 #[derive(Debug)]
@@ -75,17 +80,23 @@ impl std::error::Error for LaunchError {
 /// What a forked worker does, given where to connect.
 pub(crate) type Work = Box<dyn FnMut(&hornpipe_worker::Settings, &str) -> u8>;
 
+/// What a program of its own brings.
+pub(crate) struct Own {
+    pub(crate) work: Work,
+    pub(crate) callbacks: Callbacks,
+}
+
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
     signals::hold();
-    let ended = run(config, handler);
+    let ended = run(config, own);
     if ended.is_err() {
         signals::let_go();
     }
     ended
 }
 
-fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
+fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
     let environment = Environment::read();
     let errand = environment.errand();
     if let Errand::Try { inheritance, verdict } = errand {
@@ -125,16 +136,26 @@ fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
         title::set(&router_title);
         router::run(&router_setup, start(process))
     };
+    let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
+    let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
     let setup = parent::Setup {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
+        conditions: config.conditions.clone(),
         environment: config.worker_environment.clone(),
+        hooks: config.hooks.clone(),
         drain: config.core.drain,
+        before_fork: Box::new(move |worker| {
+            callbacks::call("before_fork", &mut before_fork, &new_worker(worker));
+        }),
+        on_worker_exit: Box::new(move |worker, pid, status| {
+            callbacks::call("on_worker_exit", &mut on_worker_exit, &ended_worker(worker, pid, status));
+        }),
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
-        program: program(config, handler),
+        program: program(config, work, after_fork),
         successor,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
@@ -284,8 +305,17 @@ fn start(process: RouterProcess) -> router::Start {
     }
 }
 
+fn new_worker(WorkerProcess { place, generation, .. }: &WorkerProcess) -> NewWorker {
+    NewWorker { slot: place.slot, incarnation: place.incarnation, generation: *generation }
+}
+
+fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedWorker {
+    let NewWorker { slot, incarnation, generation } = new_worker(worker);
+    EndedWorker { slot, incarnation, generation, pid, reason: status.to_string() }
+}
+
 /// What the parent starts as a worker.
-fn program(config: Config, handler: Option<Work>) -> Program {
+fn program(config: Config, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
     let search_path = config.search_path;
     let environment = config.worker_environment;
     let output_limit = usize::try_from(config.core.body_limit).unwrap_or(usize::MAX);
@@ -305,6 +335,9 @@ fn program(config: Config, handler: Option<Work>) -> Program {
     Program::Fork(Box::new(move |process: WorkerProcess| {
         let title = format!("hornpipe: worker {}", process.place.slot);
         title::set(&format!("{title} [starting]"));
+        if !callbacks::call("after_fork", &mut after_fork, &new_worker(&process)) {
+            return PANICKED;
+        }
         let mut settings = hornpipe_worker::Settings::new(process.backend.as_str());
         settings.search_path.clone_from(&search_path);
         settings.environment = Some(with_place(&environment, &process));

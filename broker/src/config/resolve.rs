@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 
 use super::{
     Address, Config, ConfigError, ControlPlace, Environment, External, PlainErrors, Privilege, ProgramKind,
-    RawConfig,
+    RawConfig, env,
 };
 use crate::core::{MAX_WORKERS, Settings};
 use crate::logging::{Colour, Level, LogChoices, LogFormat};
@@ -72,6 +72,7 @@ impl RawConfig {
             owner: identity.user.zip(identity.group),
         };
         let control = self.control.clone().map(full_path).transpose()?;
+        let worker_environment = self.resolve_environment(surroundings.environment.for_workers())?;
         Ok(Config {
             core: self.resolve_settings(&program, surroundings)?,
             external: match (self.no_external, self.insecure) {
@@ -86,11 +87,13 @@ impl RawConfig {
             },
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
             probe: self.probe.clone().map(String::into_bytes),
-            reload_on: watched(self.reload_on.unwrap_or_default())?,
+            reload_on: watched(self.reload_on.clone().unwrap_or_default())?,
+            conditions: self.resolve_conditions(),
+            hooks: self.hook.unwrap_or_default(),
             pid_file: self.pid_file.map(full_path).transpose()?,
             check_for_dead: self.check_for_dead,
-            worker_environment: surroundings.environment.for_workers(),
-            search_path: surroundings.environment.search_path(),
+            search_path: env::search_path(&worker_environment),
+            worker_environment,
             frontend,
             backend,
             program,

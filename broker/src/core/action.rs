@@ -125,6 +125,8 @@ pub enum Note {
     Ready,
     WorkerLeft {
         place: Place,
+        generation: Generation,
+        pid: Option<i32>,
         reason: ExitReason,
         planned: bool,
         respawn_after: Duration,
@@ -183,6 +185,8 @@ pub enum Note {
         place: Option<Place>,
         attempt: u32,
         after: Duration,
+        /// Bytes of the request's body.
+        size: u64,
     },
     RequestRetried {
         request: RequestId,
@@ -224,6 +228,8 @@ pub enum ExitReason {
     /// It ended by itself.
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     NotExecuted(String),
     /// The process could not be made.
     NotStarted,
@@ -247,6 +253,7 @@ impl std::fmt::Display for ExitReason {
             Self::Halted => f.write_str("stopped by a signal"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str("killed for lack of memory (OOM)"),
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
             Self::NotStarted => f.write_str("cannot fork"),
         }

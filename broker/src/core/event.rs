@@ -179,6 +179,8 @@ pub struct Details {
 pub enum Ending {
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     /// The program could not be executed, or the child not be prepared for it.
     NotExecuted {
         why: String,

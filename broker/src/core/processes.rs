@@ -17,6 +17,7 @@ impl From<Ending> for ExitReason {
         match ending {
             Ending::Code(code) => Self::Code(code),
             Ending::Signal(signal) => Self::Signal(signal),
+            Ending::OutOfMemory => Self::OutOfMemory,
             Ending::NotExecuted { why } => Self::NotExecuted(why),
         }
     }
@@ -186,7 +187,14 @@ impl<B: Clone> Core<B> {
             };
             turn.note(Note::ReloadFailed { generation, place, reason });
         }
-        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });
+        turn.note(Note::WorkerLeft {
+            place,
+            generation: process.generation,
+            pid: process.pid,
+            reason: why.clone(),
+            planned: is_planned(&why),
+            respawn_after,
+        });
         if !process.was_ready() && !is_wished(&why) {
             self.consider_giving_up(&process, reason, turn);
         }
@@ -266,6 +274,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
         | ExitReason::Malformed
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted => young,
     };
@@ -302,6 +311,7 @@ fn is_planned(why: &ExitReason) -> bool {
         | ExitReason::Unproven
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted => false,
     }

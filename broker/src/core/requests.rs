@@ -386,7 +386,8 @@ impl<B: Clone> Core<B> {
         let after = turn.now.since(held.since);
         if let Some(request) = held.request {
             let place = self.crew.place_of(held.worker);
-            turn.note(Note::RequestTimedOut { request, place, attempt: held.attempt, after });
+            let size = self.requests.table.get(&request).map_or(0, |record| record.size);
+            turn.note(Note::RequestTimedOut { request, place, attempt: held.attempt, after, size });
             let message = format!("no reply within {after:?}");
             self.refuse(request, Status::Timeout, message, turn);
         }

@@ -216,6 +216,11 @@ impl<B: Clone> Core<B> {
         worker.held().filter_map(|token| self.requests.held(token)).map(|held| held.since).min()
     }
 
+    /// The process that is to be in that place: its generation, and its pid once it runs.
+    pub fn process(&self, place: Place) -> Option<(Generation, Option<i32>)> {
+        self.roster.process(place).map(|process| (process.generation, process.pid))
+    }
+
     /// Where the process stands, for whoever finds it in the log.
     pub fn pid_of(&self, place: Place) -> Option<i32> {
         self.roster.process(place).and_then(|process| process.pid)

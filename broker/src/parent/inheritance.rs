@@ -280,6 +280,8 @@ fn restore(worker: SavedWorker) -> Result<Worker, InheritanceError> {
         gate: Gate::inherited(adopt(worker.gate)?),
         output: Output::inherited(pipe, worker.written),
         halted: worker.halted,
+        // If it was, it is not asked for long.
+        is_killed: false,
     })
 }
 

@@ -71,6 +71,11 @@ impl Output {
         self.read_up_to(TURN_BYTES, TURN_LINES, each);
     }
 
+    /// The last lines so far, oldest first.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        self.last_lines.lines.iter().cloned().collect()
+    }
+
     /// Reads what is left when the worker has ended, and gives its last lines.
     pub(super) fn finish(mut self, each: &mut dyn FnMut(&str)) -> Vec<String> {
         self.read_up_to(LAST_BYTES, usize::MAX, each);

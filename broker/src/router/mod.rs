@@ -8,6 +8,9 @@ mod clients;
 mod workers;
 mod crew;
 mod parent;
+mod inquiries;
+mod process_state;
+mod hooks;
 mod control;
 mod operators;
 mod reloads;
@@ -31,13 +34,14 @@ use std::time::Duration;
 use hornpipe_proto::control::ControlResponse;
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, RequestId, Timestamp};
+use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
 use handover::Handover;
+use inquiries::Subject;
 use parent::{Orphaned, Parent};
 use reloads::Reloads;
 use room::Room;
@@ -351,7 +355,7 @@ impl Router {
             Action::Remember(memory) => {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
-            Action::Note(note) => self.tell(&note),
+            Action::Note(note) => self.take_note(&note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
                 self.parent.send(ToParent::Stopping { within_ms });
@@ -360,10 +364,24 @@ impl Router {
         }
     }
 
-    fn tell(&mut self, note: &Note) {
+    fn take_note(&mut self, note: &Note) {
         let mourned = notes::mourns(note);
         let last_words = mourned.map(|place| self.parent.take_last_words(place.slot)).unwrap_or_default();
-        notes::log(note, &self.core, &last_words);
+        match note {
+            Note::RequestTimedOut { request, place, attempt, after, size } => {
+                let name = self.name(*request);
+                let subject = Subject::Request { name, attempt: *attempt, after: *after, size: *size };
+                match place {
+                    Some(place) => self.inquire(*place, subject),
+                    None => inquiries::tell_briefly(None, &subject),
+                }
+            }
+            Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
+            other => notes::log(other, &self.core, &last_words),
+        }
+        if let Some(order) = hooks::order(note, &self.core) {
+            self.parent.send(order);
+        }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
         }
@@ -372,6 +390,11 @@ impl Router {
                 self.sockets.control.respond(operator, &ControlResponse::Reload(report.clone()));
             }
         }
+    }
+
+    fn inquire(&mut self, place: Place, subject: Subject) {
+        let pid = self.core.pid_of(place);
+        self.parent.inquire((place, pid), subject, clock::now());
     }
 
     /// The request's name in logs and in the worker's hands.

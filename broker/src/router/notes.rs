@@ -21,19 +21,16 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, reason, planned, respawn_after } => {
+        Note::WorkerLeft { place, pid, reason, planned, respawn_after, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             let reason = in_words(reason);
             if *planned {
-                info!(slot, incarnation, reason, "worker left");
+                info!(slot, incarnation, pid, reason, "worker left");
             } else {
                 let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
-                warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
+                warn!(slot, incarnation, pid, reason, respawn_ms, last_words, "worker died");
             }
-        }
-        Note::WorkerStuck { place, why } => {
-            warn!(slot = place.slot.0, incarnation = place.incarnation.0, why, "worker is stuck");
         }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
         Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
@@ -63,10 +60,8 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
             let within_ms = within.as_millis();
             info!(waiting, in_flight, within_ms, "handing over to another router");
         }
-        Note::RequestTimedOut { request, place, attempt, after } => {
-            let slot = place.map(slot_of);
-            warn!(request = request.0, slot, attempt, after_ms = after.as_millis(), "request timed out");
-        }
+        // What is to be said of these needs the parent: see `inquiries.rs`.
+        Note::RequestTimedOut { .. } | Note::WorkerStuck { .. } => (),
         Note::RequestRetried { request, attempt } => {
             info!(request = request.0, attempt, "worker ended: request goes to another");
         }

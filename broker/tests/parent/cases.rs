@@ -252,7 +252,7 @@ fn another_user_is_still_tied_to_the_parent() {
     }
     let mut scenario = Scenario::start("nobody");
     let router = scenario.expect_number("router");
-    for expected in ["65534", "65533", "65533 65532", "0027", "/usr"] {
+    for expected in ["65534", "65533", "65533 65532", "0027", "-3", "/usr"] {
         assert_eq!(scenario.expect(&format!("line 0.1 {expected}")), "");
     }
     let worker = scenario.expect_number("line 0.1 up");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{ClientId, Event, Request, RequestId, Stop};
+use hornpipe::core::{ClientId, Ending, Event, Request, RequestId, Stop};
 
 use super::Body;
 use super::calendar::Happening;
@@ -103,7 +103,8 @@ impl World {
                 self.disconnect(peer);
             }
             if self.random.percent(self.faults.death / 4) {
-                self.end(peer, hornpipe::core::Ending::Signal(9));
+                let starved = self.random.percent(self.faults.out_of_memory);
+                self.end(peer, if starved { Ending::OutOfMemory } else { Ending::Signal(9) });
             }
             if self.random.percent(self.faults.exit_idle) {
                 self.say_exiting(peer);

@@ -26,6 +26,8 @@ macro_rules! faults {
 }
 
 faults! {
+    /// A process that dies is killed for lack of memory.
+    out_of_memory: 50,
     /// A process cannot be forked.
     not_started: 40,
     /// A process ends before it is ready.

@@ -1,8 +1,8 @@
 //! The laws: what the core may order, and what must hold after each step.
 
 use hornpipe::core::{
-    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, Probe, RequestId, Slot, Timestamp,
-    WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe, RequestId,
+    Slot, Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
@@ -57,6 +57,12 @@ impl Model {
             Action::Note(Note::ReloadAbandoned { generation }) => {
                 let over = self.stopped.is_some() || self.gave_up(core);
                 law!(self, over, "generation {generation} is abandoned, and nobody said stop");
+            }
+            Action::Note(Note::WorkerLeft { place, reason, planned, .. }) => {
+                self.judge_end(*place, reason, *planned);
+            }
+            Action::Note(Note::RequestTimedOut { request, place, attempt, size, .. }) => {
+                self.judge_time_out(*request, *place, (*attempt, *size));
             }
             Action::Note(_) => (),
             Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
@@ -270,6 +276,31 @@ impl Model {
     fn may_be_finishing(&self, place: Place) -> bool {
         let of_it = |desk: &&Desk| desk.home == Home::Local(place);
         self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
+    }
+
+    /// What is said of a process's end is what happened, or what was wished before.
+    fn judge_end(&self, place: Place, reason: &ExitReason, planned: bool) {
+        let starved = self.ended_now == Some((place, Ending::OutOfMemory));
+        let told = *reason == ExitReason::OutOfMemory;
+        law!(self, starved || !told, "{place} had memory enough, and left for lack of it");
+        let by_itself = matches!(reason, ExitReason::Code(_) | ExitReason::Signal(_));
+        law!(self, !(starved && by_itself), "{place} was killed for lack of memory, not {reason}");
+        law!(self, !(told && planned), "{place} was killed for lack of memory, and that was planned");
+    }
+
+    fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
+        let asked = self.requests.get(&request);
+        let known = asked.map(|asked| (asked.attempts, asked.size));
+        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
+        let holder = asked.and_then(|asked| match asked.state {
+            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
+            State::Waiting | State::Due(_) => None,
+        });
+        let fits = holder.is_none_or(|home| match home {
+            Home::Local(holder) => place == Some(holder),
+            Home::External => place.is_none(),
+        });
+        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
     }
 
     fn in_slot(&self, slot: Slot) -> usize {

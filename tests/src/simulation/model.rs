@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech,
-    Stop, Timestamp, WorkerId,
+    ClientId, Details, Ending, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings,
+    Speech, Stop, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
@@ -48,6 +48,8 @@ pub(super) struct Model {
     /// Generations whose reload has failed.
     pub(super) failed: BTreeSet<Generation>,
     pub(super) probed: u64,
+    /// The process that has ended in this step, and how.
+    pub(super) ended_now: Option<(Place, Ending)>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
 }
@@ -78,6 +80,7 @@ impl Model {
             turns: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
+            ended_now: None,
             arrival: None,
         }
     }
@@ -94,6 +97,7 @@ impl Model {
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
         self.gone_now.clear();
+        self.ended_now = None;
         self.phase_before = core.phase();
         self.reloading = core.reload_under_way().map(|reload| reload.to);
         self.note_survivors(now);
@@ -119,7 +123,11 @@ impl Model {
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::NotStarted { place } => self.ended(*place, now),
+            Event::Exited { place, ending } => {
+                self.ended_now = Some((*place, ending.clone()));
+                self.ended(*place, now);
+            }
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),

@@ -332,7 +332,8 @@ impl World {
         }
         let native = process.is_native();
         if self.random.percent(self.faults.death) {
-            return self.end(peer, Ending::Signal(11));
+            let starved = self.random.percent(self.faults.out_of_memory);
+            return self.end(peer, if starved { Ending::OutOfMemory } else { Ending::Signal(11) });
         }
         if self.random.percent(self.faults.exit_in_hand) {
             return self.say_exiting(peer);

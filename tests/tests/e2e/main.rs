@@ -18,12 +18,14 @@ mod bodies;
 mod dialects;
 
 mod closures;
+mod conditions;
 mod workers_each;
 mod workers_lines;
 mod workers_native;
 
 mod deaths;
 mod halted;
+mod hooks;
 mod parent_death;
 mod router_death;
 mod upgrade;
