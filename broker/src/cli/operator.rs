@@ -106,7 +106,7 @@ impl Target {
         request: &ControlRequest,
         answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
     ) -> OperatorExit {
-        self.finish(self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker))), answered)
+        conclude(self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker))), answered)
     }
 
     /// The same for an answer that comes when something has ended: unless `--timeout`
@@ -122,25 +122,7 @@ impl Target {
             }
             Ok((broker.ask(request)?, broker))
         });
-        self.finish(asked, answered)
-    }
-
-    fn finish(
-        &self,
-        asked: Result<(ControlResponse, Broker), OperatorError>,
-        answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
-    ) -> OperatorExit {
-        match asked {
-            Ok((ControlResponse::Refused { message }, _)) => {
-                output::complain(message);
-                OperatorExit::No
-            }
-            Ok((response, mut broker)) => answered(response, &mut broker),
-            Err(error) => {
-                output::complain(error);
-                OperatorExit::Unreachable
-            }
-        }
+        conclude(asked, answered)
     }
 
     /// Asks, and keeps silent about it if nobody answers.
@@ -189,6 +171,23 @@ impl Target {
         // Zero: it lives in a pid namespace that is not visible from here.
         let pid = Some(peer.pid()).filter(|pid| *pid != 0);
         Ok(Broker { stream, input: Vec::new(), timeout, pid })
+    }
+}
+
+fn conclude(
+    asked: Result<(ControlResponse, Broker), OperatorError>,
+    answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+) -> OperatorExit {
+    match asked {
+        Ok((ControlResponse::Refused { message }, _)) => {
+            output::complain(message);
+            OperatorExit::No
+        }
+        Ok((response, mut broker)) => answered(response, &mut broker),
+        Err(error) => {
+            output::complain(error);
+            OperatorExit::Unreachable
+        }
     }
 }
 

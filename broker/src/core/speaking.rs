@@ -125,7 +125,7 @@ impl<B: Clone> Core<B> {
         for held in self.in_hand(worker) {
             match speech {
                 Speech::Native(details) if held.ordinal > details.seen => {
-                    self.untouched(worker, held.token, turn)
+                    self.untouched(worker, held.token, turn);
                 }
                 Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
                     self.let_go(worker, held.token, turn);

@@ -116,6 +116,7 @@ impl Story {
             | Action::Refuse { .. }
             | Action::Forget { .. }
             | Action::Assign(_)
+            | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Probe(_)
             | Action::Remember(_)
@@ -303,6 +304,42 @@ fn a_newcomer_that_says_ready_and_dies_leaves_the_old_worker_serving() {
     story.hear(Event::Exited { place: place(0, 2), ending: Ending::Code(1) });
     assert!(story.actions.iter().any(|action| matches!(action, Action::Note(Note::ReloadFailed { .. }))));
     assert_eq!(story.orders(), <[String; 0]>::default());
+}
+
+#[test]
+fn a_newcomer_gets_its_probe_and_nothing_else_before_it_has_answered() {
+    let probe_timeout = Some(Duration::from_secs(3));
+    let mut story = Story::with(Settings { probe_timeout, ..Settings::default() });
+    story.local(FIRST, place(0, 1));
+    story.hear(Event::Reload { surge: None });
+    story.ask(1);
+    assert_eq!(story.assigned()[0].0, FIRST);
+    story.local(SECOND, place(0, 2));
+    story.ask(2);
+    let probe = |action: &Action<Body>| if let Action::Probe(probe) = action { Some(*probe) } else { None };
+    let probe = story.actions.iter().find_map(probe).unwrap();
+    assert_eq!((probe.worker, probe.detailed, Some(probe.left)), (SECOND, true, probe_timeout));
+    assert_eq!(story.assigned(), []);
+    story.reply(SECOND, probe.token);
+    assert_eq!(story.assigned()[0].0, SECOND);
+    assert_eq!(story.core.counters().received, 2);
+}
+
+#[test]
+fn up_to_surge_slots_are_renewed_at_once_after_the_first() {
+    let size = Settings { workers: 4, surge: 2, ..Settings::default() };
+    let mut story = Story::with(size);
+    for slot in 0..4 {
+        story.local(WorkerId(u64::from(slot) + 1), place(slot, 1));
+    }
+    story.actions.clear();
+    story.hear(Event::Reload { surge: None });
+    assert_eq!(story.orders(), ["spawn 0.2"]);
+    story.local(WorkerId(11), place(0, 2));
+    story.later(Duration::from_secs(1));
+    assert_eq!(story.orders(), ["dismiss 1", "spawn 1.2", "spawn 2.2"]);
+    story.local(WorkerId(12), place(1, 2));
+    assert_eq!(story.orders(), ["dismiss 2", "spawn 3.2"]);
 }
 
 #[test]
