@@ -70,13 +70,13 @@ fn broken_code_changes_nothing_and_the_verb_says_why() {
          s.connect(os.environ['HORNPIPE_BACKEND']); s.send_multipart([b'', b'waiting']); s.recv_multipart(); \
          print('not even one', flush=True); os._exit(7)\""
     );
-    let broken = [
+    let faults = [
         ("echo cannot find my library >&2; exit 9", vec!["exit code 9", "cannot find my library"]),
         (&says_ready_and_dies, vec!["exit code 7", "not even one"]),
         ("echo I am slow; exec sleep 4720", vec!["not ready in time", "I am slow"]),
         ("cd /proc && exec \"$1\" worker demo", vec!["answered with an error"]),
     ];
-    for (body, words) in broken {
+    for (body, words) in faults {
         deploy(&script, body);
         let ended = reload(&broker, &["--wait"]);
         assert_eq!(ended.code(), Some(1), "{body}: {}", ended.stderr);
@@ -153,7 +153,9 @@ fn who_waits_for_a_reload_hears_how_it_was_cut_short() {
 fn twenty_reloads_at_full_load_lose_nothing_and_never_fall_below_the_target() {
     let broker = Serve::demo(4).options(["--surge", "2"]).start();
     let clients: Vec<Client> = (0..8).map(|_number| broker.client()).collect();
-    clients.iter().for_each(|client| client.send(&[b"sleep 3"]));
+    for client in &clients {
+        client.send(&[b"sleep 3"]);
+    }
     let mut report = broker.status();
     for generation in 1..=20 {
         if generation % 2 == 0 {
