@@ -4,6 +4,7 @@
 //! the environment. [`Config`] is what it means: complete, checked, and silent
 //! about its origin. Defaults are applied in `resolve.rs` and nowhere else.
 
+mod account;
 mod address;
 mod conditions;
 mod control_place;

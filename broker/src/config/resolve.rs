@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{Gid, Uid};
 
+use super::account::{Account, find_group};
 use super::{
     Address, Config, ConfigError, ControlPlace, Environment, External, PlainErrors, Privilege, ProgramKind,
     RawConfig, env,
@@ -261,41 +262,6 @@ struct PoolSize {
     workers: u32,
     min: u32,
     max: u32,
-}
-
-/// An entry in the system's list of users, as far as there is one.
-struct Account {
-    user: Uid,
-    group: Option<Gid>,
-    supplementary: Option<Vec<Gid>>,
-}
-
-impl Account {
-    fn of(name: &str) -> Result<Self, ConfigError> {
-        let unknown = || ConfigError::UnknownAccount { kind: "user", name: name.to_owned() };
-        let found = match name.parse() {
-            Ok(number) => User::from_uid(Uid::from_raw(number)),
-            Err(_) => User::from_name(name),
-        };
-        match (found.map_err(|_errno| unknown())?, name.parse()) {
-            (Some(user), _) => {
-                let name = std::ffi::CString::new(user.name).map_err(|_nul| unknown())?;
-                let groups = nix::unistd::getgrouplist(&name, user.gid).ok();
-                Ok(Self { user: user.uid, group: Some(user.gid), supplementary: groups })
-            }
-            (None, Ok(number)) => Ok(Self { user: Uid::from_raw(number), group: None, supplementary: None }),
-            (None, Err(_)) => Err(unknown()),
-        }
-    }
-}
-
-fn find_group(name: &str) -> Result<Gid, ConfigError> {
-    let unknown = || ConfigError::UnknownAccount { kind: "group", name: name.to_owned() };
-    if let Ok(number) = name.parse() {
-        return Ok(Gid::from_raw(number));
-    }
-    let found = Group::from_name(name).map_err(|_errno| unknown())?;
-    found.map(|group| group.gid).ok_or_else(unknown)
 }
 
 fn check_directory(option: &'static str, path: Option<&PathBuf>) -> Result<(), ConfigError> {

@@ -14,6 +14,7 @@ mod workers;
 mod calendar;
 mod model;
 mod books;
+mod trial;
 mod laws;
 mod random;
 

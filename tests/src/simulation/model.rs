@@ -180,9 +180,6 @@ impl Model {
     }
 }
 
-/// A process that has been ready for so long works.
-const YOUNG: Duration = Duration::from_secs(1);
-
 /// The parent ends everything so long after the drain time.
 pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
 
@@ -302,22 +299,6 @@ impl Model {
         }
     }
 
-    /// Whether the worker's process gets nothing before it has answered its probe.
-    fn is_to_prove_itself(&self, worker: WorkerId) -> bool {
-        let Some(Home::Local(place)) = self.desks.get(&worker).map(|desk| desk.home) else { return false };
-        let Some(post) = self.posts.get(&place).filter(|post| !post.ready && !post.is_leaving()) else {
-            return false;
-        };
-        let due = !post.adopted && self.reloading == Some(post.generation);
-        post.probe.is_some() || (due && self.settings.probe_timeout.is_some())
-    }
-
-    /// Those that have been ready for a second.
-    fn note_survivors(&mut self, now: Timestamp) {
-        let old = |post: &&Post| post.ready_since.is_some_and(|since| since.after(YOUNG) <= now);
-        self.worked.extend(self.posts.values().filter(old).map(|post| post.generation));
-    }
-
     fn processing(&mut self, worker: WorkerId, speech: &Speech) {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.learn(speech);
@@ -368,22 +349,6 @@ impl Model {
             ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
             ReplyStatus::Retry if asked.attempts < asked.attempts_limit => self.put_back(request),
             ReplyStatus::Retry | ReplyStatus::Error => self.due(request, Due::Refuse(Status::Error)),
-        }
-    }
-
-    fn note_success(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, now: Timestamp) {
-        let Some(Home::Local(place)) = self.desks.get(&worker).map(|desk| desk.home) else { return };
-        let Some(post) = self.posts.get_mut(&place) else { return };
-        let passed = status == ReplyStatus::Ok && !post.is_leaving();
-        if passed && post.probe.is_some_and(|(probe, _)| probe == token) {
-            post.ready = true;
-            post.ready_since = Some(now);
-            for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
-                desk.unproven = false;
-            }
-        }
-        if post.ready {
-            self.worked.insert(post.generation);
         }
     }
 
