@@ -420,3 +420,41 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
     story.later(Duration::from_millis(300));
     assert_eq!(story.orders(), ["terminate 1.1", "spawn 1.2"]);
 }
+
+#[test]
+fn accepted_work_gets_a_worker_while_the_pool_is_handed_over() {
+    let mut story = Story::with(Settings::default());
+    story.local(FIRST, place(0, 1));
+    story.later(Duration::from_secs(60));
+    story.ask(1);
+    story.hear(Event::HandOver);
+    assert_eq!(story.core.phase(), Phase::HandingOver);
+    story.orders();
+    story.hear(Event::Exited { place: place(0, 1), ending: Ending::Signal(9) });
+    story.hear(Event::WorkerLeft { worker: FIRST });
+    assert_eq!(story.orders(), ["spawn 0.2"]);
+    story.local(SECOND, place(0, 2));
+    let token = story.assigned()[0].2;
+    story.reply(SECOND, token);
+    assert_eq!(story.answered(), [1]);
+    story.later(Duration::from_secs(1));
+    assert_eq!(story.core.phase(), Phase::HandedOver);
+    let finished = |action: &Action<Body>| matches!(action, Action::Finished(Finish::HandedOver));
+    assert!(story.actions.iter().any(finished));
+    story.ask(2);
+    assert_eq!(story.refused(), [(2, Status::Unavailable)]);
+}
+
+#[test]
+fn a_stop_without_a_deadline_outlives_the_time_of_a_handover() {
+    let mut story = Story::with(Settings::default());
+    story.local(FIRST, place(0, 1));
+    story.ask(1);
+    story.hear(Event::HandOver);
+    story.hear(Event::Stop(Stop::Finish));
+    let token = story.assigned()[0].2;
+    story.later(Duration::from_hours(1));
+    assert_eq!(story.refused(), []);
+    story.reply(FIRST, token);
+    assert_eq!(story.answered(), [1]);
+}
