@@ -103,7 +103,11 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         // The answer is all that is wanted: the pool is another process's.
         return successor::be_tried(inheritance, verdict).map(|()| 0).map_err(LaunchError::Parent);
     }
-    match logging::start(&config.log) {
+    let logs = match errand {
+        Errand::Take { .. } => takeover::start_log(&config.log),
+        Errand::None | Errand::Try { .. } => logging::start(&config.log),
+    };
+    match logs {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),
         Err(error) => return Err(LaunchError::Log(error)),
@@ -118,7 +122,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         Errand::None | Errand::Try { .. } => (bind(&config)?, None, None),
     };
     let pid_file = match (config.pid_file.as_deref(), inherited_file) {
-        (Some(path), Some(descriptor)) => Some(PidFile::take_over(path, descriptor)),
+        (Some(path), Some(descriptor)) => takeover::hold_pid_file(path, descriptor).map(Ok),
         (Some(path), None) => Some(PidFile::write(path)),
         (None, _) => None,
     };

@@ -425,7 +425,7 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
 fn accepted_work_gets_a_worker_while_the_pool_is_handed_over() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.later(Duration::from_secs(60));
+    story.later(Duration::from_mins(1));
     story.ask(1);
     story.hear(Event::HandOver);
     assert_eq!(story.core.phase(), Phase::HandingOver);
