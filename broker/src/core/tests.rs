@@ -118,7 +118,6 @@ impl Story {
             | Action::Assign(_)
             | Action::Probe(_)
             | Action::Cancel { .. }
-            | Action::Probe(_)
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. }
