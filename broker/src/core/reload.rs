@@ -57,11 +57,14 @@ impl<B: Clone> Core<B> {
             return;
         }
         let now = turn.now;
-        let due = self.roster.wanted().find(|(_slot, record)| {
+        let due = self.roster.wanted().filter(|(_slot, record)| {
             record.processes.len() == 1
                 && record.not_before <= now
                 && record.staying().any(|(_, process)| self.is_due(process))
         });
+        // Of spent ones the longest spent: a slot that is soon spent again must not keep
+        // another waiting for ever.
+        let due = due.min_by_key(|(_slot, record)| record.spent_since());
         if let Some((slot, _record)) = due {
             let generation = self.pool.current_generation();
             let place = self.roster.fill(slot, generation, now);
@@ -74,7 +77,7 @@ impl<B: Clone> Core<B> {
 
     /// Whether the process waits for its replacement.
     fn is_due(&self, process: &Process) -> bool {
-        process.stage == Stage::Serving && (process.spent || self.is_outdated(process))
+        process.stage == Stage::Serving && (process.spent().is_some() || self.is_outdated(process))
     }
 
     fn is_outdated(&self, process: &Process) -> bool {
@@ -82,8 +85,13 @@ impl<B: Clone> Core<B> {
     }
 
     fn finish_reload(&mut self, turn: &mut Turn<'_, B>) {
-        let Some(Reload { generation, .. }) = self.pool.reload else { return };
+        let Some(Reload { generation, proven }) = self.pool.reload else { return };
+        let fresh = self.settings.fresh && proven;
         let renewed = |record: &SlotRecord| {
+            // Where each request brings a process, there may never be a moment with all ready.
+            if fresh && record.processes.values().all(|process| process.generation == generation) {
+                return true;
+            }
             let mut staying = record.staying().map(|(_, process)| process);
             staying.all(|process| process.generation == generation && process.stage == Stage::Serving)
                 && record.staying().next().is_some()
@@ -114,7 +122,8 @@ impl<B: Clone> Core<B> {
     /// The newcomer works, so its place is its own, and the reload goes on.
     pub(super) fn newcomer_proven(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         let Some(process) = self.roster.process(place) else { return };
-        if self.pool.newcomer != Some(place) || process.stage != Stage::Serving {
+        let works = process.stage == Stage::Serving || process.is_at_its_only_request();
+        if self.pool.newcomer != Some(place) || !works {
             return;
         }
         if let Some(reload) = &mut self.pool.reload {
@@ -131,14 +140,14 @@ impl<B: Clone> Core<B> {
         let Some(record) = self.roster.slot(slot) else { return };
         let serving = record.staying().filter(|(_, process)| process.stage == Stage::Serving);
         let mut serving: Vec<_> =
-            serving.map(|(incarnation, process)| (incarnation, process.spent)).collect();
+            serving.map(|(incarnation, process)| (incarnation, process.spent())).collect();
         if let Some((last, _spent)) = serving.pop()
             && self.pool.newcomer == Some(Place { slot, incarnation: last })
         {
             self.pool.newcomer = None;
         }
         for (incarnation, spent) in serving {
-            let reason = if spent { ExitReason::Recycle } else { ExitReason::Reload };
+            let reason = spent.map_or(ExitReason::Reload, ExitReason::Recycle);
             self.retire(Place { slot, incarnation }, reason, turn);
         }
     }

@@ -262,6 +262,7 @@ impl<B: Clone> Core<B> {
             self.lose(&held, turn);
         }
         self.crew.take(worker, token);
+        self.wear_by_loss(worker, turn);
     }
 
     fn learn(&mut self, worker: WorkerId, speech: &Speech) {

@@ -8,8 +8,17 @@ use crate::core::Timestamp;
 
 /// CLOCK_MONOTONIC: parent and router mean the same by it, and nobody sets it.
 pub(super) fn now() -> Timestamp {
-    let time = clock_gettime(ClockId::Monotonic);
+    Timestamp(read(ClockId::Monotonic))
+}
+
+/// The processor time that the calling thread has used.
+pub(super) fn used_by_this_thread() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Timestamp(Duration::new(seconds, nanoseconds))
+    Duration::new(seconds, nanoseconds)
 }

@@ -17,6 +17,7 @@ mod memory;
 mod room;
 mod capabilities;
 mod memory_limit;
+mod memory_watch;
 mod frame;
 mod clock;
 mod ffi;
@@ -33,6 +34,7 @@ use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
+use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use room::Room;
 use setup::RouterError;
@@ -89,6 +91,7 @@ struct Router {
     crew: CrewList,
     parent: Parent,
     room: Room,
+    memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     actions: Vec<Action<Body>>,
@@ -135,6 +138,7 @@ impl Router {
             crew,
             parent: Parent::new(start.link),
             room,
+            memory_watch: MemoryWatch::new()?,
             pending,
             actions: Vec::new(),
             frames: Vec::new(),
@@ -174,6 +178,10 @@ impl Router {
         if ready.control {
             self.serve_operators();
         }
+        if ready.memory_watch {
+            self.pending.extend(self.memory_watch.findings());
+            self.settle();
+        }
         let now = clock::now();
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pending.push_back(Event::Tick);
@@ -193,6 +201,7 @@ impl Router {
             self.sockets.crew.poll_item(),
             self.sockets.backend.poll_item(),
             self.sockets.frontend.poll_item(),
+            zmq::PollItem::from_fd(self.memory_watch.descriptor().as_raw_fd(), zmq::POLLIN),
         ];
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
@@ -202,7 +211,9 @@ impl Router {
                     items.iter().map(|item| item.is_readable() || item.is_writable() || item.is_error());
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
-                Ready { parent, crew, backend, frontend, control: readable.any(|ready| ready) }
+                let memory_watch = next();
+                let control = readable.any(|ready| ready);
+                Ready { parent, crew, backend, frontend, memory_watch, control }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -298,6 +309,11 @@ impl Router {
             Action::Spawn { place, generation } => self.parent.spawn(place, generation),
             Action::Terminate { place } => self.parent.signal(place, WorkerSignal::Term),
             Action::Kill { place } => self.parent.signal(place, WorkerSignal::Kill),
+            Action::Measure { place } => {
+                if let Some(pid) = self.core.pid_of(place) {
+                    self.memory_watch.measure(place, pid);
+                }
+            }
             Action::Remember(memory) => {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
@@ -358,6 +374,7 @@ struct Ready {
     crew: bool,
     backend: bool,
     frontend: bool,
+    memory_watch: bool,
     control: bool,
 }
 

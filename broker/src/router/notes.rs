@@ -5,18 +5,26 @@ use tracing::{debug, error, info, warn};
 
 use super::Body;
 use super::parent::Parent;
-use crate::core::{Core, ExitReason, Note, Place};
+use crate::core::{Core, ExitReason, Note, Place, RecycleCause};
 
 pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
     match note {
         Note::Ready => info!("ready"),
-        Note::WorkerReady { place } => {
+        Note::WorkerReady { place, routine: true } => {
+            let pid = core.pid_of(*place);
+            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+        }
+        Note::WorkerReady { place, routine: false } => {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
         Note::WorkerLeft { place, reason, planned, respawn_after } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+            if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
+                debug!(slot, incarnation, reason = in_words(reason), "worker left");
+                return;
+            }
             let reason = in_words(reason);
             if *planned {
                 info!(slot, incarnation, reason, "worker left");

@@ -76,11 +76,22 @@ pub(super) struct Sheet {
 
 /// A process as the router knows it: asked for, and not known to have ended.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is what one word or notice has said")]
 pub(super) struct Post {
     pub(super) generation: Generation,
     pub(super) adopted: bool,
     pub(super) since: Timestamp,
     pub(super) ready: bool,
+    /// Requests that it was given, and that it has replied to.
+    pub(super) given: u64,
+    /// The step in which it was asked for, and that in which it was last given a request.
+    pub(super) born_at: u64,
+    pub(super) given_at: u64,
+    pub(super) served: u64,
+    /// When its memory was last asked for.
+    pub(super) weighed: Option<Timestamp>,
+    /// It was found to hold more than any may.
+    pub(super) overrun: bool,
     pub(super) desk: Option<WorkerId>,
     pub(super) halted: Option<Timestamp>,
     /// It said so itself.
@@ -160,6 +171,12 @@ impl Post {
             adopted,
             since,
             ready: false,
+            given: 0,
+            born_at: 0,
+            given_at: 0,
+            served: 0,
+            weighed: None,
+            overrun: false,
             desk: None,
             halted: None,
             announced: false,

@@ -38,6 +38,10 @@ pub(super) struct Model {
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
+    /// The process that has replied in this step, and the one that has ended.
+    pub(super) replied_now: Option<Place>,
+    pub(super) ended_now: Option<(Place, Post)>,
+    pub(super) reloading: bool,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
 }
@@ -62,6 +66,9 @@ impl Model {
             turns: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
+            replied_now: None,
+            ended_now: None,
+            reloading: false,
             arrival: None,
         }
     }
@@ -77,6 +84,8 @@ impl Model {
     /// Takes in what the core is about to hear.
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
+        self.replied_now = None;
+        self.ended_now = None;
         self.gone_now.clear();
         self.phase_before = core.phase();
         match event {
@@ -102,6 +111,12 @@ impl Model {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
             Event::NotStarted { place } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::Measured { place, footprint } => {
+                let most = self.settings.max_memory_hard.unwrap_or(u64::MAX);
+                if let Some(post) = self.posts.get_mut(place) {
+                    post.overrun |= most < footprint.private_bytes;
+                }
+            }
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
@@ -114,6 +129,7 @@ impl Model {
             | Event::Stranger
             | Event::Started { .. }
             | Event::Reload
+            | Event::Recycle { .. }
             | Event::Tick => (),
         }
         if self.stopped.is_some_and(|stopped| stopped.over_by.is_some_and(|end| end <= now.after(STOP_SLACK)))
@@ -301,7 +317,13 @@ impl Model {
 
     fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
         let Some(request) = self.take(worker, token) else { return };
+        if let Some(post) = self.post_of(worker) {
+            post.served += 1;
+        }
         if let Some(desk) = self.desks.get_mut(&worker) {
+            if let Home::Local(place) = desk.home {
+                self.replied_now = Some(place);
+            }
             desk.ready |= !matches!(desk.speech, Some(Speech::Plain)) && !desk.exiting;
             desk.free_since = now;
         }
@@ -411,9 +433,8 @@ fn in_order(desk: &Desk) -> Vec<Token> {
 /// Processes and operators.
 impl Model {
     fn ended(&mut self, place: Place, now: Timestamp) {
-        if self.posts.remove(&place).is_none() {
-            return;
-        }
+        let Some(post) = self.posts.remove(&place) else { return };
+        self.ended_now = Some((place, post));
         for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
             desk.barred = true;
             desk.gone_at.get_or_insert(now.after(LAST_WORDS));
