@@ -3,15 +3,16 @@
 //! `cargo run --release -p hornpipe-tests --bin soak -- --kills-for 10m --requests 1000000`
 //! kills one worker a second under load, and fails unless every request had exactly one
 //! right answer. `... --bin soak -- idle` measures what a broker costs that has nothing to
-//! do. Build the binary with the same profile first: `cargo build --release -p hornpipe`.
+//! do. `... --bin soak -- recycle --requests 1000000` replaces a worker after each hundred
+//! requests, and fails if router or parent grow. Build the binary with the same profile first: `cargo build --release -p hornpipe`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its reader sits at a terminal")]
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Chaos, Serve, cpu_time, let_pass};
+use hornpipe_tests::harness::{Broker, Chaos, Serve, cpu_time, descriptors, let_pass, resident};
 
-const USAGE: &str = "usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m\n       soak idle";
+const USAGE: &str = "usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m\n       soak idle\n       soak recycle [--requests N]";
 
 /// How long a broker is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(20);
@@ -24,11 +25,25 @@ fn main() -> ExitCode {
     if words == ["idle"] {
         return idle();
     }
+    if let Some((first, rest)) = words.split_first()
+        && first == "recycle"
+    {
+        let requests = match rest {
+            [] => Some(100_000),
+            [name, value] if name == "--requests" => value.parse().ok(),
+            _ => None,
+        };
+        return requests.map_or_else(usage, recycle);
+    }
     let Some(chaos) = parse(&words) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+        return usage();
     };
     kill(&chaos)
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }
 
 fn parse(words: &[String]) -> Option<Chaos> {
@@ -85,4 +100,42 @@ fn idle() -> ExitCode {
     let percent = 100.0 * used.as_secs_f64() / IDLE.as_secs_f64();
     println!("{} processes, {used:?} in {IDLE:?}: {percent:.2} % of one core", members.len());
     if percent < IDLE_LIMIT { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Memory that router and parent may take in the course of it, each.
+const GROWTH_LIMIT: u64 = 16 << 20;
+
+/// Descriptors, more than at the beginning: of connections that are just ending.
+const DESCRIPTORS_LIMIT: usize = 8;
+
+fn recycle(requests: u64) -> ExitCode {
+    let broker = Serve::demo(4).options(["--max-requests", "100"]).start();
+    let load = |requests| {
+        let time = Duration::ZERO;
+        let load = Chaos { clients: 8, time, requests, kill_every: Duration::from_hours(10_000) };
+        let figures = load.run(&broker);
+        broker.wait_for_idle(4);
+        figures
+    };
+    let processes = [("parent", broker.pid()), ("router", broker.router_pid())];
+    let measure = || processes.map(|(name, pid)| (name, descriptors(pid), resident(pid)));
+    // Tables and pools reach their sizes first.
+    load(requests / 10).check();
+    let before = measure();
+    let figures = load(requests);
+    let mut sound = figures.right == figures.sent && figures.doubled == 0;
+    println!("{} of {} right, {} workers", figures.right, figures.sent, broker.status().pool.spawned);
+    for ((name, descriptors, resident), (_, descriptors_after, resident_after)) in
+        before.into_iter().zip(measure())
+    {
+        println!(
+            "{name}: {descriptors} descriptors, then {descriptors_after}; {} KiB, then {} KiB",
+            resident / 1024,
+            resident_after / 1024
+        );
+        sound &= descriptors_after <= descriptors + DESCRIPTORS_LIMIT;
+        sound &= resident_after <= resident + GROWTH_LIMIT;
+    }
+    broker.check_counters();
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -32,7 +32,7 @@ pub use client::{Client, OUTCOME_DEADLINE};
 pub use control::{ask as ask_control, refused, status_of};
 pub use folder::Folder;
 pub use process::{Ended, Process};
-pub use processes::{Session, cpu_time, is_alive, send, state_of};
+pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use programs::{c_program, hornpipe, python, script};
 pub use raw::{Zmtp, speak};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};

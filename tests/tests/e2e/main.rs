@@ -27,6 +27,9 @@ mod parent_death;
 mod router_death;
 mod timeouts;
 
+mod fresh;
+mod limits;
+
 mod clients_leave;
 
 mod reload;
