@@ -294,7 +294,8 @@ impl Model {
 
     fn judge_reload(&self, generation: Generation) {
         // Where each request brings a process, all are seldom ready at once.
-        let old = |post: &Post| post.generation < generation && !post.is_leaving();
+        // One that has had its request leaves after it.
+        let old = |post: &Post| post.generation < generation && post.given == 0 && !post.is_leaving();
         if self.settings.fresh {
             let old = self.posts.iter().find(|(_, post)| old(post));
             return law!(self, old.is_none(), "reloaded, and {old:?} stays");
