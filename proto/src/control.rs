@@ -265,6 +265,10 @@ pub struct WorkerReport {
     pub age_ms: u64,
     /// Requests it has answered.
     pub requests: u64,
+    /// Memory of the process and those it has started that nobody shares; absent before it was measured.
+    pub private_bytes: Option<u64>,
+    /// Their share of memory that others have too; absent before it was measured.
+    pub shared_bytes: Option<u64>,
     /// Milliseconds in the present request.
     pub processing_ms: Option<u64>,
     /// How the slot's last process ended.

@@ -97,6 +97,8 @@ fn report() -> StatusReport {
             state: "waiting".into(),
             age_ms: 4900,
             requests: 7,
+            private_bytes: Some(5_242_880),
+            shared_bytes: Some(1_048_576),
             processing_ms: None,
             last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 4900 }),
         }],

@@ -140,7 +140,7 @@ fn noise(noise: &NoiseReport) -> Option<String> {
 }
 
 fn workers(report: &StatusReport) -> Vec<String> {
-    let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "NOW", "INC", "GEN", "LAST EXIT"];
+    let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "MEMORY", "NOW", "INC", "GEN", "LAST EXIT"];
     let row = |worker: &hornpipe_proto::control::WorkerReport| {
         let exit = worker.last_exit.as_ref();
         [
@@ -149,6 +149,7 @@ fn workers(report: &StatusReport) -> Vec<String> {
             worker.state.clone(),
             age(worker.age_ms),
             worker.requests.to_string(),
+            worker.private_bytes.map_or("-".into(), memory),
             worker.processing_ms.map_or("-".into(), age),
             worker.incarnation.to_string(),
             worker.generation.to_string(),
@@ -181,6 +182,14 @@ fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String>
         cells.collect::<String>()
     };
     rows.iter().map(line).collect()
+}
+
+/// Memory, in a unit that leaves at most four digits.
+fn memory(bytes: u64) -> String {
+    match bytes.div_ceil(1024) {
+        kib if kib < 10_000 => format!("{kib}KiB"),
+        kib => format!("{}MiB", kib / 1024),
+    }
 }
 
 /// A time that has passed, in its two largest units.
@@ -262,6 +271,8 @@ mod tests {
                     state: "waiting".into(),
                     age_ms: 8_099_000,
                     requests: 9,
+                    private_bytes: Some(31_400_000),
+                    shared_bytes: Some(1_000_000),
                     processing_ms: None,
                     last_exit: None,
                 },
@@ -273,6 +284,8 @@ mod tests {
                     state: "processing".into(),
                     age_ms: 61_000,
                     requests: 1,
+                    private_bytes: None,
+                    shared_bytes: None,
                     processing_ms: Some(120),
                     last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 61_000 }),
                 },
@@ -295,9 +308,9 @@ requests  12 received   10 answered   1 timeout   1 running
 queue     0 of 10000   1KiB of 256MiB held
 workers   2 ready of 2 wanted (1 to 1024)   and 1 external   1 processing   generation 0   3 started   1 ended
 noise     3 stale replies
-SLOT  PID   STATE       AGE    REQUESTS  NOW    INC  GEN  LAST EXIT
-0     4713  waiting     2h14m  9         -      1    0    -
-1     9120  processing  1m01s  1         120ms  2    0    1m01s ago: killed by SIGKILL
+SLOT  PID   STATE       AGE    REQUESTS  MEMORY  NOW    INC  GEN  LAST EXIT
+0     4713  waiting     2h14m  9         29MiB   -      1    0    -
+1     9120  processing  1m01s  1         -       120ms  2    0    1m01s ago: killed by SIGKILL
 ";
         let screen = screen(&report());
         assert!(screen.starts_with(expected), "{screen}");

@@ -56,6 +56,13 @@ pub enum ConfigError {
         /// The ceiling.
         max: u32,
     },
+    /// Workers would be killed before they could be replaced.
+    SoftAboveHard {
+        /// Bytes.
+        soft: u64,
+        /// Bytes.
+        hard: u64,
+    },
     /// The pool would start outside its own limits.
     WorkersOutside {
         /// How many at the start.
@@ -165,6 +172,12 @@ impl fmt::Display for ConfigError {
                 write!(f, "{option} is more than a pool can have: at most {limit}")
             }
             Self::MinAboveMax { min, max } => write!(f, "--min {min} is more than --max {max}"),
+            Self::SoftAboveHard { soft, hard } => write!(
+                f,
+                "--max-memory {} is more than --max-memory-hard {}",
+                show_size(*soft),
+                show_size(*hard)
+            ),
             Self::WorkersOutside { workers, min, max } => {
                 write!(f, "--workers {workers} is not between --min {min} and --max {max}")
             }

@@ -13,6 +13,7 @@ mod error;
 mod hooks;
 mod raw;
 mod resolve;
+mod wear;
 mod units;
 
 use std::ffi::OsString;

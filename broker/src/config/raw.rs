@@ -43,6 +43,21 @@ pub struct RawConfig {
     /// Replace a worker after so many requests
     #[arg(long, value_name = "N", help_heading = "Pool", hide_short_help = true)]
     pub max_requests: Option<u64>,
+    /// Replace a worker that is so old
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub max_age: Option<Duration>,
+    /// Replace a worker that has been idle for so long
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub idle_timeout: Option<Duration>,
+    /// Replace a worker that holds more private memory, after its request
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Pool", hide_short_help = true)]
+    pub max_memory: Option<u64>,
+    /// Kill a worker that holds more private memory, whatever it does
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Pool", hide_short_help = true)]
+    pub max_memory_hard: Option<u64>,
+    /// A new process for every request
+    #[arg(long, help_heading = "Pool", hide_short_help = true)]
+    pub fresh: bool,
     /// A dead worker is noticed within this time. The kernel tells at once, so any value is met
     #[arg(
         long,
@@ -178,12 +193,12 @@ impl RawConfig {
         overridden! {
             self by high;
             options:
-                workers min max boot_timeout max_requests surge probe probe_timeout
-                reload_on                 check_for_dead min_spare_servers max_spare_servers
+                workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard
+                surge probe probe_timeout reload_on check_for_dead min_spare_servers max_spare_servers
                 timeout attempts queue queue_bytes max_body plain_errors drain
                 log_file log_format log_level control hook
                 user group chroot chdir rlimit nice umask env pid_file;
-            switches: each lines no_external insecure
+            switches: each lines fresh no_external insecure
         }
     }
 }

@@ -169,6 +169,7 @@ impl RawConfig {
         if let Some((_, option)) = zeros.into_iter().find(|(wrong, _)| *wrong) {
             return Err(ConfigError::Zero { option });
         }
+        self.check_wear()?;
         let PoolSize { workers, min, max } = self.resolve_pool(program, surroundings.processors)?;
         Ok(Settings {
             workers,
@@ -182,6 +183,11 @@ impl RawConfig {
             body_limit,
             drain: self.drain.unwrap_or(defaults.drain),
             max_requests: self.max_requests.or(defaults.max_requests),
+            max_age: self.max_age.or(defaults.max_age),
+            idle_timeout: self.idle_timeout.or(defaults.idle_timeout),
+            max_memory: self.max_memory.or(defaults.max_memory),
+            max_memory_hard: self.max_memory_hard.or(defaults.max_memory_hard),
+            fresh: self.fresh,
             surge: self.surge.unwrap_or(defaults.surge),
             probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults

@@ -51,6 +51,11 @@ pub enum Action<B> {
     Kill {
         place: Place,
     },
+    // To whoever measures.
+    /// How much memory does it hold? Answered by `Measured`, or not at all.
+    Measure {
+        place: Place,
+    },
     /// What the next router must know if this one dies.
     Remember(Memory),
 
@@ -99,6 +104,15 @@ pub struct Memory {
     pub incarnations: Vec<(Slot, Incarnation)>,
 }
 
+/// The memory of a process and of those it has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// What would be free if they ended.
+    pub private_bytes: u64,
+    /// Their share of what they have in common with others.
+    pub shared_bytes: u64,
+}
+
 /// Why everything is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
@@ -120,6 +134,8 @@ pub enum Finish {
 pub enum Note {
     WorkerReady {
         place: Place,
+        /// Each request brings one.
+        routine: bool,
     },
     /// The first worker of this router is ready, or none is wanted.
     Ready,
@@ -209,7 +225,7 @@ pub enum ExitReason {
     Announced(Option<String>),
     Shrink,
     Reload,
-    Recycle,
+    Recycle(RecycleCause),
     Drain,
     /// It did not reply in time.
     Timeout,
@@ -217,6 +233,8 @@ pub enum ExitReason {
     BootTimeout,
     /// It did not answer its probe as it should.
     Unproven,
+    /// It held more memory than any may.
+    MemoryLimit,
     /// It sent what no worker sends.
     Malformed,
     /// Its connection was lost while it lived.
@@ -242,11 +260,12 @@ impl std::fmt::Display for ExitReason {
             Self::Announced(None) => f.write_str("announced"),
             Self::Shrink => f.write_str("shrink"),
             Self::Reload => f.write_str("reload"),
-            Self::Recycle => f.write_str("recycle"),
+            Self::Recycle(cause) => write!(f, "recycle: {cause}"),
             Self::Drain => f.write_str("drain"),
             Self::Timeout => f.write_str("timeout"),
             Self::BootTimeout => f.write_str("boot timeout"),
             Self::Unproven => f.write_str("probe failed"),
+            Self::MemoryLimit => f.write_str("memory limit"),
             Self::Malformed => f.write_str("malformed message"),
             Self::Disconnected => f.write_str("connection lost"),
             Self::Silent => f.write_str("silent after a router restart"),
@@ -257,5 +276,31 @@ impl std::fmt::Display for ExitReason {
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
             Self::NotStarted => f.write_str("cannot fork"),
         }
+    }
+}
+
+/// Why a process that works well is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecycleCause {
+    MaxRequests,
+    MaxAge,
+    IdleTimeout,
+    MaxMemory,
+    /// It was asked for.
+    Operator,
+    /// It has had the one request that each process gets.
+    Fresh,
+}
+
+impl std::fmt::Display for RecycleCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::MaxRequests => "max_requests",
+            Self::MaxAge => "max_age",
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxMemory => "max_memory",
+            Self::Operator => "operator",
+            Self::Fresh => "fresh",
+        })
     }
 }

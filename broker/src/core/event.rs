@@ -5,7 +5,8 @@ use std::time::Duration;
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
-use super::ids::{ClientId, Generation, Place, RequestId, Timestamp, WorkerId};
+use super::action::Footprint;
+use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
 
 #[derive(Debug, Clone)]
 pub enum Event<B> {
@@ -104,6 +105,13 @@ pub enum Event<B> {
         ending: Ending,
     },
 
+    // From whoever measures.
+    /// What a process was found to hold, after `Action::Measure`.
+    Measured {
+        place: Place,
+        footprint: Footprint,
+    },
+
     // From the operator.
     Grow,
     Shrink,
@@ -116,6 +124,10 @@ pub enum Event<B> {
     Reload {
         /// How many slots are renewed at the same time; `None` as the settings say.
         surge: Option<u32>,
+    },
+    /// Another process for this slot, the replacement first.
+    Recycle {
+        slot: Slot,
     },
     Stop(Stop),
     /// Another router follows under the same workers: finish what was accepted, then part.

@@ -18,6 +18,7 @@ mod processes;
 mod leaving;
 mod pool;
 mod reload;
+mod recycle;
 mod probe;
 mod stopping;
 mod handover;
@@ -27,7 +28,7 @@ mod generator;
 mod counters;
 mod snapshot;
 
-pub use action::{Action, Assignment, ExitReason, Finish, Memory, Note, Probe};
+pub use action::{Action, Assignment, ExitReason, Finish, Footprint, Memory, Note, Probe, RecycleCause};
 pub use counters::Counters;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
 pub use generator::Generator;
@@ -124,11 +125,13 @@ impl<B: Clone> Core<B> {
             Event::Halted { place } => self.process_halted(place, turn),
             Event::Continued { place } => self.process_continued(place),
             Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
+            Event::Measured { place, footprint } => self.measured(place, footprint, turn),
             Event::Grow => self.scale_by(1, turn),
             Event::Shrink => self.scale_by(-1, turn),
             Event::ScaleTo { target } => self.scale_to(target, turn),
             Event::ScaleBy { change } => self.scale_by(change, turn),
             Event::Reload { surge } => self.reload(surge, turn),
+            Event::Recycle { slot } => self.recycle(slot, turn),
             Event::Stop(stop) => self.stop(stop, turn),
             Event::HandOver => self.hand_over_pool(turn),
             Event::Tick => (),
@@ -175,6 +178,9 @@ impl<B: Clone> Core<B> {
                 Timer::Probe(place) => self.probe_deadline(place, turn),
                 Timer::Proven(place) => self.newcomer_proven(place, turn),
                 Timer::Healthy(place) => self.roster.forgive(place),
+                Timer::Age(place) => self.age_deadline(place, turn),
+                Timer::Idle(place) => self.idle_deadline(place, turn),
+                Timer::Memory(place) => self.memory_deadline(place, turn),
                 Timer::Backoff(_slot) => self.roster.disturb(),
                 Timer::Drain => self.stop(Stop::Now, turn),
                 Timer::HandOver => self.handover_deadline(turn),

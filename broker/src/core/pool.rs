@@ -97,7 +97,10 @@ impl<B: Clone> Core<B> {
     /// Empty slots first, then those still starting, then idle ones, then busy
     /// ones; among equals the highest number.
     fn most_dispensable(&self) -> Option<Slot> {
-        let cost = |record: &SlotRecord| record.staying().map(|(_, process)| self.cost(process)).max();
+        let stays = |process: &&Process| !process.is_leaving() || process.is_at_its_only_request();
+        let cost = |record: &SlotRecord| {
+            record.processes.values().filter(stays).map(|process| self.cost(process)).max()
+        };
         self.roster
             .wanted()
             .min_by_key(|(slot, record)| (cost(record), std::cmp::Reverse(*slot)))
@@ -107,6 +110,7 @@ impl<B: Clone> Core<B> {
     fn cost(&self, process: &Process) -> u8 {
         let worker = process.worker.and_then(|worker| self.crew.worker(worker));
         match (&process.stage, worker) {
+            (Stage::Leaving { .. }, _) if process.is_at_its_only_request() => 2,
             (Stage::Booting | Stage::Probing { .. } | Stage::Leaving { .. }, _) | (_, None) => 0,
             (_, Some(worker)) if worker.state() == WorkerState::Waiting => 1,
             (_, Some(_busy)) => 2,
@@ -128,7 +132,10 @@ impl<B: Clone> Core<B> {
         let now = turn.now;
         let fillable = |record: &SlotRecord| {
             // A process on its way out may still be there, but never two.
-            record.staying().next().is_none() && record.processes.len() < 2 && record.not_before <= now
+            record.staying().next().is_none()
+                && record.processes.len() < 2
+                && record.not_before <= now
+                && !record.is_at_its_only_request()
         };
         let empty: Vec<Slot> = self
             .roster

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::action::{Action, ExitReason, Note};
+use super::action::{Action, ExitReason, Note, RecycleCause};
 use super::crew::Worker;
 use super::event::Ending;
-use super::ids::{Generation, Place, Slot, Timestamp, WorkerId};
+use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
 use super::roster::{Heard, Process, Stage, Step};
 use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
 use super::timers::Timer;
-use super::{Core, Turn, backoff};
+use super::{Core, Turn, backoff, recycle};
 
 impl From<Ending> for ExitReason {
     fn from(ending: Ending) -> Self {
@@ -27,6 +27,10 @@ impl<B: Clone> Core<B> {
     /// Asks the parent for a process.
     pub(super) fn spawn(&mut self, place: Place, generation: Generation, turn: &mut Turn<'_, B>) {
         self.counters.spawned += 1;
+        let drawn = self.draw_wear();
+        if let Some(wear) = self.roster.wear_mut(place) {
+            *wear = drawn;
+        }
         self.timers.arm(turn.now.after(self.settings.boot_timeout), Timer::Boot(place));
         // Remembered first: should this router die in between, no place is used twice.
         turn.act(Action::Remember(self.memory()));
@@ -43,6 +47,7 @@ impl<B: Clone> Core<B> {
         let mut process = Process::new(generation, started);
         process.pid = Some(pid);
         process.stage = Stage::Adopted;
+        process.wear = self.draw_wear();
         self.roster.insert(place, process);
         self.roster.want(place.slot);
         self.timers.arm(turn.now.after(ADOPTION_GRACE), Timer::Adoption(place));
@@ -66,8 +71,9 @@ impl<B: Clone> Core<B> {
             self.somebody_is_ready(turn);
         }
         let Some(place) = self.crew.place_of(worker) else { return };
-        let stage = self.roster.process(place).map(|process| &process.stage);
-        if !matches!(stage, Some(Stage::Booting | Stage::Adopted)) {
+        let Some(stage) = self.roster.process(place).map(|process| &process.stage) else { return };
+        let adopted = *stage == Stage::Adopted;
+        if !adopted && *stage != Stage::Booting {
             return;
         }
         if self.is_unproven_heir(place) {
@@ -75,6 +81,10 @@ impl<B: Clone> Core<B> {
             return;
         }
         self.process_ready(place, turn);
+        if adopted && self.settings.fresh {
+            // It may have had its request from an earlier router.
+            self.retire(place, ExitReason::Recycle(RecycleCause::Fresh), turn);
+        }
     }
 
     /// The process serves from here on.
@@ -86,7 +96,9 @@ impl<B: Clone> Core<B> {
         self.timers.disarm(Timer::Boot(place));
         self.timers.disarm(Timer::Adoption(place));
         self.timers.arm(turn.now.after(HEALTHY), Timer::Healthy(place));
-        turn.note(Note::WorkerReady { place });
+        let routine = self.settings.fresh && place.incarnation > Incarnation(1);
+        turn.note(Note::WorkerReady { place, routine });
+        self.wear_begins(place, turn);
         self.newcomer_ready(place, turn);
     }
 
@@ -143,7 +155,7 @@ impl<B: Clone> Core<B> {
     /// One more request is done.
     pub(super) fn process_served(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
         if let Some(place) = self.crew.place_of(worker) {
-            self.roster.count_served(place, self.settings.max_requests);
+            self.wear_by_reply(place, turn);
             self.newcomer_proven(place, turn);
         }
     }
@@ -159,12 +171,11 @@ impl<B: Clone> Core<B> {
             self.crew.withhold(worker);
             self.timers.arm(turn.now.after(LAST_WORDS), Timer::LastWords(worker));
         }
-        let why = match &process.stage {
-            Stage::Leaving { reason, .. } => reason.clone(),
-            Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving => reason.clone(),
-        };
-        let meaning = meaning(&process, &why, turn.now);
+        let why = recycle::why_it_ended(&process, reason);
         let given = process.given + self.crew.sent_to(place);
+        // What was made for one request, and had it, says nothing of the next one.
+        let done = self.settings.fresh && given > 0;
+        let meaning = if done { Meaning::Late } else { meaning(&process, &why, turn.now) };
         if meaning == Meaning::Early && (!process.was_ready() || process.served + given == 0) {
             // Not one that a request killed: the next request may be better.
             self.roster.started_badly(place.slot);
@@ -232,7 +243,7 @@ impl<B: Clone> Core<B> {
 
     /// The moment a slot's process is withheld from new requests and told to end at once.
     pub(super) fn kill(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        self.start_leaving(place, reason);
+        self.start_going(place, reason);
         self.step(place, Step::Killed, turn);
     }
 
@@ -261,14 +272,16 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
     let early = match why {
         ExitReason::Shrink
         | ExitReason::Reload
-        | ExitReason::Recycle
+        | ExitReason::Recycle(_)
         | ExitReason::Drain
         | ExitReason::Silent
         | ExitReason::Halted => return Meaning::Nothing,
         // One that is made for a single short request has done its work.
-        ExitReason::Announced(_) | ExitReason::Timeout | ExitReason::Disconnected | ExitReason::Code(0) => {
-            young && process.served == 0
-        }
+        ExitReason::Announced(_)
+        | ExitReason::Timeout
+        | ExitReason::MemoryLimit
+        | ExitReason::Disconnected
+        | ExitReason::Code(0) => young && process.served == 0,
         ExitReason::BootTimeout
         | ExitReason::Unproven
         | ExitReason::Malformed
@@ -285,7 +298,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
 
 /// Whether somebody wanted the process to end, whatever it did.
 fn is_wished(why: &ExitReason) -> bool {
-    matches!(why, ExitReason::Shrink | ExitReason::Reload | ExitReason::Recycle | ExitReason::Drain)
+    matches!(why, ExitReason::Shrink | ExitReason::Reload | ExitReason::Recycle(_) | ExitReason::Drain)
 }
 
 /// Whether the end of a process that was ready says something of its code: a
@@ -300,7 +313,7 @@ fn is_planned(why: &ExitReason) -> bool {
         ExitReason::Announced(_)
         | ExitReason::Shrink
         | ExitReason::Reload
-        | ExitReason::Recycle
+        | ExitReason::Recycle(_)
         | ExitReason::Drain
         | ExitReason::Timeout
         | ExitReason::Malformed
@@ -309,6 +322,7 @@ fn is_planned(why: &ExitReason) -> bool {
         | ExitReason::Halted => true,
         ExitReason::BootTimeout
         | ExitReason::Unproven
+        | ExitReason::MemoryLimit
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
         | ExitReason::OutOfMemory

@@ -97,14 +97,17 @@ impl<B: Clone> Core<B> {
         // The spent are replaced one at a time, also beside a reload.
         let is_due = |process: &Process| {
             process.stage == Stage::Serving
-                && (self.is_outdated(process) || (process.spent && under_way == 0))
+                && (self.is_outdated(process) || (process.spent().is_some() && under_way == 0))
         };
         let is_next = |record: &SlotRecord| {
             record.processes.len() == 1
                 && record.not_before <= now
                 && record.staying().any(|(_, process)| is_due(process))
         };
-        self.roster.wanted().find(|(_slot, record)| is_next(record)).map(|(slot, _record)| slot)
+        let due = self.roster.wanted().filter(|(_slot, record)| is_next(record));
+        // Of spent ones the longest spent: a slot that is soon spent again must not keep
+        // another waiting for ever.
+        due.min_by_key(|(_slot, record)| record.spent_since()).map(|(slot, _record)| slot)
     }
 
     fn is_outdated(&self, process: &Process) -> bool {
@@ -112,8 +115,14 @@ impl<B: Clone> Core<B> {
     }
 
     fn finish_reload(&mut self, turn: &mut Turn<'_, B>) {
-        let Some(Reload { generation, .. }) = self.pool.reload else { return };
-        if !self.roster.wanted().all(|(_slot, record)| is_renewed(record, generation)) {
+        let Some(Reload { generation, proven, .. }) = self.pool.reload else { return };
+        // Where each request brings a process, there may never be a moment with all ready.
+        let fresh = self.settings.fresh && proven;
+        let is_young = |record: &SlotRecord| {
+            fresh && record.processes.values().all(|process| process.generation == generation)
+        };
+        let is_done = |record: &SlotRecord| is_young(record) || is_renewed(record, generation);
+        if !self.roster.wanted().all(|(_slot, record)| is_done(record)) {
             return;
         }
         self.pool.reload = None;
@@ -150,7 +159,8 @@ impl<B: Clone> Core<B> {
     /// The newcomer works, so its place is its own, and the reload goes on.
     pub(super) fn newcomer_proven(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         let Some(process) = self.roster.process(place) else { return };
-        if !self.pool.newcomers.contains(&place) || process.stage != Stage::Serving {
+        let works = process.stage == Stage::Serving || process.is_at_its_only_request();
+        if !self.pool.newcomers.contains(&place) || !works {
             return;
         }
         let generation = process.generation;
@@ -173,12 +183,12 @@ impl<B: Clone> Core<B> {
         let Some(record) = self.roster.slot(slot) else { return };
         let serving = record.staying().filter(|(_, process)| process.stage == Stage::Serving);
         let mut serving: Vec<_> =
-            serving.map(|(incarnation, process)| (incarnation, process.spent)).collect();
+            serving.map(|(incarnation, process)| (incarnation, process.spent())).collect();
         if let Some((last, _spent)) = serving.pop() {
             self.newcomer_withdrawn(Place { slot, incarnation: last });
         }
         for (incarnation, spent) in serving {
-            let reason = if spent { ExitReason::Recycle } else { ExitReason::Reload };
+            let reason = spent.map_or(ExitReason::Reload, ExitReason::Recycle);
             self.retire(Place { slot, incarnation }, reason, turn);
         }
     }

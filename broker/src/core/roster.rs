@@ -8,6 +8,7 @@ use hornpipe_proto::Token;
 use super::action::{ExitReason, Memory};
 use super::crew::Crew;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
+use super::recycle::Wear;
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
@@ -48,8 +49,8 @@ pub(super) struct Process {
     pub(super) given: u64,
     /// Requests it has answered.
     pub(super) served: u64,
-    /// Whether it has served its time, and waits for its replacement.
-    pub(super) spent: bool,
+    /// What it has been through.
+    pub(super) wear: Wear,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
     /// The reload that has failed because of it, and why.
@@ -105,7 +106,7 @@ impl Process {
             heard: Heard::Nothing,
             given: 0,
             served: 0,
-            spent: false,
+            wear: Wear::default(),
             halted: false,
             brought_down: None,
         }
@@ -235,15 +236,20 @@ impl Roster {
         self.close_if_empty(slot);
     }
 
-    /// One more request is done; `limit` is how many a process does.
-    pub(super) fn count_served(&mut self, place: Place, limit: Option<u64>) {
-        let Some(record) = self.slots.get_mut(&place.slot) else { return };
+    /// One more request is done. Returns how many the process has done.
+    pub(super) fn count_served(&mut self, place: Place) -> u64 {
+        let Some(record) = self.slots.get_mut(&place.slot) else { return 0 };
         record.bad_starts = 0;
-        if let Some(process) = record.processes.get_mut(&place.incarnation) {
-            process.served += 1;
-            process.spent = limit.is_some_and(|limit| process.served >= limit);
-            self.disturbed |= process.spent;
-        }
+        let Some(process) = record.processes.get_mut(&place.incarnation) else { return 0 };
+        process.served += 1;
+        process.served
+    }
+
+    /// What a process has been through. Changing it is no reason to look at the pool:
+    /// whoever makes one of it must disturb.
+    pub(super) fn wear_mut(&mut self, place: Place) -> Option<&mut Wear> {
+        let process = self.slots.get_mut(&place.slot)?.processes.get_mut(&place.incarnation)?;
+        Some(&mut process.wear)
     }
 
     /// The place of the slot's next process, which is now on the roster.

@@ -31,6 +31,16 @@ pub struct Settings {
     pub drain: Duration,
     /// Requests after which a process is replaced.
     pub max_requests: Option<u64>,
+    /// The age at which a process is replaced.
+    pub max_age: Option<Duration>,
+    /// How long a process may be idle before it is replaced.
+    pub idle_timeout: Option<Duration>,
+    /// Private bytes above which a process is replaced.
+    pub max_memory: Option<u64>,
+    /// Private bytes above which a process is killed.
+    pub max_memory_hard: Option<u64>,
+    /// A process for each request.
+    pub fresh: bool,
     /// How many slots a reload renews at the same time.
     pub surge: u32,
     /// How long the processes of a reload may take for their probe, if they get one.
@@ -54,6 +64,11 @@ impl Default for Settings {
             body_limit: 64 * 1024 * 1024,
             drain: Duration::from_secs(25),
             max_requests: None,
+            max_age: None,
+            idle_timeout: None,
+            max_memory: None,
+            max_memory_hard: None,
+            fresh: false,
             surge: 1,
             probe_timeout: None,
         }
@@ -93,6 +108,9 @@ pub(super) const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A process that lived shorter died young, and its slot backs off.
 pub(super) const YOUNG: Duration = Duration::from_secs(1);
+
+/// A process is not measured more often.
+pub(super) const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A slot forgets its failures when a process has lived so long.
 pub(super) const HEALTHY: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::action::ExitReason;
+use super::action::{ExitReason, Footprint};
 use super::counters::Counters;
 use super::crew::Worker;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
@@ -63,6 +63,8 @@ pub struct WorkerSnapshot {
     pub state: Option<WorkerState>,
     pub age: Duration,
     pub served: u64,
+    /// Its memory, once it was measured.
+    pub footprint: Option<Footprint>,
     /// How long it has been in its present request.
     pub processing: Option<Duration>,
     pub last_exit: Option<(ExitReason, Duration)>,
@@ -92,7 +94,8 @@ pub struct Tables {
 impl<B: Clone> Core<B> {
     /// Whether a request sent at this moment would find a worker, now or soon.
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Serving && self.crew.anybody_serves()
+        let at_work = || self.roster.slots().any(|(_slot, record)| record.is_at_its_only_request());
+        self.phase == Phase::Serving && (self.crew.anybody_serves() || at_work())
     }
 
     pub fn phase(&self) -> Phase {
@@ -189,6 +192,7 @@ impl<B: Clone> Core<B> {
                 state: None,
                 age: Duration::ZERO,
                 served: 0,
+                footprint: None,
                 processing: None,
                 last_exit,
             }];
@@ -203,6 +207,7 @@ impl<B: Clone> Core<B> {
                 state: Some(state(process, worker)),
                 age: age(process, now),
                 served: process.served,
+                footprint: process.footprint(),
                 processing: worker
                     .and_then(|worker| self.processing_since(worker))
                     .map(|since| now.since(since)),

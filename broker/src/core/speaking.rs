@@ -46,6 +46,8 @@ impl<B: Clone> Core<B> {
                 self.timers.disarm(Timer::Reconnect(place));
                 if self.roster.is_leaving(place) {
                     self.crew.withhold(worker);
+                    // What it was to finish is gone with its earlier connection.
+                    self.leave_when_free(worker, turn);
                 }
                 if self.roster.process(place).is_some_and(|process| process.halted) {
                     self.crew.set_halted(worker);
@@ -270,6 +272,7 @@ impl<B: Clone> Core<B> {
             self.lose(&held, turn);
         }
         self.crew.take(worker, token);
+        self.wear_by_loss(worker, turn);
     }
 
     fn learn(&mut self, worker: WorkerId, speech: &Speech) {

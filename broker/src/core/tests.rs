@@ -121,6 +121,7 @@ impl Story {
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. }
+            | Action::Measure { .. }
             | Action::Finished(_) => None,
         };
         std::mem::take(&mut self.actions).into_iter().filter_map(one).collect()

@@ -33,6 +33,12 @@ pub(super) enum Timer {
     Proven(Place),
     /// The process has lived long enough to trust its slot.
     Healthy(Place),
+    /// The process is as old as it may be.
+    Age(Place),
+    /// The process may have been idle for as long as it may be.
+    Idle(Place),
+    /// The memory of a busy process is due to be measured.
+    Memory(Place),
     /// The slot may be filled again.
     Backoff(Slot),
     /// The drain time is over.
@@ -65,8 +71,8 @@ impl Timers {
 
     /// Nothing that was awaited of this process matters any more.
     pub(super) fn disarm_process(&mut self, place: Place) {
-        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Probe, Proven, Reconnect};
-        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Probe, Proven, Healthy] {
+        use Timer::{Adoption, Age, Boot, Halted, Healthy, Idle, Leaving, Memory, Probe, Proven, Reconnect};
+        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Probe, Proven, Healthy, Age, Idle, Memory] {
             self.disarm(timer(place));
         }
     }

@@ -19,11 +19,20 @@ static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 /// CLOCK_MONOTONIC, which parent and router mean the same by and nobody sets, without the
 /// time in which this process could not run.
 pub(super) fn now() -> Timestamp {
-    let time = clock_gettime(ClockId::Monotonic);
+    let left_out = Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed));
+    Timestamp(read(ClockId::Monotonic).saturating_sub(left_out))
+}
+
+/// The processor time that the calling thread has used.
+pub(super) fn used_by_this_thread() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-    let left_out = Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed));
-    Timestamp(Duration::new(seconds, nanoseconds).saturating_sub(left_out))
+    Duration::new(seconds, nanoseconds)
 }
 
 /// Leaves out of all time what the router was stopped for, if a wait that began at `began`

@@ -12,7 +12,7 @@ const REASON_LIMIT: usize = 1024;
 /// The order to run hooks, if the note is an occasion. An event gets its arm here.
 pub(super) fn order(note: &Note, core: &Core<Body>) -> Option<ToParent> {
     let (event, variables) = match note {
-        Note::WorkerReady { place } => {
+        Note::WorkerReady { place, .. } => {
             let (generation, pid) = core.process(*place)?;
             (HookEvent::WorkerStart, about(*place, generation, pid))
         }

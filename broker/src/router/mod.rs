@@ -23,6 +23,7 @@ mod handover;
 mod capabilities;
 mod memory_limit;
 mod watch;
+mod memory_watch;
 mod frame;
 mod clock;
 mod ffi;
@@ -42,6 +43,7 @@ use crew::CrewList;
 use frame::{Body, Frame};
 use handover::Handover;
 use inquiries::Subject;
+use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use reloads::Reloads;
 use room::Room;
@@ -104,6 +106,7 @@ struct Router {
     /// Who waits for the end of a reload.
     reloads: Reloads,
     handover: Handover,
+    memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     actions: Vec<Action<Body>>,
@@ -153,6 +156,7 @@ impl Router {
             watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
             handover: Handover::default(),
+            memory_watch: MemoryWatch::new()?,
             pending,
             actions: Vec::new(),
             frames: Vec::new(),
@@ -195,6 +199,10 @@ impl Router {
         if ready.control {
             self.serve_operators();
         }
+        if ready.memory_watch {
+            self.pending.extend(self.memory_watch.findings());
+            self.settle();
+        }
         let now = clock::now();
         if ready.watch
             && let Some(watch) = &mut self.watch
@@ -225,6 +233,7 @@ impl Router {
             } else {
                 self.sockets.frontend.poll_item()
             },
+            zmq::PollItem::from_fd(self.memory_watch.descriptor().as_raw_fd(), zmq::POLLIN),
         ];
         items.extend(self.watch.as_ref().map(Watch::poll_item));
         items.extend(self.sockets.control.poll_items());
@@ -238,8 +247,10 @@ impl Router {
                     items.iter().map(|item| item.is_readable() || item.is_writable() || item.is_error());
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
+                let memory_watch = next();
                 let watch = self.watch.is_some() && next();
-                Ready { parent, crew, backend, frontend, watch, control: readable.any(|ready| ready) }
+                let control = readable.any(|ready| ready);
+                Ready { parent, crew, backend, frontend, memory_watch, watch, control }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -352,6 +363,11 @@ impl Router {
             Action::Spawn { place, generation } => self.parent.spawn(place, generation),
             Action::Terminate { place } => self.parent.signal(place, WorkerSignal::Term),
             Action::Kill { place } => self.parent.signal(place, WorkerSignal::Kill),
+            Action::Measure { place } => {
+                if let Some(pid) = self.core.pid_of(place) {
+                    self.memory_watch.measure(place, pid);
+                }
+            }
             Action::Remember(memory) => {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
@@ -445,6 +461,7 @@ struct Ready {
     backend: bool,
     frontend: bool,
     watch: bool,
+    memory_watch: bool,
     control: bool,
 }
 

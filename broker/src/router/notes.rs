@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use tracing::{debug, error, info, warn};
 
 use super::Body;
-use crate::core::{Core, ExitReason, Note, Place};
+use crate::core::{Core, ExitReason, Note, Place, RecycleCause};
 
 /// Whose last words belong to this news.
 pub(super) fn mourns(note: &Note) -> Option<Place> {
@@ -17,13 +17,21 @@ pub(super) fn mourns(note: &Note) -> Option<Place> {
 pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
     match note {
         Note::Ready => info!("ready"),
-        Note::WorkerReady { place } => {
+        Note::WorkerReady { place, routine: true } => {
+            let pid = core.pid_of(*place);
+            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+        }
+        Note::WorkerReady { place, routine: false } => {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
         Note::WorkerLeft { place, pid, reason, planned, respawn_after, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+            if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
+                debug!(slot, incarnation, reason = in_words(reason), "worker left");
+                return;
+            }
             let reason = in_words(reason);
             if *planned {
                 info!(slot, incarnation, pid, reason, "worker left");

@@ -86,6 +86,8 @@ fn worker(worker: WorkerSnapshot) -> WorkerReport {
         state: worker.state.map_or("backoff", crate::core::WorkerState::as_str).into(),
         age_ms: milliseconds(worker.age),
         requests: worker.served,
+        private_bytes: worker.footprint.map(|footprint| footprint.private_bytes),
+        shared_bytes: worker.footprint.map(|footprint| footprint.shared_bytes),
         processing_ms: worker.processing.map(milliseconds),
         last_exit: worker
             .last_exit

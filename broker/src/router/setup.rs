@@ -68,6 +68,8 @@ pub(super) enum RouterError {
     Listener { door: Door, why: &'static str },
     /// A call of libzmq failed.
     Socket { door: Door, error: Errno },
+    /// No descriptor to be woken by.
+    NoWakeUp(rustix::io::Errno),
     /// The kernel gave no random bytes.
     NoRandomness(getrandom::Error),
 }
@@ -80,6 +82,7 @@ impl std::fmt::Display for RouterError {
             ),
             Self::Listener { door, why } => write!(f, "the {door} listener cannot be used: {why}"),
             Self::Socket { door, error } => write!(f, "the {door} socket failed: {error}"),
+            Self::NoWakeUp(error) => write!(f, "no eventfd from the kernel: {error}"),
             Self::NoRandomness(error) => write!(f, "no random bytes from the kernel: {error}"),
         }
     }
@@ -89,6 +92,7 @@ impl std::error::Error for RouterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Socket { error, .. } => Some(error),
+            Self::NoWakeUp(error) => Some(error),
             Self::NoDrafts | Self::Listener { .. } | Self::NoRandomness(_) => None,
         }
     }

@@ -10,13 +10,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hornpipe_tests::harness::{
-    Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time, let_pass, send,
+    Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time, descriptors,
+    let_pass, resident, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
 const USAGE: &str = "\
 usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak idle             what a broker costs that has nothing to do
+       soak recycle N        whether router and parent grow while N requests wear workers out
        soak fair TIME        whether a request ever waits while a worker is idle
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let passed = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["idle"] => Some(idle()),
+        ["recycle", requests] => requests.parse().ok().map(recycle),
         ["fair", time] => duration(time).map(fair),
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
@@ -216,4 +219,42 @@ fn killed_brokers(rounds: u64) -> bool {
     }
     tell_times("from the kill of a parent until nothing of its broker is left", &times);
     times.iter().all(|time| *time <= GONE_LIMIT)
+}
+
+/// Memory that router and parent may take in the course of it, each.
+const GROWTH_LIMIT: u64 = 16 << 20;
+
+/// Descriptors, more than at the beginning: of connections that are just ending.
+const DESCRIPTORS_LIMIT: usize = 8;
+
+fn recycle(requests: u64) -> bool {
+    let broker = Serve::demo(4).options(["--max-requests", "100"]).start();
+    let load = |requests| {
+        let time = Duration::ZERO;
+        let load = Chaos { clients: 8, time, requests, kill_every: Duration::from_hours(10_000) };
+        let figures = load.run(&broker);
+        broker.wait_for_idle(4);
+        figures
+    };
+    let processes = [("parent", broker.pid()), ("router", broker.router_pid())];
+    let measure = || processes.map(|(name, pid)| (name, descriptors(pid), resident(pid)));
+    // Tables and pools reach their sizes first.
+    load(requests / 10).check();
+    let before = measure();
+    let figures = load(requests);
+    let mut sound = figures.right == figures.sent && figures.doubled == 0;
+    println!("{} of {} right, {} workers", figures.right, figures.sent, broker.status().pool.spawned);
+    for ((name, descriptors, resident), (_, descriptors_after, resident_after)) in
+        before.into_iter().zip(measure())
+    {
+        println!(
+            "{name}: {descriptors} descriptors, then {descriptors_after}; {} KiB, then {} KiB",
+            resident / 1024,
+            resident_after / 1024
+        );
+        sound &= descriptors_after <= descriptors + DESCRIPTORS_LIMIT;
+        sound &= resident_after <= resident + GROWTH_LIMIT;
+    }
+    broker.check_counters();
+    sound
 }

@@ -39,7 +39,7 @@ pub use folder::Folder;
 pub use halts::{HALT_TIMEOUT, Halts};
 pub use killer::Kills;
 pub use process::{Ended, Process};
-pub use processes::{Session, cpu_time, is_alive, send, state_of};
+pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
 pub use raw::{Zmtp, speak};
 pub use skipped::{faketime, unshare};

@@ -78,6 +78,7 @@ pub(super) struct Sheet {
 
 /// A process as the router knows it: asked for, and not known to have ended.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is what one word or notice has said")]
 pub(super) struct Post {
     pub(super) generation: Generation,
     pub(super) adopted: bool,
@@ -86,6 +87,16 @@ pub(super) struct Post {
     pub(super) ready_since: Option<Timestamp>,
     /// Its probe, and since when it has had it.
     pub(super) probe: Option<(Token, Timestamp)>,
+    /// Requests that it was given, and that it has replied to.
+    pub(super) given: u64,
+    /// The step in which it was asked for, and that in which it was last given a request.
+    pub(super) born_at: u64,
+    pub(super) given_at: u64,
+    pub(super) served: u64,
+    /// When its memory was last asked for.
+    pub(super) weighed: Option<Timestamp>,
+    /// It was found to hold more than any may.
+    pub(super) overrun: bool,
     pub(super) desk: Option<WorkerId>,
     pub(super) halted: Option<Timestamp>,
     /// It said so itself.
@@ -178,6 +189,12 @@ impl Post {
             ready: false,
             ready_since: None,
             probe: None,
+            given: 0,
+            born_at: 0,
+            given_at: 0,
+            served: 0,
+            weighed: None,
+            overrun: false,
             desk: None,
             halted: None,
             announced: false,

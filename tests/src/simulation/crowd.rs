@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{ClientId, Ending, Event, Request, RequestId, Stop};
+use hornpipe::core::{ClientId, Ending, Event, Request, RequestId, Slot, Stop};
 
 use super::Body;
 use super::calendar::Happening;
@@ -48,7 +48,7 @@ impl World {
             request,
             client,
             service: service.filter(|name| improper || *name == "default").map(str::to_owned),
-            timeout: timeout.filter(|_| !self.calm && !self.only_reloads),
+            timeout: timeout.filter(|_| !self.calm && !self.only_replacements),
             attempts: (attempts < 5).then_some(attempts),
             size,
             body: Body { request, number: 0 },
@@ -89,6 +89,10 @@ impl World {
                 let event = self.scaling();
                 self.tell(event);
             }
+        }
+        if self.random.percent(self.faults.recycle) {
+            let slot = Slot(u32::try_from(self.random.below(8)).unwrap_or(0));
+            self.tell(Event::Recycle { slot });
         }
         if self.random.percent(self.faults.reload) {
             let surge = self.random.pick(None, &[None, Some(1), Some(3)]);

@@ -1,8 +1,10 @@
 //! The laws: what the core may order, and what must hold after each step.
 
+use std::time::Duration;
+
 use hornpipe::core::{
-    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe, RequestId,
-    Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe,
+    RecycleCause, RequestId, Slot, Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
@@ -17,9 +19,14 @@ macro_rules! law {
 }
 
 /// After the last answer, before the router parts.
-const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(100);
+const LAST_CALL: Duration = Duration::from_millis(100);
 
-const HALT_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+const HALT_GRACE: Duration = Duration::from_secs(5);
+
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long it may take, one at a time and in calm, until whoever is spent is replaced.
+const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the core orders.
 impl Model {
@@ -49,6 +56,7 @@ impl Model {
             Action::Remember(memory) => {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
             }
+            Action::Measure { place } => self.judge_measuring(*place, now),
             Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
             Action::Note(Note::ReloadFailed { generation, .. }) => {
                 let first = self.failed.insert(*generation);
@@ -60,6 +68,7 @@ impl Model {
             }
             Action::Note(Note::WorkerLeft { place, reason, planned, .. }) => {
                 self.judge_end(*place, reason, *planned);
+                self.judge_wear(*place, reason);
             }
             Action::Note(Note::RequestTimedOut { request, place, attempt, size, .. }) => {
                 self.judge_time_out(*request, *place, (*attempt, *size));
@@ -169,6 +178,7 @@ impl Model {
             let proven = self.posts.get(&place).is_none_or(|post| post.probe.is_none() || post.ready);
             law!(self, proven, "work for {place}, which has not answered its probe");
             law!(self, fit, "work for {place}, which is leaving or stopped");
+            self.judge_share(place);
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));
         let Some(asked) = self.requests.get_mut(request) else { return };
@@ -245,7 +255,8 @@ impl Model {
                 "{place} spawned while draining, others idle"
             );
         }
-        let doubled = self.posts.insert(place, Post::new(generation, false, now)).is_some();
+        let post = Post { born_at: self.step, ..Post::new(generation, false, now) };
+        let doubled = self.posts.insert(place, post).is_some();
         law!(self, !doubled, "{place} is spawned twice");
         law!(self, !self.failed.contains(&generation), "{place} is of a generation that failed");
         let newcomers = self.newcomers_len();
@@ -256,7 +267,99 @@ impl Model {
         law!(self, newcomers <= limit, "{newcomers} newcomers, at most {limit} may be");
     }
 
+    /// Another request for this process: may it have one more?
+    fn judge_share(&mut self, place: Place) {
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        post.given += 1;
+        post.given_at = self.step;
+        let (given, served, born_at) = (post.given, post.served, post.born_at);
+        let neighbours = || {
+            let others = self.posts.iter().filter(|(other, _)| other.slot == place.slot);
+            others.filter(|(other, _)| other.incarnation != place.incarnation)
+        };
+        if self.settings.fresh {
+            law!(self, given == 1, "{place} gets {given} requests");
+            let works = |other: &Place, post: &Post| {
+                let told = post.announced || post.terminated.is_some() || post.killed.is_some();
+                let at = |desk: &Desk| desk.home == Home::Local(*other) && !desk.held.is_empty();
+                // A replacement that warms beside it may be ready before it is done.
+                !told && post.given_at <= born_at && self.desks.values().any(at)
+            };
+            let doubled = neighbours().find(|(other, post)| works(other, post)).map(|(other, _)| other);
+            law!(self, doubled.is_none(), "{place} works beside {doubled:?}");
+        }
+        // One on trial serves beside the process that it is to replace.
+        if self.settings.max_requests.is_some_and(|most| most <= served) && self.reloading.is_none() {
+            // One that holds a request may itself be about to leave, without a word of it.
+            let idle = |post: &Post| post.desk.and_then(|worker| self.desks.get(&worker));
+            let better = neighbours().find(|(other, post)| {
+                place.incarnation < other.incarnation && idle(post).is_some_and(Desk::is_eligible)
+            });
+            law!(self, better.is_none(), "{place} has served {served}, and gets more beside {better:?}");
+        }
+    }
+
+    /// Only who works or has just worked is measured, and nobody all the time.
+    fn judge_measuring(&mut self, place: Place, now: Timestamp) {
+        let busy = self.desks.values().any(|desk| desk.home == Home::Local(place) && !desk.held.is_empty());
+        let due = self.replied_now == Some(place) || (busy && self.settings.max_memory_hard.is_some());
+        law!(self, due, "{place} is measured while it does nothing");
+        let Some(post) = self.posts.get_mut(&place) else {
+            law!(self, false, "{place} has ended, and is measured");
+            return;
+        };
+        let before = post.weighed.replace(now);
+        let often = before.is_some_and(|before| now < before.after(MEASURE_INTERVAL));
+        law!(self, !often, "{place} is measured too often");
+    }
+
+    /// A process has ended, as the core says for this reason.
+    fn judge_wear(&mut self, place: Place, reason: &ExitReason) {
+        let Some((_, post)) = self.buried_now.take().filter(|(ended, _)| *ended == place) else {
+            law!(self, false, "{place} has not ended");
+            return;
+        };
+        let fits = match reason {
+            ExitReason::Recycle(RecycleCause::MaxRequests) => {
+                self.settings.max_requests.is_some_and(|most| most - most / 10 <= post.served)
+            }
+            ExitReason::Recycle(RecycleCause::MaxAge) => self.settings.max_age.is_some(),
+            ExitReason::Recycle(RecycleCause::IdleTimeout) => self.settings.idle_timeout.is_some(),
+            ExitReason::Recycle(RecycleCause::MaxMemory) => self.settings.max_memory.is_some(),
+            ExitReason::Recycle(RecycleCause::Fresh) => {
+                self.settings.fresh && (post.given == 1 || post.adopted)
+            }
+            ExitReason::MemoryLimit => post.overrun,
+            _ => true,
+        };
+        law!(self, fits, "{place} ends by {reason}, after {} requests", post.served);
+    }
+
+    /// After a long calm nobody is left who should have been replaced.
+    pub(super) fn check_wear(&self, now: Timestamp) {
+        let settings = &self.settings;
+        let beyond = |since: Timestamp, most: Option<Duration>| {
+            most.is_some_and(|most| since.after(most).after(REPLACED_WITHIN) < now)
+        };
+        for (place, post) in self.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving()) {
+            let spent = settings.max_requests.is_some_and(|most| most <= post.served);
+            law!(self, !spent, "{place} has served {}, and stays", post.served);
+            law!(self, !beyond(post.since, settings.max_age), "{place} is too old");
+            let Some(desk) = post.desk.and_then(|worker| self.desks.get(&worker)) else { continue };
+            let idle = desk.held.is_empty() && beyond(desk.free_since, settings.idle_timeout);
+            law!(self, !idle, "{place} is idle for too long");
+        }
+    }
+
     fn judge_reload(&self, generation: Generation) {
+        // Where each request brings a process, all are seldom ready at once.
+        // One that has had its request leaves after it.
+        let old = |post: &Post| post.generation < generation && post.given == 0 && !post.is_leaving();
+        if self.settings.fresh {
+            let old = self.posts.iter().find(|(_, post)| old(post));
+            return law!(self, old.is_none(), "reloaded, and {old:?} stays");
+        }
+
         let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
         let renewed = self.posts.values().filter(renewed).count();
         law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
@@ -335,7 +438,8 @@ impl Model {
         let halted = post.halted.is_some_and(|since| since.after(HALT_GRACE) <= now);
         let asked = post.terminated.is_some_and(|since| since.after(self.settings.term_grace) <= now);
         let asked = asked || (post.terminated.is_some() && self.stopped.is_some());
-        law!(self, halted || asked || at_once, "{place} gets KILL before it was asked to leave");
+        let overrun = post.overrun;
+        law!(self, halted || asked || at_once || overrun, "{place} gets KILL before it was asked to leave");
     }
 
     fn judge_finish(&mut self, finish: &Finish) {
@@ -441,6 +545,7 @@ impl Model {
             let overdue =
                 |since: Option<Timestamp>, grace| since.is_some_and(|since| since.after(grace) < now);
             let killed = post.killed.is_some();
+            law!(self, killed || !post.overrun, "{place} holds too much memory, and lives");
             law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
             law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
             let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
@@ -493,7 +598,7 @@ impl Model {
         law!(self, tables.held == held, "{} held, not {held}", tables.held);
         law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
         law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
-        let timers = tables.requests + 2 * held + tables.connections + 8 * tables.processes + 16;
+        let timers = tables.requests + 2 * held + tables.connections + 11 * tables.processes + 16;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

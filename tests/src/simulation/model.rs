@@ -50,6 +50,10 @@ pub(super) struct Model {
     pub(super) probed: u64,
     /// The process that has ended in this step, and how.
     pub(super) ended_now: Option<(Place, Ending)>,
+    /// What was known of it.
+    pub(super) buried_now: Option<(Place, Post)>,
+    /// The process that has replied in this step.
+    pub(super) replied_now: Option<Place>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
 }
@@ -81,6 +85,8 @@ impl Model {
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
             ended_now: None,
+            buried_now: None,
+            replied_now: None,
             arrival: None,
         }
     }
@@ -96,8 +102,10 @@ impl Model {
     /// Takes in what the core is about to hear.
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
-        self.gone_now.clear();
+        self.replied_now = None;
         self.ended_now = None;
+        self.buried_now = None;
+        self.gone_now.clear();
         self.phase_before = core.phase();
         self.reloading = core.reload_under_way().map(|reload| reload.to);
         self.note_survivors(now);
@@ -128,6 +136,12 @@ impl Model {
                 self.ended_now = Some((*place, ending.clone()));
                 self.ended(*place, now);
             }
+            Event::Measured { place, footprint } => {
+                let most = self.settings.max_memory_hard.unwrap_or(u64::MAX);
+                if let Some(post) = self.posts.get_mut(place) {
+                    post.overrun |= most < footprint.private_bytes;
+                }
+            }
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
@@ -141,6 +155,7 @@ impl Model {
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }
+            | Event::Recycle { .. }
             | Event::Tick => (),
         }
         if self.stopped.is_some_and(|stopped| stopped.over_by.is_some_and(|end| end <= now.after(STOP_SLACK)))
@@ -335,7 +350,13 @@ impl Model {
 
     fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
         let Some(request) = self.take(worker, token) else { return };
+        if let Some(post) = self.post_of(worker) {
+            post.served += 1;
+        }
         if let Some(desk) = self.desks.get_mut(&worker) {
+            if let Home::Local(place) = desk.home {
+                self.replied_now = Some(place);
+            }
             desk.ready |= !matches!(desk.speech, Some(Speech::Plain)) && !desk.exiting;
             desk.free_since = now;
         }
@@ -446,9 +467,8 @@ fn in_order(desk: &Desk) -> Vec<Token> {
 /// Processes and operators.
 impl Model {
     fn ended(&mut self, place: Place, now: Timestamp) {
-        if self.posts.remove(&place).is_none() {
-            return;
-        }
+        let Some(post) = self.posts.remove(&place) else { return };
+        self.buried_now = Some((place, post));
         for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
             desk.barred = true;
             desk.gone_at.get_or_insert(now.after(LAST_WORDS));

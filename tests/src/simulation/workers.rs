@@ -281,6 +281,10 @@ impl World {
         } else {
             self.count_run(body);
         }
+        if self.random.percent(self.faults.growth) {
+            let growth = self.random.below(120);
+            self.peers.entry(peer).and_modify(|process| process.memory += growth);
+        }
         if self.random.percent(30)
             && let Some(process) = self.peers.get(&peer)
         {

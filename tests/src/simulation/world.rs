@@ -38,8 +38,8 @@ pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) faults: Faults,
     pub(super) calm: bool,
-    /// Only reloads happen: a full pool must stay full.
-    pub(super) only_reloads: bool,
+    /// Nothing happens but that workers are replaced: a full pool must stay full.
+    pub(super) only_replacements: bool,
     /// Clients ask no more.
     pub(super) closed: bool,
     was_full: bool,
@@ -90,11 +90,17 @@ impl World {
     fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
         let mut settings = faults::draw_settings(&mut random);
-        let only_reloads = random.percent(15);
-        if only_reloads {
+        let only_replacements = random.percent(15);
+        if only_replacements {
             settings.timeout = None;
+            settings.max_memory_hard = None;
+            settings.fresh = false;
         }
-        let faults = if only_reloads { Faults::only_reloads(&mut random) } else { Faults::draw(&mut random) };
+        let faults = if only_replacements {
+            Faults::only_replacements(&mut random)
+        } else {
+            Faults::draw(&mut random)
+        };
         let start = Timestamp(Duration::from_secs(1000));
         Self {
             seed,
@@ -105,7 +111,7 @@ impl World {
             settings,
             faults,
             calm: false,
-            only_reloads,
+            only_replacements,
             closed: false,
             was_full: false,
             ticks: 0,
@@ -251,16 +257,20 @@ impl World {
                 self.command(Happening::Signal { place, signal: Signal::Terminate });
             }
             Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
+            Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
             Action::Note(_) | Action::Stopping { .. } | Action::Finished(_) => (),
         }
     }
 
-    /// While nothing but reloads happens, a pool that was full stays full.
+    /// While workers are only replaced, a pool that was full stays full, and no request is cut short.
     fn check_full(&mut self) {
-        if !self.only_reloads || self.calm || self.model.stopped.is_some() {
+        if !self.only_replacements || self.calm || self.model.stopped.is_some() {
             return;
         }
+        let (counters, seed, step) = (self.core.counters(), self.seed, self.model.step);
+        let lost = counters.refused().any(|(status, _)| status == Status::Lost);
+        assert!(counters.retried == 0 && !lost, "seed {seed} step {step}: a request is interrupted");
         let serving = self.model.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving());
         let serving = serving.map(|(place, _)| place.slot).collect::<BTreeSet<_>>().len();
         let target = self.core.target() as usize;
@@ -268,7 +278,7 @@ impl World {
         let missed = self.was_full && serving < target;
         assert!(
             !missed,
-            "seed {} step {}: a reload leaves {serving} of {target}",
+            "seed {} step {}: a replacement leaves {serving} of {target}",
             self.seed, self.model.step
         );
     }
@@ -351,6 +361,8 @@ impl World {
         if self.model.finished || self.model.stopped.is_some() {
             return;
         }
+        self.model.check_wear(self.now);
+        self.settle_down();
         let target = self.core.target() as usize;
         let phase = self.core.phase();
         let living: Vec<_> = self.peers.values().filter(|peer| peer.alive && peer.place.is_some()).collect();
@@ -373,8 +385,26 @@ impl World {
             );
             assert!(self.model.is_quiet(), "seed {seed}: calm, and workers hold {:?}", self.model.desks);
             let tables = self.core.tables();
-            assert_eq!((tables.requests, tables.held, tables.timers), (0, 0, 0), "seed {seed}: {tables:?}");
+            assert_eq!((tables.requests, tables.held), (0, 0), "seed {seed}: {tables:?}");
+            // Age and idleness go on, and bring processes that are young.
+            let ages = self.settings.max_age.is_some() || self.settings.idle_timeout.is_some();
+            let timers = if ages { 3 * target + tables.connections } else { 0 };
+            assert!(tables.timers <= timers, "seed {seed}: {tables:?}");
             assert_eq!((tables.processes, tables.slots), (target, target), "seed {seed}: {tables:?}");
+        }
+    }
+
+    /// Waits for a moment between two replacements by age or idleness.
+    fn settle_down(&mut self) {
+        let end = self.now.after(CALM);
+        while self.now < end {
+            let living = self.peers.values().filter(|peer| peer.alive && peer.place.is_some());
+            let fit = living.clone().all(|peer| peer.booted && peer.connection.is_some());
+            let target = self.core.target() as usize;
+            if fit && (living.count(), self.core.tables().processes) == (target, target) {
+                return;
+            }
+            self.turn();
         }
     }
 

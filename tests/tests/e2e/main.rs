@@ -32,6 +32,9 @@ mod upgrade;
 mod pids;
 mod timeouts;
 
+mod fresh;
+mod limits;
+
 mod clients_leave;
 
 mod reload;
