@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::action::{Action, ExitReason};
+use super::action::{Action, ExitReason, RecycleCause};
 use super::crew::{Tongue, Worker};
 use super::ids::{Place, WorkerId};
 use super::roster::{Process, Stage, Step};
@@ -14,8 +14,10 @@ use super::{Core, Phase, Turn};
 impl<B: Clone> Core<B> {
     /// Lets the process finish what it holds, then go.
     pub(super) fn retire(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        // The next router decides who goes, when there is one.
-        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver);
+        // The next router decides who goes, when there is one. That a process may have one
+        // request and no other is decided already.
+        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver)
+            && reason != ExitReason::Recycle(RecycleCause::Fresh);
         if is_handed_over || self.roster.is_leaving(place) || !self.roster.contains(place) {
             return;
         }

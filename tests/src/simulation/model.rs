@@ -351,7 +351,8 @@ impl Model {
     fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
         let Some(request) = self.take(worker, token) else { return };
         if let Some(post) = self.post_of(worker) {
-            post.served += 1;
+            // A probe is none of the requests that wear a process out.
+            post.served += u64::from(post.probe.is_none_or(|(probe, _since)| probe != token));
         }
         if let Some(desk) = self.desks.get_mut(&worker) {
             if let Home::Local(place) = desk.home {
