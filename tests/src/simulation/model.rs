@@ -126,7 +126,7 @@ impl Model {
                 self.replied(*worker, *token, *status, body, now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
-            Event::WorkerLeft { worker } => self.left(*worker),
+            Event::WorkerLeft { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
@@ -176,7 +176,7 @@ impl Model {
             for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
                 self.time_out(worker, token, at);
             }
-            self.left(worker);
+            self.left(worker, now);
             self.gone_now.insert(worker);
         }
     }
@@ -390,7 +390,7 @@ impl Model {
         }
     }
 
-    fn left(&mut self, worker: WorkerId) {
+    fn left(&mut self, worker: WorkerId, now: Timestamp) {
         let Some(desk) = self.desks.get(&worker) else { return };
         for token in in_order(desk) {
             self.let_go(worker, token);
@@ -400,7 +400,13 @@ impl Model {
         {
             post.desk = None;
         }
-        self.desks.remove(&worker);
+        let Some(gone) = self.desks.remove(&worker) else { return };
+        // Only from now on is its process free, which may have come back before.
+        for other in
+            self.desks.values_mut().filter(|other| other.home == gone.home && other.home != Home::External)
+        {
+            other.free_since = now;
+        }
     }
 
     fn undelivered(&mut self, worker: WorkerId, token: Token) {
