@@ -378,10 +378,12 @@ impl Model {
         self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
     }
 
-    /// Nobody tells a plain worker that it leaves after its request.
+    /// Nobody tells a plain worker that it leaves after its request, nor one that has lost
+    /// its connection with it, which is given a moment to end by itself.
     fn may_be_finishing(&self, place: Place) -> bool {
+        let cut_off = self.posts.get(&place).is_some_and(|post| post.desk.is_none());
         let of_it = |desk: &&Desk| desk.home == Home::Local(place);
-        self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
+        cut_off || self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
     }
 
     /// What is said of a process's end is what happened, or what was wished before.
