@@ -3,10 +3,18 @@
 //! Each message is its length, four bytes big-endian, and that many bytes of
 //! MessagePack. One request, one response, as often as the operator likes.
 
+mod poison;
+mod slot;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{MapError, map};
+pub use poison::{
+    AttemptReport, BODY_PIECE, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, REPLY_LIMIT,
+    RetryReport,
+};
+pub use slot::{ExitReport, FlightReport, SlotReport};
 
 /// A request of more bytes than this ends the connection.
 pub const REQUEST_LIMIT: usize = 64 * 1024;
@@ -31,6 +39,13 @@ pub enum ControlRequest {
         /// Without draining.
         now: bool,
     },
+    /// Everything about one slot.
+    Slot {
+        /// Its number.
+        slot: u32,
+    },
+    /// About requests in quarantine.
+    Poison(PoisonRequest),
 }
 
 /// How an operator names a pool size.
@@ -65,6 +80,10 @@ pub enum ControlResponse {
     },
     /// To `stop`: it has begun.
     Stopping,
+    /// To `slot`.
+    Slot(Box<SlotReport>),
+    /// To `poison`.
+    Poison(PoisonResponse),
     /// The request was not carried out.
     Refused {
         /// Why, in one sentence.

@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
-use hornpipe_proto::control::{self, ControlRequest, ControlResponse, LastExit, Scale, StatusReport};
+use hornpipe_proto::control::{
+    self, AttemptReport, ControlRequest, ControlResponse, ExitReport, FlightReport, LastExit, PoisonReport,
+    PoisonRequest, PoisonResponse, QuarantineReport, RetryReport, Scale, SlotReport, StatusReport,
+};
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
@@ -104,7 +107,62 @@ fn report() -> StatusReport {
     report
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 6] {
+fn slot() -> SlotReport {
+    SlotReport {
+        slot: 3,
+        workers: Vec::new(),
+        adopted: vec![1],
+        exits: vec![ExitReport {
+            incarnation: 1,
+            pid: Some(4713),
+            reason: "exit code 3".into(),
+            ago_ms: 1200,
+        }],
+        flights: vec![FlightReport {
+            incarnation: 1,
+            name: "1-17".into(),
+            client: 4,
+            attempt: 1,
+            size: 5,
+            reply_size: None,
+            wait_us: 90,
+            run_us: 1500,
+            outcome: "lost".into(),
+            ending: Some("exit code 3".into()),
+            memory_before: None,
+            memory_after: None,
+        }],
+    }
+}
+
+fn poison() -> PoisonReport {
+    let attempt = |incarnation| AttemptReport {
+        slot: Some(3),
+        incarnation: Some(incarnation),
+        pid: Some(4713),
+        ending: "exit code 3".into(),
+    };
+    PoisonReport {
+        number: 1,
+        name: "1-17".into(),
+        client: 4,
+        size: 5,
+        frames: Some(1),
+        ago_ms: 1200,
+        retrying: false,
+        attempts: vec![attempt(1), attempt(2)],
+    }
+}
+
+fn quarantine() -> QuarantineReport {
+    QuarantineReport { bytes: 5, evicted: 0, entries: vec![poison()] }
+}
+
+fn retried() -> RetryReport {
+    RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
+}
+
+fn control_requests() -> [(&'static str, ControlRequest); 10] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -112,15 +170,28 @@ fn control_requests() -> [(&'static str, ControlRequest); 6] {
         ("control-request-scale-by", ControlRequest::Scale(Scale::By(-2))),
         ("control-request-stop", ControlRequest::Stop { now: false }),
         ("control-request-stop-now", ControlRequest::Stop { now: true }),
+        ("control-request-slot", ControlRequest::Slot { slot: 3 }),
+        ("control-request-poison-list", ControlRequest::Poison(PoisonRequest::List)),
+        ("control-request-poison-body", ControlRequest::Poison(PoisonRequest::Body { number: 1, offset: 0 })),
+        ("control-request-poison-retry", ControlRequest::Poison(PoisonRequest::Retry { number: 1 })),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 5] {
+fn control_responses() -> [(&'static str, ControlResponse); 11] {
     [
         ("control-response-status", ControlResponse::Status(Box::new(report()))),
         ("control-response-check", ControlResponse::Check { ready: true, reason: "ready".into() }),
         ("control-response-scaled", ControlResponse::Scaled { from: 4, to: 8 }),
         ("control-response-stopping", ControlResponse::Stopping),
+        ("control-response-slot", ControlResponse::Slot(Box::new(slot()))),
+        ("control-response-poison-list", ControlResponse::Poison(PoisonResponse::List(quarantine()))),
+        ("control-response-poison-shown", ControlResponse::Poison(PoisonResponse::Shown(poison()))),
+        (
+            "control-response-poison-body",
+            ControlResponse::Poison(PoisonResponse::Body { bytes: b"hello".to_vec(), more: false }),
+        ),
+        ("control-response-poison-retried", ControlResponse::Poison(PoisonResponse::Retried(retried()))),
+        ("control-response-poison-dropped", ControlResponse::Poison(PoisonResponse::Dropped { count: 1 })),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]
 }

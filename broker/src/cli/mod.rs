@@ -10,11 +10,14 @@ mod check;
 pub mod exit_code;
 mod operator;
 mod output;
+mod poison;
 mod req;
 mod scale;
 mod serve;
+mod slot;
 mod status;
 mod stop;
+mod table;
 mod worker;
 
 use std::ffi::OsString;
@@ -33,6 +36,7 @@ Operate the running broker of a frontend port
   status  one screen of truth, or --json
   scale   set or change the number of workers           hornpipe scale 6660 +2
   check   exit code 0 if it is ready, for probes
+  poison  requests that ended every worker: list, show, retry, drop
   stop    finish what runs, then stop (--now: at once)
 
 hornpipe VERB -h is one screen, --help everything.";
@@ -61,6 +65,7 @@ enum Verb {
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
     Scale(scale::ScaleArguments),
+    Poison(poison::PoisonArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
 }
@@ -82,6 +87,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
+        Verb::Poison(arguments) => poison::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),
     }

@@ -104,17 +104,21 @@ impl Target {
         answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
     ) -> OperatorExit {
         let result = self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker)));
-        match result {
-            Ok((ControlResponse::Refused { message }, _)) => {
-                output::complain(message);
-                OperatorExit::No
-            }
-            Ok((response, mut broker)) => answered(response, &mut broker),
-            Err(error) => {
-                output::complain(error);
-                OperatorExit::Unreachable
-            }
-        }
+        finish(result, answered)
+    }
+
+    /// The same, however long the answer takes once the broker is there.
+    pub(super) fn ask_patiently(
+        &self,
+        request: &ControlRequest,
+        answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+    ) -> OperatorExit {
+        let connected = self.connect().and_then(|broker| {
+            broker.stream.set_read_timeout(None).map_err(OperatorError::Io)?;
+            Ok(broker)
+        });
+        let result = connected.and_then(|mut broker| Ok((broker.ask(request)?, broker)));
+        finish(result, answered)
     }
 
     /// The port that names the broker.
@@ -152,6 +156,23 @@ impl Target {
         // Zero: it lives in a pid namespace that is not visible from here.
         let pid = Some(peer.pid()).filter(|pid| *pid != 0);
         Ok(Broker { stream, input: Vec::new(), timeout: self.timeout, pid })
+    }
+}
+
+fn finish(
+    result: Result<(ControlResponse, Broker), OperatorError>,
+    answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+) -> OperatorExit {
+    match result {
+        Ok((ControlResponse::Refused { message }, _)) => {
+            output::complain(message);
+            OperatorExit::No
+        }
+        Ok((response, mut broker)) => answered(response, &mut broker),
+        Err(error) => {
+            output::complain(error);
+            OperatorExit::Unreachable
+        }
     }
 }
 

@@ -101,6 +101,9 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("boot-timeout", config::show_duration(settings.boot_timeout)),
         ("max-requests", "none".into()),
         ("timeout", "none".into()),
+        ("queue-timeout", "none".into()),
+        ("cancel-grace", config::show_duration(settings.cancel_grace)),
+        ("term-grace", config::show_duration(settings.term_grace)),
         ("attempts", settings.attempts.to_string()),
         ("queue", settings.backlog_limit.to_string()),
         ("queue-bytes", config::show_size(settings.held_bytes_limit)),
@@ -134,7 +137,10 @@ mod tests {
         let nothing = resolved([("HOME", "/")]);
         for (option, default) in defaults() {
             // These are no values that could be given.
-            if !matches!(option, "workers" | "max-requests" | "timeout" | "log-file" | "control") {
+            if !matches!(
+                option,
+                "workers" | "max-requests" | "timeout" | "queue-timeout" | "log-file" | "control"
+            ) {
                 let variable = config::env::variable_of(option);
                 assert_eq!(resolved([(&variable, &default)]), nothing, "--{option} {default}");
             }

@@ -151,6 +151,7 @@ impl RawConfig {
             (self.attempts == Some(0), "--attempts"),
             (self.max_requests == Some(0), "--max-requests"),
             (self.timeout.is_some_and(|time| time.is_zero()), "--timeout"),
+            (self.queue_timeout.is_some_and(|time| time.is_zero()), "--queue-timeout"),
             (self.boot_timeout.is_some_and(|time| time.is_zero()), "--boot-timeout"),
             (body_limit == 0, "--max-body"),
         ];
@@ -164,7 +165,10 @@ impl RawConfig {
             max,
             attempts: self.attempts.unwrap_or(defaults.attempts),
             timeout: self.timeout.or(defaults.timeout),
+            queue_timeout: self.queue_timeout.or(defaults.queue_timeout),
             boot_timeout: self.boot_timeout.unwrap_or(defaults.boot_timeout),
+            cancel_grace: self.cancel_grace.unwrap_or(defaults.cancel_grace),
+            term_grace: self.term_grace.unwrap_or(defaults.term_grace),
             backlog_limit: self.queue.unwrap_or(defaults.backlog_limit),
             held_bytes_limit,
             body_limit,

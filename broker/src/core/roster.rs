@@ -50,6 +50,8 @@ pub(super) struct Process {
     pub(super) spent: bool,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
+    /// Whether an earlier router started it.
+    pub(super) adopted: bool,
 }
 
 /// The most that a process has ever said.
@@ -101,6 +103,7 @@ impl Process {
             served: 0,
             spent: false,
             halted: false,
+            adopted: false,
         }
     }
 
@@ -142,6 +145,10 @@ impl Roster {
 
     pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &SlotRecord)> {
         self.slots.iter().map(|(slot, record)| (*slot, record))
+    }
+
+    pub(super) fn slots_len(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut SlotRecord> {

@@ -60,6 +60,7 @@ impl Story {
         let mut request = Request {
             request: RequestId(number),
             client: ClientId(number),
+            name: None,
             service: None,
             timeout: None,
             attempts: None,
@@ -82,7 +83,14 @@ impl Story {
     }
 
     fn reply(&mut self, worker: WorkerId, token: Token) {
-        self.hear(Event::Reply { worker, token, status: ReplyStatus::Ok, message: None, body: "done" });
+        self.hear(Event::Reply {
+            worker,
+            token,
+            status: ReplyStatus::Ok,
+            message: None,
+            size: 4,
+            body: "done",
+        });
     }
 
     /// The assignments since the last question: to whom, and which request.

@@ -10,6 +10,7 @@ mod crew;
 mod parent;
 mod control;
 mod operators;
+mod poison;
 mod report;
 mod notes;
 mod outbox;
@@ -34,6 +35,7 @@ use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
 use parent::{Orphaned, Parent};
+use poison::Retries;
 use room::Room;
 use setup::RouterError;
 pub(crate) use setup::{LiveWorker, Setup, Start};
@@ -88,6 +90,7 @@ struct Router {
     workers: Workers,
     crew: CrewList,
     parent: Parent,
+    retries: Retries,
     room: Room,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
@@ -134,6 +137,7 @@ impl Router {
             workers: Workers::new(setup.external),
             crew,
             parent: Parent::new(start.link),
+            retries: Retries::default(),
             room,
             pending,
             actions: Vec::new(),
@@ -282,15 +286,19 @@ impl Router {
     fn perform(&mut self, action: Action<Body>) {
         match action {
             Action::Answer { request, attempt, body } => {
-                self.clients.answer(&mut self.sockets.frontend, request, attempt, &body);
+                if !self.answer_operator(request, &body) {
+                    self.clients.answer(&mut self.sockets.frontend, request, attempt, &body);
+                }
             }
             Action::Refuse { request, status, attempt, message } => {
-                self.clients.refuse(&mut self.sockets.frontend, request, (status, attempt, message));
+                if !self.refuse_operator(request, status, &message) {
+                    self.clients.refuse(&mut self.sockets.frontend, request, (status, attempt, message));
+                }
             }
             Action::Forget { request } => self.clients.forget(request),
             Action::Assign(assignment) => {
                 let name = if assignment.detailed { self.name(assignment.request) } else { String::new() };
-                let undelivered = self.workers.assign(&mut self.sockets, &assignment, name);
+                let undelivered = self.workers.assign((&mut self.sockets, &self.crew), &assignment, name);
                 self.pending.extend(undelivered);
             }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
@@ -302,7 +310,7 @@ impl Router {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
             Action::Note(note) => {
-                notes::log(&note, &self.core, &self.parent);
+                notes::log(&note, &self.core, (&self.parent, self.life));
                 if note == crate::core::Note::Ready {
                     self.parent.send(ToParent::Ready);
                 }
@@ -317,10 +325,7 @@ impl Router {
 
     /// The request's name in logs and in the worker's hands.
     fn name(&self, request: RequestId) -> String {
-        match self.clients.name_of(request) {
-            Some(name) => name.to_owned(),
-            None => format!("{}-{request}", self.life),
-        }
+        report::name_of(self.life, request, self.clients.name_of(request))
     }
 
     fn finish(&mut self, finish: &Finish) {

@@ -5,16 +5,17 @@ use tracing::{debug, error, info, warn};
 
 use super::Body;
 use super::parent::Parent;
-use crate::core::{Core, ExitReason, Note, Place};
+use super::report::{name_of, outcome_in_words};
+use crate::core::{Core, ExitReason, Flight, LastFlights, Note, Place};
 
-pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
+pub(super) fn log(note: &Note, core: &Core<Body>, (parent, life): (&Parent, u32)) {
     match note {
         Note::Ready => info!("ready"),
         Note::WorkerReady { place } => {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, reason, planned, respawn_after } => {
+        Note::WorkerLeft { place, reason, planned, respawn_after, last } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             let reason = in_words(reason);
@@ -22,7 +23,8 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
                 info!(slot, incarnation, reason, "worker left");
             } else {
                 let last_words = parent.last_words(place.slot).join("\n");
-                warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
+                let (held, before) = (held_in_words(last, life), before_in_words(last, life));
+                warn!(slot, incarnation, reason, respawn_ms, held, before, last_words, "worker died");
             }
         }
         Note::WorkerStuck { place, why } => {
@@ -58,11 +60,47 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
         Note::RequestLost { request, attempt } => {
             warn!(request = request.0, attempt, "request lost: its attempts are used up");
         }
+        Note::RequestPoisoned { request, attempt, number } => {
+            warn!(
+                request = request.0,
+                attempt, number, "poison: a request has ended every worker that had it"
+            );
+        }
         Note::WorkerMalformed { worker, place } => {
             let slot = place.map(slot_of);
             debug!(worker = worker.0, slot, "unreadable message of a worker");
         }
     }
+}
+
+/// Requests held by a dying worker that its line of the log names.
+const HELD_TOLD: usize = 8;
+
+/// The requests that may have ended the worker: name, size, how long it had them.
+fn held_in_words(last: &LastFlights, life: u32) -> Option<String> {
+    if last.held.is_empty() {
+        let unknown = last.adopted && last.before.is_empty();
+        return unknown.then(|| "not known: an earlier router gave it its requests".into());
+    }
+    let one = |flight: &Flight| {
+        let name = name_of(life, flight.request, flight.name.as_deref());
+        format!("{name} ({} B, for {:?})", flight.size, flight.run)
+    };
+    let mut held: Vec<String> = last.held.iter().take(HELD_TOLD).map(one).collect();
+    if last.held.len() > HELD_TOLD {
+        held.push(format!("and {} more", last.held.len() - HELD_TOLD));
+    }
+    Some(held.join(", "))
+}
+
+fn before_in_words(last: &LastFlights, life: u32) -> Option<String> {
+    let one = |flight: &Flight| {
+        let name = name_of(life, flight.request, flight.name.as_deref());
+        let outcome = outcome_in_words(flight.outcome.as_ref());
+        format!("{name} ({} B, {outcome} after {:?})", flight.size, flight.run)
+    };
+    let before: Vec<String> = last.before.iter().map(one).collect();
+    (!before.is_empty()).then(|| before.join(", "))
 }
 
 fn slot_of(place: Place) -> u32 {

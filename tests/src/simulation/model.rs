@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
+    ClientId, Details, Ending, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
     Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Asked, Desk, Due, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Asked, Desk, Due, Kept, Post, Sheet, State, Stopped};
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -35,6 +35,10 @@ pub(super) struct Model {
     pub(super) stopped: Option<Stopped>,
     pub(super) finished: bool,
     pub(super) turns: u64,
+    pub(super) quarantine: BTreeMap<u64, Kept>,
+    /// How many requests have ever been in quarantine, and how many had to go.
+    pub(super) poisoned: u64,
+    pub(super) evicted: u64,
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
@@ -60,6 +64,9 @@ impl Model {
             stopped: None,
             finished: false,
             turns: 0,
+            quarantine: BTreeMap::new(),
+            poisoned: 0,
+            evicted: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
             arrival: None,
@@ -89,6 +96,11 @@ impl Model {
             Event::ClientLeft { client } => self.client_left(*client),
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
             Event::Hello { worker, details } => self.hello(*worker, details),
+            Event::RetryPoison { number, request } => self.asked_again(*number, *request, now),
+            Event::DropPoison { number } => {
+                self.quarantine.remove(number);
+            }
+            Event::DropAllPoison => self.quarantine.clear(),
             Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
             Event::Processing { worker, speech } => self.processing(*worker, speech),
             Event::Exiting { worker, speech, .. } => self.exiting(*worker, speech, now),
@@ -96,12 +108,13 @@ impl Model {
                 self.replied(*worker, *token, *status, body, now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
-            Event::WorkerLeft { worker } => self.left(*worker),
+            Event::WorkerLeft { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::NotStarted { place } => self.ended(*place, &Ending::Signal(9), now),
+            Event::Exited { place, ending } => self.ended(*place, ending, now),
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
@@ -134,7 +147,7 @@ impl Model {
             for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
                 self.time_out(worker, token, at);
             }
-            self.left(worker);
+            self.over(worker, now);
             self.gone_now.insert(worker);
         }
     }
@@ -172,6 +185,8 @@ impl Model {
             service: request.service.clone(),
             deadline: request.timeout.map(|timeout| now.after(timeout)),
             attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
+            since: now,
+            about: request.request,
             ..Asked::new(request.client, request.size, State::Waiting)
         };
         self.requests.insert(request.request, asked);
@@ -247,7 +262,7 @@ impl Model {
         };
         for token in in_order(desk) {
             if self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).is_some_and(lost) {
-                self.let_go(worker, token);
+                self.let_go(worker, token, false, now);
             }
         }
         let Some(desk) = self.desks.get_mut(&worker) else { return };
@@ -291,7 +306,7 @@ impl Model {
         for token in in_order(desk) {
             let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
             let unseen = matches!((speech, sheet), (Speech::Native(details), Some(sheet)) if sheet.ordinal > details.seen);
-            if unseen { self.untouched(worker, token) } else { self.let_go(worker, token) }
+            if unseen { self.untouched(worker, token) } else { self.let_go(worker, token, false, now) }
         }
         if let Some(post) = self.post_of(worker) {
             post.announced = true;
@@ -312,7 +327,10 @@ impl Model {
         }
         match status {
             ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
-            ReplyStatus::Retry if asked.attempts < asked.attempts_limit => self.put_back(request),
+            ReplyStatus::Retry if asked.attempts < asked.attempts_limit => {
+                asked.deaths.push(false);
+                self.put_back(request, now);
+            }
             ReplyStatus::Retry | ReplyStatus::Error => self.due(request, Due::Refuse(Status::Error)),
         }
     }
@@ -333,10 +351,24 @@ impl Model {
         }
     }
 
-    fn left(&mut self, worker: WorkerId) {
+    /// A worker of ours that holds something may have ended: that is known in a moment.
+    fn left(&mut self, worker: WorkerId, now: Timestamp) {
+        let lives = self.post_of(worker).is_some();
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        if lives && !desk.held.is_empty() {
+            desk.barred = true;
+            desk.cut = true;
+            desk.gone_at = Some(now.after(LAST_WORDS));
+        } else {
+            self.over(worker, now);
+        }
+    }
+
+    fn over(&mut self, worker: WorkerId, now: Timestamp) {
         let Some(desk) = self.desks.get(&worker) else { return };
+        let by_itself = desk.death == Some(true);
         for token in in_order(desk) {
-            self.let_go(worker, token);
+            self.let_go(worker, token, by_itself, now);
         }
         if let Some(post) = self.post_of(worker)
             && post.desk == Some(worker)
@@ -374,13 +406,66 @@ impl Model {
         matches!(state, Some(State::Held { token: current, .. }) if *current == token)
     }
 
-    fn let_go(&mut self, worker: WorkerId, token: Token) {
+    fn let_go(&mut self, worker: WorkerId, token: Token, by_itself: bool, now: Timestamp) {
         let Some(request) = self.take(worker, token).filter(|request| self.holds(*request, token)) else {
             return;
         };
-        let exhausted =
-            self.requests.get(&request).is_some_and(|asked| asked.attempts >= asked.attempts_limit);
-        if exhausted { self.due(request, Due::Refuse(Status::Lost)) } else { self.put_back(request) }
+        let Some(asked) = self.requests.get_mut(&request) else { return };
+        asked.deaths.push(by_itself);
+        if asked.attempts < asked.attempts_limit {
+            self.put_back(request, now);
+        } else if asked.attempts >= 2 && asked.deaths.iter().all(|death| *death) {
+            self.due(request, Due::Refuse(Status::Poison));
+            self.keep(request);
+        } else {
+            self.due(request, Due::Refuse(Status::Lost));
+        }
+    }
+
+    /// The request goes into quarantine, unless it came from there.
+    fn keep(&mut self, request: RequestId) {
+        let Some(asked) = self.requests.get(&request).filter(|asked| asked.quarantined_as.is_none()) else {
+            return;
+        };
+        let (limit, room) = (self.settings.quarantine_limit, self.settings.quarantine_bytes_limit);
+        let bytes = if asked.size <= room { asked.size } else { 0 };
+        self.poisoned += 1;
+        let kept = Kept { about: asked.about, bytes, size: asked.size, retry: None };
+        self.quarantine.insert(self.poisoned, kept);
+        while self.quarantine.len() > limit || self.quarantine_bytes() > room {
+            self.quarantine.pop_first();
+            self.evicted += 1;
+        }
+    }
+
+    pub(super) fn quarantine_bytes(&self) -> u64 {
+        self.quarantine.values().map(|kept| kept.bytes).sum()
+    }
+
+    /// An operator has a request in quarantine tried once more.
+    fn asked_again(&mut self, number: u64, request: RequestId, now: Timestamp) {
+        let kept = self.quarantine.get_mut(&number).filter(|kept| kept.retry.is_none());
+        let refused = match &kept {
+            None => Some(Status::Malformed),
+            Some(kept) => (kept.bytes < kept.size).then_some(Status::TooLarge),
+        };
+        let (Some(kept), None) = (kept, refused) else {
+            self.received += 1;
+            let state = State::Due(Due::Refuse(refused.unwrap_or(Status::Malformed)));
+            self.requests.insert(request, Asked::new(ClientId::OPERATOR, 0, state));
+            return;
+        };
+        kept.retry = Some(request);
+        let (about, size) = (kept.about, kept.size);
+        let body = Body { request, number: 0 };
+        let client = ClientId::OPERATOR;
+        let (name, service, timeout, attempts) = (None, None, None, None);
+        self.asked(&Request { request, client, name, service, timeout, attempts, size, body }, now);
+        if let Some(asked) = self.requests.get_mut(&request) {
+            (asked.about, asked.quarantined_as) = (about, Some(number));
+        }
+        // The operator waits: it is the next.
+        self.line.rotate_right(1);
     }
 
     fn untouched(&mut self, worker: WorkerId, token: Token) {
@@ -389,13 +474,15 @@ impl Model {
         };
         if let Some(asked) = self.requests.get_mut(&request) {
             asked.attempts -= 1;
+            let since = asked.since;
+            self.put_back(request, since);
         }
-        self.put_back(request);
     }
 
-    fn put_back(&mut self, request: RequestId) {
+    fn put_back(&mut self, request: RequestId, since: Timestamp) {
         if let Some(asked) = self.requests.get_mut(&request) {
             asked.state = State::Waiting;
+            asked.since = since;
             self.line.push_front(request);
         }
     }
@@ -410,13 +497,27 @@ fn in_order(desk: &Desk) -> Vec<Token> {
 
 /// Processes and operators.
 impl Model {
-    fn ended(&mut self, place: Place, now: Timestamp) {
-        if self.posts.remove(&place).is_none() {
-            return;
-        }
-        for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
+    fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
+        let Some(post) = self.posts.remove(&place) else { return };
+        let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
+        let crashed = match ending {
+            Ending::Code(_) => true,
+            Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
+            Ending::NotExecuted { .. } => false,
+        };
+        let mut cut = Vec::new();
+        for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
             desk.barred = true;
-            desk.gone_at.get_or_insert(now.after(LAST_WORDS));
+            desk.death = Some(crashed && !pushed);
+            if desk.cut {
+                cut.push(*worker);
+            } else {
+                desk.gone_at = Some(now.after(LAST_WORDS));
+            }
+        }
+        for worker in cut {
+            self.over(worker, now);
+            self.gone_now.insert(worker);
         }
     }
 
