@@ -22,8 +22,10 @@ mod workers_lines;
 mod workers_native;
 
 mod deaths;
+mod flights;
 mod halted;
 mod parent_death;
+mod poison;
 mod router_death;
 mod timeouts;
 
