@@ -433,6 +433,7 @@ fn a_job_that_meets_only_the_dead_waits_for_the_living() {
     let mut story = Story::with(Settings { workers: 2, attempts: 1, ..Settings::default() });
     story.local(FIRST, place(0, 1));
     story.local(SECOND, place(1, 1));
+    story.later(Duration::from_secs(2));
     story.ask(1);
     for worker in [FIRST, SECOND] {
         let (given, _, token) = story.assigned()[0];
@@ -441,7 +442,6 @@ fn a_job_that_meets_only_the_dead_waits_for_the_living() {
     }
     assert_eq!(story.core.backlog_len(), 1);
     story.actions.clear();
-    story.now = story.now.after(Duration::from_secs(2));
     for slot in [0, 1] {
         story.hear(Event::Exited { place: place(slot, 1), ending: Ending::Signal(9) });
     }

@@ -97,7 +97,10 @@ fn a_request_that_ends_every_worker_is_tried_no_more_than_its_attempts() {
     assert_eq!(client.ask_text("kill9"), "ERR lost 3 workers ended without a reply");
     let report = broker.wait_for_idle(3);
     assert_eq!(client.ask_text("echo x"), "x");
-    assert_eq!((refused(&report, Status::Lost), refused(&report, Status::Poison), report.requests.retried), (1, 1, 4));
+    assert_eq!(
+        (refused(&report, Status::Lost), refused(&report, Status::Poison), report.requests.retried),
+        (1, 1, 4)
+    );
     broker.check_counters();
 }
 

@@ -1,11 +1,12 @@
 //! Which request killed my worker? What a slot has had, on a screen and in the log.
 
-use hornpipe_tests::harness::{Broker, Client, Process, hornpipe};
 use hornpipe_proto::client::RequestMeta;
+use hornpipe_tests::harness::{Broker, Client, Process, hornpipe};
 
 fn slot(broker: &Broker, more: &[&str]) -> String {
     let (port, control) = (broker.frontend_port().to_string(), broker.control().display().to_string());
-    let arguments = [&["status", &port, "--control", &control, "--slot"], more].concat();
+    let words: &[&str] = &["status", &port, "--control", &control, "--slot"];
+    let arguments = [words, more].concat();
     let ended = Process::run(hornpipe(), &arguments);
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     ended.stdout

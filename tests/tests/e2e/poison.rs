@@ -1,7 +1,9 @@
 //! A request that ends every worker is poison: it is answered, kept, and can be mended.
 
 use hornpipe_proto::Status;
-use hornpipe_tests::harness::{Broker, Client, Ended, Folder, Process, Serve, hornpipe, python, refused, script};
+use hornpipe_tests::harness::{
+    Broker, Client, Ended, Folder, Process, Serve, hornpipe, python, refused, script,
+};
 
 /// Workers that `abort` and `exit3` end until the program is mended.
 fn start(workers: u32, folder: &Folder) -> Broker {
@@ -15,7 +17,7 @@ fn start(workers: u32, folder: &Folder) -> Broker {
 
 fn operate(broker: &Broker, words: &[&str], more: &[&str]) -> Ended {
     let (port, control) = (broker.frontend_port().to_string(), broker.control().display().to_string());
-    let arguments = [words, &[&port], more, &["--control", &control]].concat();
+    let arguments = [words, &[port.as_str()], more, &["--control", control.as_str()]].concat();
     Process::run(hornpipe(), &arguments)
 }
 
@@ -38,7 +40,7 @@ fn poison_among_many_costs_the_others_nothing() {
     let folder = Folder::new();
     let broker = start(4, &folder);
     let clients: Vec<Client> = (0..60).map(|_| broker.client()).collect();
-    let is_poison = |number: usize| number % 6 == 0;
+    let is_poison = |number: usize| number % 10 == 0;
     for (number, client) in clients.iter().enumerate() {
         client.send(&[if is_poison(number) { b"abort" } else { b"fine!" }]);
     }
@@ -48,7 +50,7 @@ fn poison_among_many_costs_the_others_nothing() {
         assert!(answer.starts_with(expected), "{number}: {}", String::from_utf8_lossy(&answer));
     }
     let report = broker.wait_until("all are there again", |report| report.pool.ready == 4);
-    assert_eq!((report.pool.exited, refused(&report, Status::Poison)), (20, 10));
+    assert_eq!((report.pool.exited, refused(&report, Status::Poison)), (12, 6));
     broker.check_counters();
 }
 
