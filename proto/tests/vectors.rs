@@ -11,7 +11,8 @@ use std::path::Path;
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
 use hornpipe_proto::control::{
     self, AttemptReport, ControlRequest, ControlResponse, ExitReport, FlightReport, LastExit, PoisonReport,
-    PoisonRequest, PoisonResponse, QuarantineReport, RetryReport, Scale, SlotReport, StatusReport,
+    PoisonRequest, PoisonResponse, QuarantineReport, ReloadOutcome, ReloadReport, RetryReport, Scale,
+    SlotReport, StatusReport,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -76,6 +77,8 @@ fn report() -> StatusReport {
             ready: 1,
             processing: 0,
             generation: 0,
+            reload: None,
+            probed: 0,
             spawned: 1,
             exited: 0,
         },
@@ -96,6 +99,8 @@ fn report() -> StatusReport {
             state: "waiting".into(),
             age_ms: 4900,
             requests: 7,
+            private_bytes: Some(5_242_880),
+            shared_bytes: Some(1_048_576),
             processing_ms: None,
             last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 4900 }),
         }],
@@ -162,26 +167,37 @@ fn retried() -> RetryReport {
     RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 10] {
+fn control_requests() -> [(&'static str, ControlRequest); 12] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
         ("control-request-scale-to", ControlRequest::Scale(Scale::To(8))),
         ("control-request-scale-by", ControlRequest::Scale(Scale::By(-2))),
+        ("control-request-reload", ControlRequest::Reload { surge: Some(2), wait: true }),
         ("control-request-stop", ControlRequest::Stop { now: false }),
         ("control-request-stop-now", ControlRequest::Stop { now: true }),
         ("control-request-slot", ControlRequest::Slot { slot: 3 }),
         ("control-request-poison-list", ControlRequest::Poison(PoisonRequest::List)),
         ("control-request-poison-body", ControlRequest::Poison(PoisonRequest::Body { number: 1, offset: 0 })),
         ("control-request-poison-retry", ControlRequest::Poison(PoisonRequest::Retry { number: 1 })),
+        ("control-request-upgrade", ControlRequest::Upgrade),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 11] {
+fn control_responses() -> [(&'static str, ControlResponse); 14] {
+    let failed = ReloadOutcome::Failed {
+        slot: 0,
+        reason: "exit code 9".into(),
+        last_words: vec!["no such module".into()],
+        serving: 2,
+    };
+    let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome });
     [
         ("control-response-status", ControlResponse::Status(Box::new(report()))),
         ("control-response-check", ControlResponse::Check { ready: true, reason: "ready".into() }),
         ("control-response-scaled", ControlResponse::Scaled { from: 4, to: 8 }),
+        ("control-response-reload-finished", reload(ReloadOutcome::Finished { workers: 4 })),
+        ("control-response-reload-failed", reload(failed)),
         ("control-response-stopping", ControlResponse::Stopping),
         ("control-response-slot", ControlResponse::Slot(Box::new(slot()))),
         ("control-response-poison-list", ControlResponse::Poison(PoisonResponse::List(quarantine()))),
@@ -192,6 +208,7 @@ fn control_responses() -> [(&'static str, ControlResponse); 11] {
         ),
         ("control-response-poison-retried", ControlResponse::Poison(PoisonResponse::Retried(retried()))),
         ("control-response-poison-dropped", ControlResponse::Poison(PoisonResponse::Dropped { count: 1 })),
+        ("control-response-upgrading", ControlResponse::Upgrading),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]
 }

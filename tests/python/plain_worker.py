@@ -1,7 +1,8 @@
 """A DEALER worker with the frames of a Net::Server::ZMQ child.
 
 Answers `pid` with its process id, `sleep MS` after a while, `die` not at all, `hangup
-FILE` only if the file exists, and anything else with the same in capitals.
+FILE` only if the file exists, `grow MIB` after it has taken so much memory for good,
+`swell MIB` never, though it takes that too, and anything else with the same in capitals.
 """
 
 import os
@@ -10,6 +11,7 @@ import time
 
 import zmq
 
+kept = []
 socket = zmq.Context.instance().socket(zmq.DEALER)
 socket.linger = 1000
 socket.identity = b"child_%d" % os.getpid()
@@ -25,6 +27,10 @@ while True:
     if verb == b"hangup" and not os.path.exists(text):
         open(text, "w").close()
         socket.close()
+        time.sleep(60)
+    if verb in (b"grow", b"swell"):
+        kept.append(bytearray(int(text) << 20))
+    if verb == b"swell":
         time.sleep(60)
     if verb == b"hangup":
         reply = b"SECOND"

@@ -9,8 +9,8 @@ use hornpipe_proto::control::{
 
 use super::exit_code::{OperatorExit, ReqExit};
 use super::operator::{self, Broker, Target};
-use super::output;
-use super::table::{age, harmless, json, table};
+use super::output::{self, harmless};
+use super::table::{age, json, table};
 use crate::config::show_size;
 
 /// Requests that ended every worker that tried them
@@ -223,7 +223,7 @@ fn body(target: &Target, number: u64) -> OperatorExit {
 fn retry(target: &Target, number: u64, line_end: &[u8]) -> ReqExit {
     let request = ControlRequest::Poison(PoisonRequest::Retry { number });
     let mut exit = ReqExit::Unreachable;
-    let ended = target.ask_patiently(&request, |response, _| match response {
+    let ended = target.ask_for_the_end(&request, |response, _| match response {
         ControlResponse::Poison(PoisonResponse::Retried(report)) => {
             exit = retried(&report, line_end);
             OperatorExit::Done

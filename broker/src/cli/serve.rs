@@ -100,6 +100,8 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("max", settings.max.to_string()),
         ("boot-timeout", config::show_duration(settings.boot_timeout)),
         ("max-requests", "none".into()),
+        ("surge", settings.surge.to_string()),
+        ("probe-timeout", "10s".into()),
         ("timeout", "none".into()),
         ("queue-timeout", "none".into()),
         ("cancel-grace", config::show_duration(settings.cancel_grace)),

@@ -2,7 +2,8 @@
 
 use hornpipe_proto::control::{FlightReport, SlotReport};
 
-use super::table::{age, harmless, table};
+use super::output::harmless;
+use super::table::{age, table};
 
 /// One slot on a screen of 100 columns: its processes, how the last ones ended, what they had.
 pub(super) fn screen(report: &SlotReport) -> String {

@@ -7,7 +7,8 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, Stat
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
-use super::table::{age, harmless, json, table};
+use super::output::harmless;
+use super::table::{age, json, table};
 use super::{output, slot};
 use crate::config::show_size;
 
@@ -65,6 +66,7 @@ fn screen(report: &StatusReport) -> String {
         queue(report),
         pool(report),
     ];
+    lines.extend(reload(report));
     lines.extend(noise(&report.noise));
     lines.extend(workers(report));
     lines.extend(externals(report));
@@ -119,6 +121,15 @@ fn pool(report: &StatusReport) -> String {
     )
 }
 
+/// Only while one is under way.
+fn reload(report: &StatusReport) -> Option<String> {
+    let progress = report.pool.reload?;
+    Some(format!(
+        "reload    generation {} -> {}   {} of {} renewed",
+        progress.from, progress.to, progress.renewed, report.pool.target
+    ))
+}
+
 /// Only if there is any.
 fn noise(noise: &NoiseReport) -> Option<String> {
     let kinds = [
@@ -135,7 +146,7 @@ fn noise(noise: &NoiseReport) -> Option<String> {
 }
 
 fn workers(report: &StatusReport) -> Vec<String> {
-    let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "NOW", "INC", "GEN", "LAST EXIT"];
+    let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "MEMORY", "NOW", "INC", "GEN", "LAST EXIT"];
     let row = |worker: &hornpipe_proto::control::WorkerReport| {
         let exit = worker.last_exit.as_ref();
         [
@@ -144,6 +155,7 @@ fn workers(report: &StatusReport) -> Vec<String> {
             worker.state.clone(),
             age(worker.age_ms),
             worker.requests.to_string(),
+            worker.private_bytes.map_or("-".into(), memory),
             worker.processing_ms.map_or("-".into(), age),
             worker.incarnation.to_string(),
             worker.generation.to_string(),
@@ -163,6 +175,14 @@ fn externals(report: &StatusReport) -> Vec<String> {
         Vec::new()
     } else {
         table(head, report.external.iter().map(row).collect())
+    }
+}
+
+/// Memory, in a unit that leaves at most four digits.
+fn memory(bytes: u64) -> String {
+    match bytes.div_ceil(1024) {
+        kib if kib < 10_000 => format!("{kib}KiB"),
+        kib => format!("{}MiB", kib / 1024),
     }
 }
 
@@ -202,6 +222,8 @@ mod tests {
                 ready: 2,
                 processing: 1,
                 generation: 0,
+                reload: None,
+                probed: 0,
                 spawned: 3,
                 exited: 1,
             },
@@ -231,6 +253,8 @@ mod tests {
                     state: "waiting".into(),
                     age_ms: 8_099_000,
                     requests: 9,
+                    private_bytes: Some(31_400_000),
+                    shared_bytes: Some(1_000_000),
                     processing_ms: None,
                     last_exit: None,
                 },
@@ -242,6 +266,8 @@ mod tests {
                     state: "processing".into(),
                     age_ms: 61_000,
                     requests: 1,
+                    private_bytes: None,
+                    shared_bytes: None,
                     processing_ms: Some(120),
                     last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 61_000 }),
                 },
@@ -264,9 +290,9 @@ requests  12 received   10 answered   1 timeout   1 running
 queue     0 of 10000   1KiB of 256MiB held
 workers   2 ready of 2 wanted (1 to 1024)   and 1 external   1 processing   generation 0   3 started   1 ended
 noise     3 stale replies
-SLOT  PID   STATE       AGE    REQUESTS  NOW    INC  GEN  LAST EXIT
-0     4713  waiting     2h14m  9         -      1    0    -
-1     9120  processing  1m01s  1         120ms  2    0    1m01s ago: killed by SIGKILL
+SLOT  PID   STATE       AGE    REQUESTS  MEMORY  NOW    INC  GEN  LAST EXIT
+0     4713  waiting     2h14m  9         29MiB   -      1    0    -
+1     9120  processing  1m01s  1         -       120ms  2    0    1m01s ago: killed by SIGKILL
 ";
         let screen = screen(&report());
         assert!(screen.starts_with(expected), "{screen}");

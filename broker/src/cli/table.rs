@@ -8,15 +8,6 @@ pub(super) fn json<T: Serialize>(report: &T) -> String {
     serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
 }
 
-/// Names and reasons come from other processes, and must not draw on this terminal.
-pub(super) fn harmless(text: &str) -> String {
-    let mut harmless = String::new();
-    for letter in text.chars() {
-        if letter.is_control() { harmless.extend(letter.escape_default()) } else { harmless.push(letter) }
-    }
-    harmless
-}
-
 /// Columns as wide as their widest cell, under a head.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
     let rows: Vec<[String; N]> = std::iter::once(head.map(ToOwned::to_owned)).chain(rows).collect();

@@ -56,6 +56,13 @@ pub enum ConfigError {
         /// The ceiling.
         max: u32,
     },
+    /// Workers would be killed before they could be replaced.
+    SoftAboveHard {
+        /// Bytes.
+        soft: u64,
+        /// Bytes.
+        hard: u64,
+    },
     /// The pool would start outside its own limits.
     WorkersOutside {
         /// How many at the start.
@@ -116,6 +123,23 @@ pub enum ConfigError {
         /// As it was given.
         path: PathBuf,
     },
+    /// A path where nothing is.
+    NothingThere {
+        /// The option.
+        option: &'static str,
+        /// In full.
+        path: PathBuf,
+    },
+    /// A variable for workers without a name, or without a value.
+    NoVariable {
+        /// As it was given.
+        text: String,
+    },
+    /// A variable for workers that is the broker's own.
+    OwnVariable {
+        /// Its name.
+        name: String,
+    },
     /// A relative path, and no working directory.
     NoWorkingDirectory {
         /// The path.
@@ -148,6 +172,12 @@ impl fmt::Display for ConfigError {
                 write!(f, "{option} is more than a pool can have: at most {limit}")
             }
             Self::MinAboveMax { min, max } => write!(f, "--min {min} is more than --max {max}"),
+            Self::SoftAboveHard { soft, hard } => write!(
+                f,
+                "--max-memory {} is more than --max-memory-hard {}",
+                show_size(*soft),
+                show_size(*hard)
+            ),
             Self::WorkersOutside { workers, min, max } => {
                 write!(f, "--workers {workers} is not between --min {min} and --max {max}")
             }
@@ -178,6 +208,11 @@ impl fmt::Display for ConfigError {
             }
             Self::NotRoot { option } => write!(f, "{option} is for root: only root may change that"),
             Self::NotADirectory { option, path } => write!(f, "{option}: {} is not a directory", path.display()),
+            Self::NothingThere { option, path } => write!(f, "{option}: there is no {}", path.display()),
+            Self::NoVariable { text } => write!(f, "--env {text}: write NAME=VALUE"),
+            Self::OwnVariable { name } => {
+                write!(f, "--env {name}: names that begin with HORNPIPE_ are the broker's own")
+            }
             Self::NoWorkingDirectory { path } => {
                 write!(f, "{} is relative, and the working directory is gone: give a full path", path.display())
             }

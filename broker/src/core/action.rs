@@ -30,6 +30,7 @@ pub enum Action<B> {
 
     // To workers.
     Assign(Assignment<B>),
+    Probe(Probe),
     /// Only to workers with details.
     Cancel {
         worker: WorkerId,
@@ -49,6 +50,11 @@ pub enum Action<B> {
         place: Place,
     },
     Kill {
+        place: Place,
+    },
+    // To whoever measures.
+    /// How much memory does it hold? Answered by `Measured`, or not at all.
+    Measure {
         place: Place,
     },
     /// What the next router must know if this one dies.
@@ -78,6 +84,18 @@ pub struct Assignment<B> {
     pub body: B,
 }
 
+/// A request of the broker's own, to a worker that is to prove itself. Its body is
+/// known to whoever performs this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    pub worker: WorkerId,
+    pub token: Token,
+    /// Time left until the worker has failed.
+    pub left: Duration,
+    /// Whether the worker is sent a job's details.
+    pub detailed: bool,
+}
+
 /// The small state that outlives a router.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
@@ -87,11 +105,22 @@ pub struct Memory {
     pub incarnations: Vec<(Slot, Incarnation)>,
 }
 
+/// The memory of a process and of those it has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// What would be free if they ended.
+    pub private_bytes: u64,
+    /// Their share of what they have in common with others.
+    pub shared_bytes: u64,
+}
+
 /// Why everything is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
     /// It was stopped.
     Stopped,
+    /// Everything accepted is answered, and the workers wait for the next router.
+    HandedOver,
     /// The program cannot be executed, and no worker has ever been ready.
     CannotExecute,
     /// No worker has ever been ready, and none will be.
@@ -106,11 +135,15 @@ pub enum Finish {
 pub enum Note {
     WorkerReady {
         place: Place,
+        /// Each request brings one.
+        routine: bool,
     },
     /// The first worker of this router is ready, or none is wanted.
     Ready,
     WorkerLeft {
         place: Place,
+        generation: Generation,
+        pid: Option<i32>,
         reason: ExitReason,
         planned: bool,
         respawn_after: Duration,
@@ -139,10 +172,20 @@ pub enum Note {
     ReloadFinished {
         generation: Generation,
     },
+    /// The process that brought it down has ended.
     ReloadFailed {
         generation: Generation,
         place: Place,
         reason: String,
+    },
+    /// Another reload began before it was finished.
+    ReloadSuperseded {
+        generation: Generation,
+        by: Generation,
+    },
+    /// The broker stopped before it was finished.
+    ReloadAbandoned {
+        generation: Generation,
     },
     /// All slots fail: requests are refused until a worker is ready again.
     Failing,
@@ -151,11 +194,18 @@ pub enum Note {
         waiting_refused: usize,
         in_flight: usize,
     },
+    HandOverStarted {
+        waiting: usize,
+        in_flight: usize,
+        within: Duration,
+    },
     RequestTimedOut {
         request: RequestId,
         place: Option<Place>,
         attempt: u32,
         after: Duration,
+        /// Bytes of the request's body.
+        size: u64,
     },
     RequestRetried {
         request: RequestId,
@@ -195,12 +245,16 @@ pub enum ExitReason {
     Announced(Option<String>),
     Shrink,
     Reload,
-    Recycle,
+    Recycle(RecycleCause),
     Drain,
     /// It did not reply in time.
     Timeout,
     /// It was not ready in time.
     BootTimeout,
+    /// It did not answer its probe as it should.
+    Unproven,
+    /// It held more memory than any may.
+    MemoryLimit,
     /// It sent what no worker sends.
     Malformed,
     /// Its connection was lost while it lived.
@@ -212,6 +266,8 @@ pub enum ExitReason {
     /// It ended by itself.
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     NotExecuted(String),
     /// The process could not be made.
     NotStarted,
@@ -224,18 +280,47 @@ impl std::fmt::Display for ExitReason {
             Self::Announced(None) => f.write_str("announced"),
             Self::Shrink => f.write_str("shrink"),
             Self::Reload => f.write_str("reload"),
-            Self::Recycle => f.write_str("recycle"),
+            Self::Recycle(cause) => write!(f, "recycle: {cause}"),
             Self::Drain => f.write_str("drain"),
             Self::Timeout => f.write_str("timeout"),
             Self::BootTimeout => f.write_str("boot timeout"),
+            Self::Unproven => f.write_str("probe failed"),
+            Self::MemoryLimit => f.write_str("memory limit"),
             Self::Malformed => f.write_str("malformed message"),
             Self::Disconnected => f.write_str("connection lost"),
             Self::Silent => f.write_str("silent after a router restart"),
             Self::Halted => f.write_str("stopped by a signal"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str("killed for lack of memory (OOM)"),
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
             Self::NotStarted => f.write_str("cannot fork"),
         }
+    }
+}
+
+/// Why a process that works well is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecycleCause {
+    MaxRequests,
+    MaxAge,
+    IdleTimeout,
+    MaxMemory,
+    /// It was asked for.
+    Operator,
+    /// It has had the one request that each process gets.
+    Fresh,
+}
+
+impl std::fmt::Display for RecycleCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::MaxRequests => "max_requests",
+            Self::MaxAge => "max_age",
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxMemory => "max_memory",
+            Self::Operator => "operator",
+            Self::Fresh => "fresh",
+        })
     }
 }

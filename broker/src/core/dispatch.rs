@@ -23,6 +23,7 @@ impl<B: Clone> Core<B> {
                 detailed,
                 body,
             }));
+            self.wear_by_job(id, turn);
         }
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
-use super::ids::{ClientId, Generation, Place, RequestId, Timestamp, WorkerId};
+use super::action::Footprint;
+use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
 
 #[derive(Debug, Clone)]
 pub enum Event<B> {
@@ -107,6 +108,13 @@ pub enum Event<B> {
         ending: Ending,
     },
 
+    // From whoever measures.
+    /// What a process was found to hold, after `Action::Measure`.
+    Measured {
+        place: Place,
+        footprint: Footprint,
+    },
+
     // From the operator.
     Grow,
     Shrink,
@@ -116,7 +124,14 @@ pub enum Event<B> {
     ScaleBy {
         change: i32,
     },
-    Reload,
+    Reload {
+        /// How many slots are renewed at the same time; `None` as the settings say.
+        surge: Option<u32>,
+    },
+    /// Another process for this slot, the replacement first.
+    Recycle {
+        slot: Slot,
+    },
     Stop(Stop),
     /// A request in quarantine is to be tried once more, as this new one.
     RetryPoison {
@@ -127,6 +142,8 @@ pub enum Event<B> {
         number: u64,
     },
     DropAllPoison,
+    /// Another router follows under the same workers: finish what was accepted, then part.
+    HandOver,
 
     // From the clock.
     /// `next_deadline` has passed.
@@ -188,6 +205,8 @@ pub struct Details {
 pub enum Ending {
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     /// The program could not be executed, or the child not be prepared for it.
     NotExecuted {
         why: String,

@@ -13,7 +13,7 @@ use super::crew::Worker;
 use super::ids::{ClientId, Place, RequestId, Slot, Timestamp};
 use super::loss::Loss;
 use super::requests::Held;
-use super::roster::Roster;
+use super::roster::{Process, Roster};
 
 /// Flights of one slot.
 const FLIGHTS: usize = 64;
@@ -43,7 +43,7 @@ pub struct Flight {
     pub run: Duration,
     /// `None` while the worker has it.
     pub outcome: Option<Outcome>,
-    /// Bytes that the process had for itself, before and after.
+    /// Bytes that the process had for itself, as last measured before and after.
     pub memory: (Option<u64>, Option<u64>),
 }
 
@@ -150,27 +150,28 @@ impl Recorder {
     }
 }
 
-/// Bytes that the process has for itself, if anybody has measured it. Known limit: nobody
-/// does, so that both fields of a flight are empty.
-pub(super) fn memory_of(_roster: &Roster, _place: Place) -> Option<u64> {
-    None
+/// Bytes that the process had for itself when it was last measured.
+pub(super) fn memory_of(roster: &Roster, place: Place) -> Option<u64> {
+    roster.process(place).and_then(Process::footprint).map(|footprint| footprint.private_bytes)
 }
 
 impl Held {
-    fn flight(&self, place: Place, outcome: Option<Outcome>, now: Timestamp) -> Flight {
-        Flight {
+    /// `None` for a probe, which is nobody's request.
+    fn flight(&self, place: Place, outcome: Option<Outcome>, now: Timestamp) -> Option<Flight> {
+        let plan = self.plan.as_ref()?;
+        Some(Flight {
             place,
-            request: self.plan.request,
-            name: self.plan.name.clone(),
-            client: self.plan.client,
+            request: plan.request,
+            name: plan.name.clone(),
+            client: plan.client,
             attempt: self.attempt,
-            size: self.plan.size,
+            size: plan.size,
             reply_size: None,
-            wait: self.plan.wait,
+            wait: plan.wait,
             run: now.since(self.since),
             outcome,
-            memory: (self.plan.memory, None),
-        }
+            memory: (plan.memory, None),
+        })
     }
 }
 
@@ -186,7 +187,7 @@ impl<B: Clone> Core<B> {
     ) {
         let Some(place) = self.crew.place_of(held.worker) else { return };
         let outcome = held.outcome.clone().unwrap_or(outcome);
-        let mut flight = held.flight(place, Some(outcome), now);
+        let Some(mut flight) = held.flight(place, Some(outcome), now) else { return };
         flight.reply_size = reply_size;
         flight.memory.1 = memory_of(&self.roster, place);
         let recording = self.recorder.slots.entry(place.slot).or_insert_with(Recording::new);
@@ -199,7 +200,7 @@ impl<B: Clone> Core<B> {
         let workers = self.crew.of(place);
         let tokens = workers.iter().filter_map(|worker| self.crew.worker(*worker)).flat_map(Worker::held);
         let held = tokens.filter_map(|token| self.requests.held(token));
-        held.map(|held| held.flight(place, held.outcome.clone(), now)).collect()
+        held.filter_map(|held| held.flight(place, held.outcome.clone(), now)).collect()
     }
 
     /// What the process had last, oldest first.

@@ -9,21 +9,25 @@ use super::ids::{Place, WorkerId};
 use super::roster::{Process, Stage, Step};
 use super::settings::{KILL_AGAIN, RECONNECT_GRACE, STOP_GRACE};
 use super::timers::Timer;
-use super::{Core, Turn};
+use super::{Core, Phase, Turn};
 
 impl<B: Clone> Core<B> {
     /// Lets the process finish what it holds, then go.
     pub(super) fn retire(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        if self.roster.is_leaving(place) || !self.roster.contains(place) {
+        // The next router decides who goes, when there is one.
+        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver);
+        if is_handed_over || self.roster.is_leaving(place) || !self.roster.contains(place) {
             return;
         }
+        // Nobody waits for the answer to a probe.
+        let busy = self.is_busy(place) && !self.is_probing(place);
         self.start_leaving(place, reason);
         let worker = self.roster.process(place).and_then(|process| process.worker);
         let Some((id, worker)) = worker.and_then(|id| Some((id, self.crew.worker(id)?))) else {
             self.step(place, Step::Terminated, turn);
             return;
         };
-        match (worker.tongue, self.is_busy(place)) {
+        match (worker.tongue, busy) {
             // Orders follow jobs on the same connection: it will finish first.
             (Tongue::Native, true) => {
                 turn.act(Action::Dismiss { worker: id });
@@ -44,7 +48,7 @@ impl<B: Clone> Core<B> {
         if let Stage::Leaving { step: Step::Terminated | Step::Killed, .. } = process.stage {
             return;
         }
-        self.start_leaving(place, reason);
+        self.start_going(place, reason);
         self.step(place, Step::Terminated, turn);
     }
 
@@ -78,10 +82,21 @@ impl<B: Clone> Core<B> {
     /// The process has lost a connection, and lives.
     pub(super) fn process_disconnected(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         if self.is_finishing(place) {
-            // What it was to finish is lost.
-            self.step(place, Step::Terminated, turn);
+            self.finish_soon(place, turn);
         } else if self.roster.process(place).is_some_and(Process::is_cut_off) {
             self.timers.arm(turn.now.after(RECONNECT_GRACE), Timer::Reconnect(place));
+        }
+    }
+
+    /// What it was to finish is lost. If it is dying, it is reaped sooner than it is told to.
+    fn finish_soon(&mut self, place: Place, turn: &Turn<'_, B>) {
+        let latest = turn.now.after(RECONNECT_GRACE);
+        let Some(process) = self.roster.process_mut(place) else { return };
+        if let Stage::Leaving { deadline, .. } = &mut process.stage
+            && deadline.is_none()
+        {
+            *deadline = Some(latest);
+            self.timers.arm(latest, Timer::Leaving(place));
         }
     }
 
@@ -116,6 +131,17 @@ impl<B: Clone> Core<B> {
         if let Some(worker) = process.worker {
             self.crew.withhold(worker);
         }
+    }
+
+    /// The same for one that goes whatever it holds: if it was to finish first, that is
+    /// no longer the reason.
+    pub(super) fn start_going(&mut self, place: Place, why: ExitReason) {
+        if let Some(process) = self.roster.process_mut(place)
+            && let Stage::Leaving { reason, step: Step::Finishing, .. } = &mut process.stage
+        {
+            *reason = why.clone();
+        }
+        self.start_leaving(place, why);
     }
 
     /// Takes a step and arms the next one.

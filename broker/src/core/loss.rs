@@ -55,16 +55,18 @@ impl Cause {
     /// The one place where it is decided, for a process that nobody told to leave.
     pub(super) fn of(reason: &ExitReason) -> Self {
         match reason {
-            ExitReason::Code(_) => Self::Itself,
+            ExitReason::Code(_) | ExitReason::OutOfMemory => Self::Itself,
             ExitReason::Signal(signal) if SIGNALS_OF_ITS_OWN.contains(signal) => Self::Itself,
             ExitReason::Signal(_)
             | ExitReason::Announced(_)
             | ExitReason::Shrink
             | ExitReason::Reload
-            | ExitReason::Recycle
+            | ExitReason::Recycle(_)
             | ExitReason::Drain
             | ExitReason::Timeout
             | ExitReason::BootTimeout
+            | ExitReason::Unproven
+            | ExitReason::MemoryLimit
             | ExitReason::Malformed
             | ExitReason::Disconnected
             | ExitReason::Silent

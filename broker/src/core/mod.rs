@@ -21,14 +21,19 @@ mod processes;
 mod leaving;
 mod pool;
 mod reload;
+mod recycle;
+mod probe;
 mod stopping;
+mod handover;
 mod backoff;
 mod timers;
 mod generator;
 mod counters;
 mod snapshot;
 
-pub use action::{Action, Assignment, ExitReason, Finish, LastFlights, Memory, Note};
+pub use action::{
+    Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
+};
 pub use counters::Counters;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
 pub use flight::{Exit, Flight, Outcome};
@@ -38,7 +43,8 @@ pub use loss::{Attempt, Cause, Fate, Loss};
 pub use quarantine::{Poisoned, Quarantine};
 pub use settings::{MAX_CREDITS, MAX_WORKERS, Settings};
 pub use snapshot::{
-    ExternalSnapshot, PoolSnapshot, QueueSnapshot, SlotSnapshot, Snapshot, Tables, WorkerSnapshot,
+    ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,
+    WorkerSnapshot,
 };
 pub use stopping::Phase;
 pub use worker_state::WorkerState;
@@ -133,15 +139,18 @@ impl<B: Clone> Core<B> {
             Event::Halted { place } => self.process_halted(place, turn),
             Event::Continued { place } => self.process_continued(place),
             Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
+            Event::Measured { place, footprint } => self.measured(place, footprint, turn),
             Event::Grow => self.scale_by(1, turn),
             Event::Shrink => self.scale_by(-1, turn),
             Event::ScaleTo { target } => self.scale_to(target, turn),
             Event::ScaleBy { change } => self.scale_by(change, turn),
-            Event::Reload => self.reload(turn),
+            Event::Reload { surge } => self.reload(surge, turn),
+            Event::Recycle { slot } => self.recycle(slot, turn),
             Event::Stop(stop) => self.stop(stop, turn),
             Event::RetryPoison { number, request } => self.retry_poison(number, request, turn),
             Event::DropPoison { number } => self.drop_poison(number),
             Event::DropAllPoison => self.drop_all_poison(),
+            Event::HandOver => self.hand_over_pool(turn),
             Event::Tick => (),
         }
         self.fire_timers(turn);
@@ -149,6 +158,7 @@ impl<B: Clone> Core<B> {
         self.dispatch(turn);
         self.balance(turn);
         self.assess_stop(turn);
+        self.assess_handover(turn);
         self.debug_check();
     }
 
@@ -185,10 +195,16 @@ impl<B: Clone> Core<B> {
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),
                 Timer::Halted(place) => self.halt_deadline(place, turn),
                 Timer::Leaving(place) => self.leaving_deadline(place, turn),
+                Timer::Probe(place) => self.probe_deadline(place, turn),
                 Timer::Proven(place) => self.newcomer_proven(place, turn),
                 Timer::Healthy(place) => self.roster.forgive(place),
+                Timer::Age(place) => self.age_deadline(place, turn),
+                Timer::Idle(place) => self.idle_deadline(place, turn),
+                Timer::Memory(place) => self.memory_deadline(place, turn),
                 Timer::Backoff(_slot) => self.roster.disturb(),
                 Timer::Drain => self.stop(Stop::Now, turn),
+                Timer::HandOver => self.handover_deadline(turn),
+                Timer::LastCall => self.last_call_is_over(turn),
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The wish: how many workers there should be. `balance` compares it with the
 //! roster and says what is missing; nothing else spawns a worker or closes a slot.
 
+use std::collections::BTreeSet;
+
 use super::action::{Action, ExitReason, Finish, Memory, Note};
 use super::ids::{Generation, Place, Slot};
 use super::reload::Reload;
@@ -20,8 +22,8 @@ pub(super) struct Pool {
     /// The last generation ever begun.
     pub(super) last_generation: Generation,
     pub(super) reload: Option<Reload>,
-    /// A replacement that warms up beside the process it replaces.
-    pub(super) newcomer: Option<Place>,
+    /// Replacements that warm up beside the processes they replace.
+    pub(super) newcomers: BTreeSet<Place>,
     /// Whether any worker has ever been ready.
     pub(super) ever_ready: bool,
 }
@@ -34,7 +36,7 @@ impl Pool {
             generation,
             last_generation: generation,
             reload: None,
-            newcomer: None,
+            newcomers: BTreeSet::new(),
             ever_ready: memory.is_some(),
         }
     }
@@ -75,8 +77,8 @@ impl<B: Clone> Core<B> {
                 self.fill_slots(usize::MAX, turn);
                 self.replace(turn);
             }
-            Phase::Draining { .. } => self.keep_one_for_accepted_work(turn),
-            Phase::Ending | Phase::Over => (),
+            Phase::Draining { .. } | Phase::HandingOver => self.keep_one_for_accepted_work(turn),
+            Phase::HandedOver | Phase::Ending | Phase::Over => (),
         }
     }
 
@@ -95,7 +97,10 @@ impl<B: Clone> Core<B> {
     /// Empty slots first, then those still starting, then idle ones, then busy
     /// ones; among equals the highest number.
     fn most_dispensable(&self) -> Option<Slot> {
-        let cost = |record: &SlotRecord| record.staying().map(|(_, process)| self.cost(process)).max();
+        let stays = |process: &&Process| !process.is_leaving() || process.is_at_its_only_request();
+        let cost = |record: &SlotRecord| {
+            record.processes.values().filter(stays).map(|process| self.cost(process)).max()
+        };
         self.roster
             .wanted()
             .min_by_key(|(slot, record)| (cost(record), std::cmp::Reverse(*slot)))
@@ -105,7 +110,8 @@ impl<B: Clone> Core<B> {
     fn cost(&self, process: &Process) -> u8 {
         let worker = process.worker.and_then(|worker| self.crew.worker(worker));
         match (&process.stage, worker) {
-            (Stage::Booting | Stage::Leaving { .. }, _) | (_, None) => 0,
+            (Stage::Leaving { .. }, _) if process.is_at_its_only_request() => 2,
+            (Stage::Booting | Stage::Probing { .. } | Stage::Leaving { .. }, _) | (_, None) => 0,
             (_, Some(worker)) if worker.state() == WorkerState::Waiting => 1,
             (_, Some(_busy)) => 2,
         }
@@ -127,7 +133,10 @@ impl<B: Clone> Core<B> {
         let now = turn.now;
         let fillable = |record: &SlotRecord| {
             // A process on its way out may still be there, but never two.
-            record.staying().next().is_none() && record.processes.len() < 2 && record.not_before <= now
+            record.staying().next().is_none()
+                && record.processes.len() < 2
+                && record.not_before <= now
+                && !record.is_at_its_only_request()
         };
         let empty: Vec<Slot> = self
             .roster
@@ -169,7 +178,12 @@ impl<B: Clone> Core<B> {
                 self.phase = Phase::Serving;
                 turn.note(Note::Recovered);
             }
-            Phase::Serving | Phase::Draining { .. } | Phase::Ending | Phase::Over => (),
+            Phase::Serving
+            | Phase::Draining { .. }
+            | Phase::HandingOver
+            | Phase::HandedOver
+            | Phase::Ending
+            | Phase::Over => (),
         }
     }
 
@@ -182,7 +196,12 @@ impl<B: Clone> Core<B> {
             Phase::Serving => true,
             // An earlier router had workers; this one's cannot start.
             Phase::Starting => self.pool.ever_ready,
-            Phase::Failing | Phase::Draining { .. } | Phase::Ending | Phase::Over => false,
+            Phase::Failing
+            | Phase::Draining { .. }
+            | Phase::HandingOver
+            | Phase::HandedOver
+            | Phase::Ending
+            | Phase::Over => false,
         };
         let failing = was_ready
             && self.roster.wanted_len() > 0

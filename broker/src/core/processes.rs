@@ -3,22 +3,23 @@
 
 use std::time::Duration;
 
-use super::action::{Action, ExitReason, LastFlights, Note};
+use super::action::{Action, ExitReason, LastFlights, Note, RecycleCause};
 use super::crew::Worker;
 use super::event::Ending;
 use super::flight::Exit;
-use super::ids::{Generation, Place, Slot, Timestamp, WorkerId};
+use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
 use super::loss::{Cause, Fate};
 use super::roster::{Heard, Process, Stage, Step};
 use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
 use super::timers::Timer;
-use super::{Core, Turn, backoff};
+use super::{Core, Turn, backoff, recycle};
 
 impl From<Ending> for ExitReason {
     fn from(ending: Ending) -> Self {
         match ending {
             Ending::Code(code) => Self::Code(code),
             Ending::Signal(signal) => Self::Signal(signal),
+            Ending::OutOfMemory => Self::OutOfMemory,
             Ending::NotExecuted { why } => Self::NotExecuted(why),
         }
     }
@@ -28,6 +29,10 @@ impl<B: Clone> Core<B> {
     /// Asks the parent for a process.
     pub(super) fn spawn(&mut self, place: Place, generation: Generation, turn: &mut Turn<'_, B>) {
         self.counters.spawned += 1;
+        let drawn = self.draw_wear();
+        if let Some(wear) = self.roster.wear_mut(place) {
+            *wear = drawn;
+        }
         self.timers.arm(turn.now.after(self.settings.boot_timeout), Timer::Boot(place));
         // Remembered first: should this router die in between, no place is used twice.
         turn.act(Action::Remember(self.memory()));
@@ -45,6 +50,7 @@ impl<B: Clone> Core<B> {
         process.pid = Some(pid);
         process.adopted = true;
         process.stage = Stage::Adopted;
+        process.wear = self.draw_wear();
         self.roster.insert(place, process);
         self.roster.want(place.slot);
         self.timers.arm(turn.now.after(ADOPTION_GRACE), Timer::Adoption(place));
@@ -60,14 +66,32 @@ impl<B: Clone> Core<B> {
 
     /// A worker has said something that only a ready one says.
     pub(super) fn became_ready(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        if self.is_to_be_probed(worker) {
+            self.probe(worker, turn);
+            return;
+        }
         if self.crew.worker(worker).is_some_and(Worker::serves) {
             self.somebody_is_ready(turn);
         }
         let Some(place) = self.crew.place_of(worker) else { return };
-        let stage = self.roster.process(place).map(|process| &process.stage);
-        if !matches!(stage, Some(Stage::Booting | Stage::Adopted)) {
+        let Some(stage) = self.roster.process(place).map(|process| &process.stage) else { return };
+        let adopted = *stage == Stage::Adopted;
+        if !adopted && *stage != Stage::Booting {
             return;
         }
+        if self.is_unproven_heir(place) {
+            self.retire(place, ExitReason::Reload, turn);
+            return;
+        }
+        self.process_ready(place, turn);
+        if adopted && self.settings.fresh {
+            // It may have had its request from an earlier router.
+            self.retire(place, ExitReason::Recycle(RecycleCause::Fresh), turn);
+        }
+    }
+
+    /// The process serves from here on.
+    pub(super) fn process_ready(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         if let Some(process) = self.roster.process_mut(place) {
             process.stage = Stage::Serving;
             process.heard = Heard::Ready;
@@ -75,17 +99,17 @@ impl<B: Clone> Core<B> {
         self.timers.disarm(Timer::Boot(place));
         self.timers.disarm(Timer::Adoption(place));
         self.timers.arm(turn.now.after(HEALTHY), Timer::Healthy(place));
-        turn.note(Note::WorkerReady { place });
+        let routine = self.settings.fresh && place.incarnation > Incarnation(1);
+        turn.note(Note::WorkerReady { place, routine });
+        self.wear_begins(place, turn);
         self.newcomer_ready(place, turn);
     }
 
     pub(super) fn boot_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
-        let Some(process) = self.roster.process(place) else { return };
-        let generation = process.generation;
-        if process.stage == Stage::Booting {
+        if self.roster.process(place).is_some_and(|process| process.stage == Stage::Booting) {
             turn.note(Note::WorkerStuck { place, why: "not ready in time" });
-            self.newcomer_failed(place, generation, "not ready in time", turn);
             self.expel(place, ExitReason::BootTimeout, turn);
+            self.living_newcomer_failed(place, "not ready in time", turn);
         }
     }
 
@@ -134,7 +158,7 @@ impl<B: Clone> Core<B> {
     /// One more request is done.
     pub(super) fn process_served(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
         if let Some(place) = self.crew.place_of(worker) {
-            self.roster.count_served(place, self.settings.max_requests);
+            self.wear_by_reply(place, turn);
             self.newcomer_proven(place, turn);
         }
     }
@@ -142,33 +166,51 @@ impl<B: Clone> Core<B> {
     /// The process is no more. `reason` is how it ended, unless it was made to.
     pub(super) fn process_ended(&mut self, place: Place, reason: &ExitReason, turn: &mut Turn<'_, B>) {
         let on_trial = self.is_on_trial(place);
-        let Some(process) = self.roster.remove(place) else { return };
+        let Some(mut process) = self.roster.remove(place) else { return };
         self.counters.exited += 1;
         self.timers.disarm_process(place);
-        let why = match &process.stage {
-            Stage::Leaving { reason, .. } => reason.clone(),
-            Stage::Booting | Stage::Adopted | Stage::Serving => reason.clone(),
-        };
-        let meaning = meaning(&process, &why, turn.now);
+        let why = recycle::why_it_ended(&process, reason);
         let given = process.given + self.crew.sent_to(place);
+        // What was made for one request, and had it, says nothing of the next one.
+        let done = self.settings.fresh && given > 0;
+        let meaning = if done { Meaning::Late } else { meaning(&process, &why, turn.now) };
         if meaning == Meaning::Early && (!process.was_ready() || process.served + given == 0) {
             // Not one that a request killed: the next request may be better.
             self.roster.started_badly(place.slot);
         }
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
-        let planned = is_planned(&why);
-        let last =
-            if planned { LastFlights::default() } else { self.last_flights(place, &process, turn.now) };
-        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned, respawn_after, last });
-        self.recorder.exit(Exit { place, pid: process.pid, reason: why.clone(), at: turn.now });
-        self.recorder.prune(&self.roster);
-        self.doom_connections(place, &fate(&process, reason, &why), turn);
         let failed = !process.was_ready() || (on_trial && is_own_failure(&why));
         if !failed || is_wished(&why) {
             self.newcomer_withdrawn(place);
         } else {
-            self.newcomer_failed(place, process.generation, &why.to_string(), turn);
+            self.newcomer_failed((place, &mut process), &why.to_string(), turn);
         }
+        // Before it is told that the process has left: its last words belong to the graver news.
+        if let Some((generation, told)) = process.brought_down.take() {
+            let reason = match reason {
+                // How it went, if it was not by our order.
+                ExitReason::Code(1..) | ExitReason::NotExecuted(_) if *reason != why => {
+                    format!("{told}, {reason}")
+                }
+                _ => told,
+            };
+            turn.note(Note::ReloadFailed { generation, place, reason });
+        }
+        let planned = is_planned(&why);
+        let last =
+            if planned { LastFlights::default() } else { self.last_flights(place, &process, turn.now) };
+        turn.note(Note::WorkerLeft {
+            place,
+            generation: process.generation,
+            pid: process.pid,
+            reason: why.clone(),
+            planned,
+            respawn_after,
+            last,
+        });
+        self.recorder.exit(Exit { place, pid: process.pid, reason: why.clone(), at: turn.now });
+        self.recorder.prune(&self.roster);
+        self.doom_connections(place, &fate(&process, reason, &why), turn);
         if !process.was_ready() && !is_wished(&why) {
             self.consider_giving_up(&process, reason, turn);
         }
@@ -226,7 +268,7 @@ impl<B: Clone> Core<B> {
 
     /// The moment a slot's process is withheld from new requests and told to end at once.
     pub(super) fn kill(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        self.start_leaving(place, reason);
+        self.start_going(place, reason);
         self.step(place, Step::Killed, turn);
     }
 
@@ -251,7 +293,7 @@ fn fate(process: &Process, reason: &ExitReason, why: &ExitReason) -> Fate {
         | Stage::Leaving { reason: ExitReason::Announced(_), .. } => {
             Fate { pid, reason: why.clone(), cause: Cause::Others }
         }
-        Stage::Booting | Stage::Adopted | Stage::Serving | Stage::Leaving { .. } => {
+        Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving | Stage::Leaving { .. } => {
             Fate { pid, reason: reason.clone(), cause: Cause::of(reason) }
         }
     }
@@ -273,18 +315,22 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
     let early = match why {
         ExitReason::Shrink
         | ExitReason::Reload
-        | ExitReason::Recycle
+        | ExitReason::Recycle(_)
         | ExitReason::Drain
         | ExitReason::Silent
         | ExitReason::Halted => return Meaning::Nothing,
         // One that is made for a single short request has done its work.
-        ExitReason::Announced(_) | ExitReason::Timeout | ExitReason::Disconnected | ExitReason::Code(0) => {
-            young && process.served == 0
-        }
+        ExitReason::Announced(_)
+        | ExitReason::Timeout
+        | ExitReason::MemoryLimit
+        | ExitReason::Disconnected
+        | ExitReason::Code(0) => young && process.served == 0,
         ExitReason::BootTimeout
+        | ExitReason::Unproven
         | ExitReason::Malformed
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted => young,
     };
@@ -295,7 +341,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
 
 /// Whether somebody wanted the process to end, whatever it did.
 fn is_wished(why: &ExitReason) -> bool {
-    matches!(why, ExitReason::Shrink | ExitReason::Reload | ExitReason::Recycle | ExitReason::Drain)
+    matches!(why, ExitReason::Shrink | ExitReason::Reload | ExitReason::Recycle(_) | ExitReason::Drain)
 }
 
 /// Whether the end of a process that was ready says something of its code: a
@@ -310,7 +356,7 @@ fn is_planned(why: &ExitReason) -> bool {
         ExitReason::Announced(_)
         | ExitReason::Shrink
         | ExitReason::Reload
-        | ExitReason::Recycle
+        | ExitReason::Recycle(_)
         | ExitReason::Drain
         | ExitReason::Timeout
         | ExitReason::Malformed
@@ -318,8 +364,11 @@ fn is_planned(why: &ExitReason) -> bool {
         | ExitReason::Silent
         | ExitReason::Halted => true,
         ExitReason::BootTimeout
+        | ExitReason::Unproven
+        | ExitReason::MemoryLimit
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted => false,
     }

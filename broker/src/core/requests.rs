@@ -73,7 +73,7 @@ pub(super) struct Held {
     pub(super) begun: bool,
     /// What its client has heard before the worker let go.
     pub(super) outcome: Option<Outcome>,
-    pub(super) plan: Plan,
+    pub(super) plan: Option<Plan>,
 }
 
 impl<B> Default for Requests<B> {
@@ -277,6 +277,23 @@ impl<B> Core<B> {
     }
 }
 
+/// Probes: in a worker's hands, and nobody waits for them.
+impl<B: Clone> Core<B> {
+    pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
+        let held = Held {
+            worker,
+            request: None,
+            since: now,
+            attempt: 0,
+            ordinal,
+            begun: false,
+            outcome: None,
+            plan: None,
+        };
+        self.requests.held.insert(token, held);
+    }
+}
+
 /// Into a worker's hands and out again.
 impl<B: Clone> Core<B> {
     /// The first waiting request, now held by `worker` under `token`.
@@ -317,7 +334,7 @@ impl<B: Clone> Core<B> {
             ordinal,
             begun: false,
             outcome: None,
-            plan,
+            plan: Some(plan),
         };
         self.requests.held.insert(token, held);
         self.requests.in_flight += 1;
@@ -440,7 +457,8 @@ impl<B: Clone> Core<B> {
         let after = turn.now.since(held.since);
         if let Some(request) = request {
             let place = self.crew.place_of(worker);
-            turn.note(Note::RequestTimedOut { request, place, attempt, after });
+            let size = self.requests.table.get(&request).map_or(0, |record| record.size);
+            turn.note(Note::RequestTimedOut { request, place, attempt, after, size });
             let message = format!("no reply within {after:?}");
             self.refuse(request, Status::Timeout, message, turn);
         }

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use hornpipe_proto::Token;
+
 use super::action::{ExitReason, Memory};
 use super::crew::Crew;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
+use super::recycle::Wear;
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
@@ -46,12 +49,14 @@ pub(super) struct Process {
     pub(super) given: u64,
     /// Requests it has answered.
     pub(super) served: u64,
-    /// Whether it has served its time, and waits for its replacement.
-    pub(super) spent: bool,
+    /// What it has been through.
+    pub(super) wear: Wear,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
     /// Whether an earlier router started it.
     pub(super) adopted: bool,
+    /// The reload that has failed because of it, and why.
+    pub(super) brought_down: Option<(Generation, String)>,
 }
 
 /// The most that a process has ever said.
@@ -71,6 +76,8 @@ pub(super) enum Stage {
     Booting,
     /// An earlier router's, not yet heard of.
     Adopted,
+    /// It says that it is ready, and is to prove it: under this token.
+    Probing { token: Token },
     /// It has been ready.
     Serving,
     /// It is made to leave, or does so by itself.
@@ -101,9 +108,10 @@ impl Process {
             heard: Heard::Nothing,
             given: 0,
             served: 0,
-            spent: false,
+            wear: Wear::default(),
             halted: false,
             adopted: false,
+            brought_down: None,
         }
     }
 
@@ -235,15 +243,20 @@ impl Roster {
         self.close_if_empty(slot);
     }
 
-    /// One more request is done; `limit` is how many a process does.
-    pub(super) fn count_served(&mut self, place: Place, limit: Option<u64>) {
-        let Some(record) = self.slots.get_mut(&place.slot) else { return };
+    /// One more request is done. Returns how many the process has done.
+    pub(super) fn count_served(&mut self, place: Place) -> u64 {
+        let Some(record) = self.slots.get_mut(&place.slot) else { return 0 };
         record.bad_starts = 0;
-        if let Some(process) = record.processes.get_mut(&place.incarnation) {
-            process.served += 1;
-            process.spent = limit.is_some_and(|limit| process.served >= limit);
-            self.disturbed |= process.spent;
-        }
+        let Some(process) = record.processes.get_mut(&place.incarnation) else { return 0 };
+        process.served += 1;
+        process.served
+    }
+
+    /// What a process has been through. Changing it is no reason to look at the pool:
+    /// whoever makes one of it must disturb.
+    pub(super) fn wear_mut(&mut self, place: Place) -> Option<&mut Wear> {
+        let process = self.slots.get_mut(&place.slot)?.processes.get_mut(&place.incarnation)?;
+        Some(&mut process.wear)
     }
 
     /// The place of the slot's next process, which is now on the roster.

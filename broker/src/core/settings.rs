@@ -37,6 +37,20 @@ pub struct Settings {
     pub quarantine_limit: usize,
     /// Bytes of their bodies.
     pub quarantine_bytes_limit: u64,
+    /// The age at which a process is replaced.
+    pub max_age: Option<Duration>,
+    /// How long a process may be idle before it is replaced.
+    pub idle_timeout: Option<Duration>,
+    /// Private bytes above which a process is replaced.
+    pub max_memory: Option<u64>,
+    /// Private bytes above which a process is killed.
+    pub max_memory_hard: Option<u64>,
+    /// A process for each request.
+    pub fresh: bool,
+    /// How many slots a reload renews at the same time.
+    pub surge: u32,
+    /// How long the processes of a reload may take for their probe, if they get one.
+    pub probe_timeout: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -59,6 +73,13 @@ impl Default for Settings {
             max_requests: None,
             quarantine_limit: 100,
             quarantine_bytes_limit: 16 * 1024 * 1024,
+            max_age: None,
+            idle_timeout: None,
+            max_memory: None,
+            max_memory_hard: None,
+            fresh: false,
+            surge: 1,
+            probe_timeout: None,
         }
     }
 }
@@ -69,6 +90,9 @@ pub const MAX_WORKERS: u32 = 1024;
 /// A worker runs no more requests at once, whatever it announces: what a
 /// connection's high-water mark must hold.
 pub const MAX_CREDITS: u32 = 256;
+
+/// Between the last answer of a router that is replaced and its end.
+pub(super) const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// A worker whose process has ended may still have replies in its pipe: so
 /// long is waited for the end of the pipe.
@@ -93,6 +117,9 @@ pub(super) const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A process that lived shorter died young, and its slot backs off.
 pub(super) const YOUNG: Duration = Duration::from_secs(1);
+
+/// A process is not measured more often.
+pub(super) const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A slot forgets its failures when a process has lived so long.
 pub(super) const HEALTHY: Duration = Duration::from_secs(30);

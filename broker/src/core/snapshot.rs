@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::action::ExitReason;
+use super::action::{ExitReason, Footprint};
 use super::counters::Counters;
 use super::crew::Worker;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
 use super::processes::age;
+use super::reload::is_renewed;
 use super::roster::{Process, SlotRecord};
 use super::worker_state::WorkerState;
 use super::{Core, Phase};
@@ -32,6 +33,16 @@ pub struct PoolSnapshot {
     pub ready: u32,
     pub processing: u32,
     pub generation: Generation,
+    pub reload: Option<ReloadSnapshot>,
+}
+
+/// A reload under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReloadSnapshot {
+    pub from: Generation,
+    pub to: Generation,
+    /// How many slots are of the new generation.
+    pub renewed: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +64,8 @@ pub struct WorkerSnapshot {
     pub state: Option<WorkerState>,
     pub age: Duration,
     pub served: u64,
+    /// Its memory, once it was measured.
+    pub footprint: Option<Footprint>,
     /// How long it has been in its present request.
     pub processing: Option<Duration>,
     pub last_exit: Option<(ExitReason, Duration)>,
@@ -96,7 +109,8 @@ pub struct Tables {
 impl<B: Clone> Core<B> {
     /// Whether a request sent at this moment would find a worker, now or soon.
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Serving && self.crew.anybody_serves()
+        let at_work = || self.roster.slots().any(|(_slot, record)| record.is_at_its_only_request());
+        self.phase == Phase::Serving && (self.crew.anybody_serves() || at_work())
     }
 
     pub fn phase(&self) -> Phase {
@@ -109,6 +123,24 @@ impl<B: Clone> Core<B> {
 
     pub fn target(&self) -> u32 {
         self.pool.target
+    }
+
+    /// How far the reload is that is under way, if one is.
+    pub fn reload_under_way(&self) -> Option<ReloadSnapshot> {
+        let to = self.pool.reload.as_ref().map(|reload| reload.generation)?;
+        let renewed = self.roster.wanted().filter(|(_slot, record)| is_renewed(record, to)).count();
+        let renewed = u32::try_from(renewed).unwrap_or(u32::MAX);
+        Some(ReloadSnapshot { from: self.pool.generation, to, renewed })
+    }
+
+    /// What serves, unless a reload has begun to replace it.
+    pub fn generation(&self) -> Generation {
+        self.pool.generation
+    }
+
+    /// The last generation ever begun.
+    pub fn last_generation(&self) -> Generation {
+        self.pool.last_generation
     }
 
     pub fn backlog_len(&self) -> usize {
@@ -148,6 +180,7 @@ impl<B: Clone> Core<B> {
                 ready: counted(processing + count(WorkerState::Waiting)),
                 processing: counted(processing),
                 generation: self.pool.generation,
+                reload: self.reload_under_way(),
             },
             queue: QueueSnapshot {
                 backlog_len: self.requests.backlog_len() as u64,
@@ -194,6 +227,7 @@ impl<B: Clone> Core<B> {
                 state: None,
                 age: Duration::ZERO,
                 served: 0,
+                footprint: None,
                 processing: None,
                 last_exit,
             }];
@@ -208,6 +242,7 @@ impl<B: Clone> Core<B> {
                 state: Some(state(process, worker)),
                 age: age(process, now),
                 served: process.served,
+                footprint: process.footprint(),
                 processing: worker
                     .and_then(|worker| self.processing_since(worker))
                     .map(|since| now.since(since)),
@@ -221,6 +256,11 @@ impl<B: Clone> Core<B> {
         worker.held().filter_map(|token| self.requests.held(token)).map(|held| held.since).min()
     }
 
+    /// The process that is to be in that place: its generation, and its pid once it runs.
+    pub fn process(&self, place: Place) -> Option<(Generation, Option<i32>)> {
+        self.roster.process(place).map(|process| (process.generation, process.pid))
+    }
+
     /// Where the process stands, for whoever finds it in the log.
     pub fn pid_of(&self, place: Place) -> Option<i32> {
         self.roster.process(place).and_then(|process| process.pid)
@@ -231,5 +271,6 @@ fn state(process: &Process, worker: Option<&Worker>) -> WorkerState {
     if process.is_leaving() && worker.is_none_or(|worker| !worker.is_busy()) {
         return WorkerState::Exiting;
     }
-    worker.map_or(WorkerState::Starting, Worker::state)
+    let proven = worker.filter(|worker| !worker.is_unproven());
+    proven.map_or(WorkerState::Starting, Worker::state)
 }

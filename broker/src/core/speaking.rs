@@ -48,6 +48,8 @@ impl<B: Clone> Core<B> {
                 self.timers.disarm(Timer::Reconnect(place));
                 if self.roster.is_leaving(place) {
                     self.crew.withhold(worker);
+                    // What it was to finish is gone with its earlier connection.
+                    self.leave_when_free(worker, turn);
                 }
                 if self.roster.process(place).is_some_and(|process| process.halted) {
                     self.crew.set_halted(worker);
@@ -126,7 +128,9 @@ impl<B: Clone> Core<B> {
         self.crew.set_exiting(worker);
         for held in self.in_hand(worker) {
             match speech {
-                Speech::Native(details) if held.ordinal > details.seen => self.untouched(worker, held.token),
+                Speech::Native(details) if held.ordinal > details.seen => {
+                    self.untouched(worker, held.token, turn);
+                }
                 Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
                     self.let_go(worker, held.token, &Loss::Announced, turn);
                 }
@@ -157,6 +161,10 @@ impl<B: Clone> Core<B> {
         };
         self.record_flight(&held, outcome, Some(size), turn.now);
         self.crew.take(worker, token);
+        if self.is_probe(worker, token) {
+            self.probe_answered(worker, status, message, turn);
+            return;
+        }
         self.crew.count_reply(worker);
         if held.request.is_none() {
             self.counters.stale_replies += 1;
@@ -247,7 +255,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn undelivered(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
         let Some(held) = self.requests.held(token).filter(|held| held.worker == worker) else { return };
         let ordinal = held.ordinal;
-        self.untouched(worker, token);
+        self.untouched(worker, token, turn);
         self.crew.withhold(worker);
         // Should others have come through, the worker has counted one less.
         for later in self.in_hand(worker).into_iter().filter(|later| later.ordinal > ordinal) {
@@ -273,7 +281,8 @@ impl<B: Clone> Core<B> {
     }
 
     /// The worker never had it.
-    fn untouched(&mut self, worker: WorkerId, token: Token) {
+    fn untouched(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.untry(&held);
         }
@@ -281,10 +290,12 @@ impl<B: Clone> Core<B> {
     }
 
     fn let_go(&mut self, worker: WorkerId, token: Token, loss: &Loss, turn: &mut Turn<'_, B>) {
+        self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.lose(&held, loss.clone(), turn);
         }
         self.crew.take(worker, token);
+        self.wear_by_loss(worker, turn);
     }
 
     fn learn(&mut self, worker: WorkerId, speech: &Speech) {

@@ -29,14 +29,26 @@ pub(super) enum Timer {
     Halted(Place),
     /// The next step of making a process leave is due.
     Leaving(Place),
+    /// The process should have answered its probe.
+    Probe(Place),
     /// The first newcomer of a reload has lived long enough to trust the rest.
     Proven(Place),
     /// The process has lived long enough to trust its slot.
     Healthy(Place),
+    /// The process is as old as it may be.
+    Age(Place),
+    /// The process may have been idle for as long as it may be.
+    Idle(Place),
+    /// The memory of a busy process is due to be measured.
+    Memory(Place),
     /// The slot may be filled again.
     Backoff(Slot),
     /// The drain time is over.
     Drain,
+    /// What was accepted must be answered: the next router waits.
+    HandOver,
+    /// Clients that were answered last have had time to ask again.
+    LastCall,
 }
 
 #[derive(Debug, Default)]
@@ -61,10 +73,14 @@ impl Timers {
 
     /// Nothing that was awaited of this process matters any more.
     pub(super) fn disarm_process(&mut self, place: Place) {
-        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Proven, Reconnect};
-        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Proven, Healthy] {
+        use Timer::{Adoption, Age, Boot, Halted, Healthy, Idle, Leaving, Memory, Probe, Proven, Reconnect};
+        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Probe, Proven, Healthy, Age, Idle, Memory] {
             self.disarm(timer(place));
         }
+    }
+
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.armed.contains_key(&timer)
     }
 
     pub(super) fn clear(&mut self) {

@@ -1,6 +1,6 @@
 //! Our own workers' processes: whose connection is it, by the kernel's word.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{Signal, killpg};
@@ -17,6 +17,8 @@ pub(super) struct CrewList {
     /// Each process as a descriptor, which becomes readable when it ends: sooner than the
     /// parent can say so. Missing where the kernel gives none.
     watched: HashMap<Place, OwnedFd>,
+    /// Processes of the operator's hooks, which work for nobody here.
+    hooks: BTreeSet<i32>,
 }
 
 /// Who connected.
@@ -51,6 +53,14 @@ impl CrewList {
         self.watched.remove(&place);
     }
 
+    pub(super) fn hook_started(&mut self, pid: i32) {
+        self.hooks.insert(pid);
+    }
+
+    pub(super) fn hook_ended(&mut self, pid: i32) {
+        self.hooks.remove(&pid);
+    }
+
     /// Who a peer of the crew socket is: the process in whose group it lives.
     /// Every worker leads a group of its own, so this also holds for a `sh -c`
     /// in between.
@@ -68,9 +78,9 @@ impl CrewList {
 
     /// The parent is gone, and with it the only one who could reap them.
     pub(super) fn kill_all(&self) {
-        for pid in self.by_pid.keys() {
+        for pid in self.by_pid.keys().chain(&self.hooks) {
             if let Err(error) = killpg(Pid::from_raw(*pid), Signal::SIGKILL) {
-                tracing::debug!(pid, %error, "worker group already gone");
+                tracing::debug!(pid, %error, "group already gone");
             }
         }
     }

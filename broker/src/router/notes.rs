@@ -4,31 +4,43 @@ use nix::sys::signal::Signal;
 use tracing::{debug, error, info, warn};
 
 use super::Body;
-use super::parent::Parent;
 use super::report::{name_of, outcome_in_words};
-use crate::core::{Core, ExitReason, Flight, LastFlights, Note, Place};
+use crate::core::{Core, ExitReason, Flight, LastFlights, Note, Place, RecycleCause};
 
-pub(super) fn log(note: &Note, core: &Core<Body>, (parent, life): (&Parent, u32)) {
+/// Whose last words belong to this news.
+pub(super) fn mourns(note: &Note) -> Option<Place> {
+    match note {
+        Note::WorkerLeft { place, planned: false, .. } | Note::ReloadFailed { place, .. } => Some(*place),
+        _ => None,
+    }
+}
+
+pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[String]) {
     match note {
         Note::Ready => info!("ready"),
-        Note::WorkerReady { place } => {
+        Note::WorkerReady { place, routine: true } => {
+            let pid = core.pid_of(*place);
+            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+        }
+        Note::WorkerReady { place, routine: false } => {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, reason, planned, respawn_after, last } => {
+        Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+            if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
+                debug!(slot, incarnation, reason = in_words(reason), "worker left");
+                return;
+            }
             let reason = in_words(reason);
             if *planned {
-                info!(slot, incarnation, reason, "worker left");
+                info!(slot, incarnation, pid, reason, "worker left");
             } else {
-                let last_words = parent.last_words(place.slot).join("\n");
+                let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
                 let (held, before) = (held_in_words(last, life), before_in_words(last, life));
-                warn!(slot, incarnation, reason, respawn_ms, held, before, last_words, "worker died");
+                warn!(slot, incarnation, pid, reason, respawn_ms, held, before, last_words, "worker died");
             }
-        }
-        Note::WorkerStuck { place, why } => {
-            warn!(slot = place.slot.0, incarnation = place.incarnation.0, why, "worker is stuck");
         }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
         Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
@@ -36,7 +48,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, (parent, life): (&Parent, u32)
         Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
         Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
-            let last_words = parent.last_words(place.slot).join("\n");
+            let last_words = last_words.join("\n");
             error!(
                 generation = generation.0,
                 slot = place.slot.0,
@@ -45,15 +57,21 @@ pub(super) fn log(note: &Note, core: &Core<Body>, (parent, life): (&Parent, u32)
                 "reload failed: the old generation keeps serving"
             );
         }
+        Note::ReloadSuperseded { generation, by } => {
+            info!(generation = generation.0, by = by.0, "reload superseded by another");
+        }
+        Note::ReloadAbandoned { generation } => info!(generation = generation.0, "reload abandoned"),
         Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
         Note::Recovered => info!("serving again"),
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }
-        Note::RequestTimedOut { request, place, attempt, after } => {
-            let slot = place.map(slot_of);
-            warn!(request = request.0, slot, attempt, after_ms = after.as_millis(), "request timed out");
+        Note::HandOverStarted { waiting, in_flight, within } => {
+            let within_ms = within.as_millis();
+            info!(waiting, in_flight, within_ms, "handing over to another router");
         }
+        // What is to be said of these needs the parent: see `inquiries.rs`.
+        Note::RequestTimedOut { .. } | Note::WorkerStuck { .. } => (),
         Note::RequestRetried { request, attempt } => {
             info!(request = request.0, attempt, "worker ended: request goes to another");
         }

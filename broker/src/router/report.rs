@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PoolReport, QueueReport, RequestReport,
-    SlotReport, StatusReport, WorkerReport,
+    ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress,
+    RequestReport, SlotReport, StatusReport, WorkerReport,
 };
 
 use super::notes::in_words;
 use crate::core::{
-    Exit, ExternalSnapshot, Flight, Loss, Outcome, RequestId, SlotSnapshot, Snapshot, Timestamp,
-    WorkerSnapshot,
+    Exit, ExternalSnapshot, Flight, Loss, Outcome, ReloadSnapshot, RequestId, SlotSnapshot, Snapshot,
+    Timestamp, WorkerSnapshot,
 };
 
 /// What the core does not know of itself.
@@ -42,6 +42,8 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
             ready: snapshot.pool.ready,
             processing: snapshot.pool.processing,
             generation: snapshot.pool.generation.0,
+            reload: snapshot.pool.reload.map(reload),
+            probed: counters.probed,
             spawned: counters.spawned,
             exited: counters.exited,
         },
@@ -74,6 +76,10 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
     }
 }
 
+fn reload(reload: ReloadSnapshot) -> ReloadProgress {
+    ReloadProgress { from: reload.from.0, to: reload.to.0, renewed: reload.renewed }
+}
+
 fn worker(worker: WorkerSnapshot) -> WorkerReport {
     WorkerReport {
         slot: worker.slot.0,
@@ -83,6 +89,8 @@ fn worker(worker: WorkerSnapshot) -> WorkerReport {
         state: worker.state.map_or("backoff", crate::core::WorkerState::as_str).into(),
         age_ms: milliseconds(worker.age),
         requests: worker.served,
+        private_bytes: worker.footprint.map(|footprint| footprint.private_bytes),
+        shared_bytes: worker.footprint.map(|footprint| footprint.shared_bytes),
         processing_ms: worker.processing.map(milliseconds),
         last_exit: worker
             .last_exit

@@ -1,6 +1,7 @@
 //! What a router is given, and why there may be none.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,6 +17,10 @@ pub(crate) struct Setup {
     pub(crate) settings: Settings,
     pub(crate) external: External,
     pub(crate) plain_errors: PlainErrors,
+    /// What the workers of a reload are asked first.
+    pub(crate) probe: Option<Vec<u8>>,
+    /// Paths whose change is a reload.
+    pub(crate) reload_on: Vec<PathBuf>,
     /// For `status`: where clients and workers connect.
     pub(crate) frontend: String,
     pub(crate) backend: String,
@@ -63,6 +68,8 @@ pub(super) enum RouterError {
     Listener { door: Door, why: &'static str },
     /// A call of libzmq failed.
     Socket { door: Door, error: Errno },
+    /// No descriptor to be woken by.
+    NoWakeUp(rustix::io::Errno),
     /// The kernel gave no random bytes.
     NoRandomness(getrandom::Error),
 }
@@ -75,6 +82,7 @@ impl std::fmt::Display for RouterError {
             ),
             Self::Listener { door, why } => write!(f, "the {door} listener cannot be used: {why}"),
             Self::Socket { door, error } => write!(f, "the {door} socket failed: {error}"),
+            Self::NoWakeUp(error) => write!(f, "no eventfd from the kernel: {error}"),
             Self::NoRandomness(error) => write!(f, "no random bytes from the kernel: {error}"),
         }
     }
@@ -84,6 +92,7 @@ impl std::error::Error for RouterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Socket { error, .. } => Some(error),
+            Self::NoWakeUp(error) => Some(error),
             Self::NoDrafts | Self::Listener { .. } | Self::NoRandomness(_) => None,
         }
     }

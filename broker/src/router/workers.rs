@@ -16,7 +16,7 @@ use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
 use crate::config::External;
-use crate::core::{Assignment, Details, Event, Home, Place, Speech, WorkerId};
+use crate::core::{Assignment, Details, Event, Home, Place, Probe, Speech, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -144,10 +144,10 @@ impl Workers {
         assignment: &Assignment<Body>,
         name: String,
     ) -> Option<Event<Body>> {
-        let undelivered = Event::Undelivered { worker: assignment.worker, token: assignment.token };
-        let place = self.table.get(&assignment.worker).and_then(|address| address.place);
+        let (worker, token) = (assignment.worker, assignment.token);
+        let place = self.table.get(&worker).and_then(|address| address.place);
         if place.is_some_and(|place| crew_list.has_ended(place)) {
-            return Some(undelivered);
+            return Some(Event::Undelivered { worker, token });
         }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
@@ -155,10 +155,35 @@ impl Workers {
         } else {
             Vec::new()
         };
-        let head = [&b""[..], assignment.token.as_bytes(), &meta];
-        match self.send(sockets, assignment.worker, &head, assignment.body.frames()) {
+        self.hand_over(sockets, (worker, token), &meta, assignment.body.frames())
+    }
+
+    /// The same for a job of the broker's own.
+    pub(super) fn probe(
+        &mut self,
+        sockets: &mut Sockets,
+        probe: &Probe,
+        body: Vec<u8>,
+    ) -> Option<Event<Body>> {
+        let meta = if probe.detailed {
+            let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
+            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, service: None }.encode()
+        } else {
+            Vec::new()
+        };
+        self.hand_over(sockets, (probe.worker, probe.token), &meta, &[Frame::Own(body.into())])
+    }
+
+    fn hand_over(
+        &mut self,
+        sockets: &mut Sockets,
+        (worker, token): (WorkerId, Token),
+        meta: &[u8],
+        body: &[Frame],
+    ) -> Option<Event<Body>> {
+        match self.send(sockets, worker, &[b"", token.as_bytes(), meta], body) {
             Sent::Yes => None,
-            Sent::Full | Sent::Gone => Some(undelivered),
+            Sent::Full | Sent::Gone => Some(Event::Undelivered { worker, token }),
         }
     }
 

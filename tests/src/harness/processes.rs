@@ -103,6 +103,18 @@ fn coarse_cpu_time(pid: i32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// How many descriptors the process has open.
+pub fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// What the process has resident, in bytes.
+pub fn resident(pid: i32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0_u64) * rustix::param::page_size() as u64
+}
+
 /// Sends a signal; false if there is no such process.
 pub fn send(pid: i32, signal: Signal) -> bool {
     assert!(pid > 1, "{pid} is no process of ours");

@@ -76,6 +76,8 @@ pub(super) struct Desk {
     pub(super) distrusted: bool,
     pub(super) halted: bool,
     pub(super) elsewhere: bool,
+    /// Its process has still to answer its probe.
+    pub(super) unproven: bool,
     /// What it holds: which job of the connection, and for which request if it still counts.
     pub(super) held: BTreeMap<Token, Sheet>,
     pub(super) sent: u64,
@@ -98,11 +100,25 @@ pub(super) struct Sheet {
 
 /// A process as the router knows it: asked for, and not known to have ended.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is what one word or notice has said")]
 pub(super) struct Post {
     pub(super) generation: Generation,
     pub(super) adopted: bool,
     pub(super) since: Timestamp,
     pub(super) ready: bool,
+    pub(super) ready_since: Option<Timestamp>,
+    /// Its probe, and since when it has had it.
+    pub(super) probe: Option<(Token, Timestamp)>,
+    /// Requests that it was given, and that it has replied to.
+    pub(super) given: u64,
+    /// The step in which it was asked for, and that in which it was last given a request.
+    pub(super) born_at: u64,
+    pub(super) given_at: u64,
+    pub(super) served: u64,
+    /// When its memory was last asked for.
+    pub(super) weighed: Option<Timestamp>,
+    /// It was found to hold more than any may.
+    pub(super) overrun: bool,
     pub(super) desk: Option<WorkerId>,
     pub(super) halted: Option<Timestamp>,
     /// It said so itself.
@@ -118,6 +134,15 @@ pub(super) struct Stopped {
     pub(super) over_by: Option<Timestamp>,
     /// KILL needs no TERM any more.
     pub(super) now: bool,
+}
+
+/// The router hands over to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// What was accepted must be answered by then.
+    Until(Timestamp),
+    /// It has said that it is done.
+    Done,
 }
 
 #[derive(Debug)]
@@ -142,6 +167,7 @@ impl Desk {
             distrusted: false,
             halted: false,
             elsewhere: false,
+            unproven: false,
             held: BTreeMap::new(),
             sent: 0,
             last_turn: 0,
@@ -164,6 +190,7 @@ impl Desk {
             && !self.exiting
             && !self.halted
             && !self.elsewhere
+            && !self.unproven
             && room
     }
 
@@ -184,6 +211,14 @@ impl Post {
             adopted,
             since,
             ready: false,
+            ready_since: None,
+            probe: None,
+            given: 0,
+            born_at: 0,
+            given_at: 0,
+            served: 0,
+            weighed: None,
+            overrun: false,
             desk: None,
             halted: None,
             announced: false,

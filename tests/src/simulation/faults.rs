@@ -26,6 +26,8 @@ macro_rules! faults {
 }
 
 faults! {
+    /// A process that dies is killed for lack of memory.
+    out_of_memory: 50,
     /// A process cannot be forked.
     not_started: 40,
     /// A process ends before it is ready.
@@ -76,6 +78,8 @@ faults! {
     error: 40,
     /// The handler asks for another worker.
     retry: 40,
+    /// A probe ends in an error, in silence, in rubbish or in death.
+    bad_probe: 40,
     /// Somebody stops a process by a signal.
     halt: 30,
     /// A job cannot be handed over.
@@ -96,20 +100,31 @@ faults! {
     scale: 60,
     /// An operator reloads.
     reload: 60,
+    /// An operator wants another process in some slot.
+    recycle: 60,
+    /// A job leaves memory behind.
+    growth: 60,
+    /// A process is not measured when it should be.
+    unmeasured: 50,
     /// The router ends and another one starts.
     restart: 30,
+    /// The router hands over to another one.
+    hand_over: 40,
     /// The broker is stopped in the middle of everything.
     stop: 30,
 }
 
 impl Faults {
-    /// Nothing but reloads, whose newcomers may fail: no serving worker may be missed.
-    pub(super) fn only_reloads(random: &mut Random) -> Self {
-        let mut faults = Self { reload: 80, ..Self::default() };
+    /// Nothing but what replaces workers, whose newcomers may fail: none that serves may be missed.
+    pub(super) fn only_replacements(random: &mut Random) -> Self {
+        let reload = random.pick(0, &[80]);
+        let recycle = random.pick(0, &[60]);
+        let mut faults = Self { reload, recycle, growth: 50, ..Self::default() };
         if random.percent(50) {
             faults.boot_death = 30;
             faults.never_ready = 20;
             faults.not_started = 20;
+            faults.bad_probe = 30;
         }
         faults
     }
@@ -133,8 +148,17 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         held_bytes_limit: random.pick(4096, &[1 << 20, 1 << 28]),
         body_limit: 2048,
         drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
-        max_requests: random.pick(None, &[None, Some(1), Some(7)]),
+        max_requests: random.pick(None, &[None, Some(1), Some(7), Some(30)]),
         quarantine_limit: random.pick(100, &[1, 3]),
         quarantine_bytes_limit: random.pick(1 << 24, &[600, 2000]),
+        max_age: random
+            .pick(None, &[None, None, Some(Duration::from_secs(2)), Some(Duration::from_secs(20))]),
+        idle_timeout: random
+            .pick(None, &[None, None, Some(Duration::from_millis(500)), Some(Duration::from_secs(5))]),
+        max_memory: random.pick(None, &[None, Some(200)]),
+        max_memory_hard: random.pick(None, &[None, Some(400)]),
+        fresh: random.percent(12),
+        surge: random.pick(1, &[1, 2, 3, 20]),
+        probe_timeout: if random.percent(50) { Some(random.millis(150, 2000)) } else { None },
     }
 }

@@ -1,15 +1,17 @@
 //! The laws: what the core may order, and what must hold after each step.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe,
+    RecycleCause, RequestId, Slot, Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Desk, Due, Kept, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
-use super::{Body, Core};
+use super::{Body, Core, PROBE};
 
 macro_rules! law {
     ($model:expr, $holds:expr, $($why:tt)+) => {
@@ -17,11 +19,24 @@ macro_rules! law {
     };
 }
 
-const HALT_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// After the last answer, before the router parts.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
+const HALT_GRACE: Duration = Duration::from_secs(5);
+
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long it may take, one at a time and in calm, until whoever is spent is replaced.
+const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the core orders.
 impl Model {
     pub(super) fn judge(&mut self, action: &Action<Body>, now: Timestamp, core: &Core) {
+        let is_order = matches!(
+            action,
+            Action::Answer { .. } | Action::Assign(_) | Action::Dismiss { .. } | Action::Spawn { .. }
+        );
+        law!(self, !is_order || self.parting != Some(Parting::Done), "handed over, and then {action:?}");
         match action {
             Action::Answer { request, attempt, body } => self.judge_answer(*request, *attempt, body),
             Action::Refuse { request, status, attempt, .. } => {
@@ -33,6 +48,7 @@ impl Model {
                 self.dropped += 1;
             }
             Action::Assign(assignment) => self.judge_assignment(assignment, now, core),
+            Action::Probe(probe) => self.judge_probe(probe, now),
             Action::Cancel { worker, token } => self.judge_cancel(*worker, *token),
             Action::Dismiss { worker } => self.judge_dismissal(*worker, now),
             Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
@@ -41,6 +57,7 @@ impl Model {
             Action::Remember(memory) => {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
             }
+            Action::Measure { place } => self.judge_measuring(*place, now),
             Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
             Action::Note(Note::RequestPoisoned { request, attempt, .. }) => {
                 let deaths = self.requests.get(request).map_or(0, |asked| asked.deaths.len());
@@ -49,6 +66,21 @@ impl Model {
                     deaths == *attempt as usize,
                     "{request} is poison after {deaths} deaths, not {attempt}"
                 );
+            }
+            Action::Note(Note::ReloadFailed { generation, .. }) => {
+                let first = self.failed.insert(*generation);
+                law!(self, first, "generation {generation} fails twice");
+            }
+            Action::Note(Note::ReloadAbandoned { generation }) => {
+                let over = self.stopped.is_some() || self.gave_up(core);
+                law!(self, over, "generation {generation} is abandoned, and nobody said stop");
+            }
+            Action::Note(Note::WorkerLeft { place, reason, planned, .. }) => {
+                self.judge_end(*place, reason, *planned);
+                self.judge_wear(*place, reason);
+            }
+            Action::Note(Note::RequestTimedOut { request, place, attempt, size, .. }) => {
+                self.judge_time_out(*request, *place, (*attempt, *size));
             }
             Action::Note(_) => (),
             Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
@@ -92,6 +124,9 @@ impl Model {
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        let gave_up = self.gave_up(core);
+        let is_parting = self.parting.is_some();
+        let is_parting_time = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
         let state = self.close(request);
         let retried = self.quarantine.values_mut().find(|kept| kept.retry == Some(request));
         if let Some(kept) = retried {
@@ -106,8 +141,10 @@ impl Model {
             (Status::Timeout, State::Held { until, .. }) => late || until.is_some_and(|until| until <= now),
             (Status::Draining, _) => self.stopped.is_some(),
             (Status::Unavailable, State::Waiting) => {
-                self.phase_before == Phase::Failing || core.phase() == Phase::Failing || self.gave_up(core)
+                let failing = self.phase_before == Phase::Failing || core.phase() == Phase::Failing;
+                failing || gave_up || is_parting_time || (is_parting && arriving.is_some())
             }
+            (Status::Unavailable, State::Held { .. }) => is_parting_time,
             (Status::Busy, State::Waiting) => arriving.is_some_and(|arrival| {
                 let full =
                     arrival.waiting >= self.settings.backlog_limit && !(arrival.idle && arrival.waiting == 0);
@@ -154,7 +191,10 @@ impl Model {
         law!(self, native == *detailed, "{worker} gets details: {detailed}");
         if let Home::Local(place) = place {
             let fit = self.posts.get(&place).is_some_and(|post| !post.is_leaving() && post.halted.is_none());
+            let proven = self.posts.get(&place).is_none_or(|post| post.probe.is_none() || post.ready);
+            law!(self, proven, "work for {place}, which has not answered its probe");
             law!(self, fit, "work for {place}, which is leaving or stopped");
+            self.judge_share(place);
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));
         let Some(asked) = self.requests.get_mut(request) else { return };
@@ -169,6 +209,32 @@ impl Model {
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
     }
 
+    fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
+        let Probe { worker, token, left, detailed } = *probe;
+        law!(self, self.settings.probe_timeout == Some(left), "a probe of {left:?}");
+        let Some(desk) = self.desks.get_mut(&worker) else {
+            law!(self, false, "a probe for {worker}, which is gone");
+            return;
+        };
+        let fit = desk.unproven && desk.ready && desk.held.is_empty() && !desk.barred;
+        let (native, home) = (desk.is_native(), desk.home);
+        self.turns += 1;
+        self.probed += 1;
+        desk.sent += 1;
+        desk.last_turn = self.turns;
+        desk.ready = native;
+        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false });
+        law!(self, fit, "{worker} is to prove nothing, or not yet");
+        law!(self, native == detailed, "{worker} gets details: {detailed}");
+        let Home::Local(place) = home else {
+            law!(self, false, "{worker} is probed, and is not ours");
+            return;
+        };
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        let first = post.probe.replace((token, now)).is_none();
+        law!(self, first, "{place} is probed twice");
+    }
+
     fn judge_cancel(&self, worker: WorkerId, token: Token) {
         let fit =
             self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
@@ -177,6 +243,7 @@ impl Model {
     }
 
     fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {
+        law!(self, self.parting.is_none(), "{worker} is dismissed, and is the next router's");
         let Some(desk) = self.desks.get_mut(&worker) else {
             law!(self, false, "{worker} is dismissed, and is gone");
             return;
@@ -196,7 +263,7 @@ impl Model {
     fn judge_spawn(&mut self, place: Place, generation: Generation, now: Timestamp, core: &Core) {
         law!(self, self.in_slot(place.slot) < 2, "{place} would be the third in its slot");
         law!(self, !matches!(core.phase(), Phase::Ending | Phase::Over), "{place} spawned at the end");
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || self.parting.is_some() {
             law!(self, !self.line.is_empty(), "{place} spawned while draining, for no work");
             law!(
                 self,
@@ -204,14 +271,155 @@ impl Model {
                 "{place} spawned while draining, others idle"
             );
         }
-        let doubled = self.posts.insert(place, Post::new(generation, false, now)).is_some();
+        let post = Post { born_at: self.step, ..Post::new(generation, false, now) };
+        let doubled = self.posts.insert(place, post).is_some();
         law!(self, !doubled, "{place} is spawned twice");
+        law!(self, !self.failed.contains(&generation), "{place} is of a generation that failed");
+        let newcomers = self.newcomers_len();
+        let limit = match core.reload_under_way() {
+            Some(reload) if self.worked.contains(&reload.to) => self.surge as usize,
+            Some(_) | None => 1,
+        };
+        law!(self, newcomers <= limit, "{newcomers} newcomers, at most {limit} may be");
+    }
+
+    /// Another request for this process: may it have one more?
+    fn judge_share(&mut self, place: Place) {
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        post.given += 1;
+        post.given_at = self.step;
+        let (given, served, born_at) = (post.given, post.served, post.born_at);
+        let neighbours = || {
+            let others = self.posts.iter().filter(|(other, _)| other.slot == place.slot);
+            others.filter(|(other, _)| other.incarnation != place.incarnation)
+        };
+        if self.settings.fresh {
+            law!(self, given == 1, "{place} gets {given} requests");
+            let works = |other: &Place, post: &Post| {
+                let told = post.announced || post.terminated.is_some() || post.killed.is_some();
+                let at = |desk: &Desk| desk.home == Home::Local(*other) && !desk.held.is_empty();
+                // A replacement that warms beside it may be ready before it is done.
+                !told && post.given_at <= born_at && self.desks.values().any(at)
+            };
+            let doubled = neighbours().find(|(other, post)| works(other, post)).map(|(other, _)| other);
+            law!(self, doubled.is_none(), "{place} works beside {doubled:?}");
+        }
+        // One on trial serves beside the process that it is to replace.
+        if self.settings.max_requests.is_some_and(|most| most <= served) && self.reloading.is_none() {
+            // One that holds a request may itself be about to leave, without a word of it.
+            let idle = |post: &Post| post.desk.and_then(|worker| self.desks.get(&worker));
+            let better = neighbours().find(|(other, post)| {
+                place.incarnation < other.incarnation && idle(post).is_some_and(Desk::is_eligible)
+            });
+            law!(self, better.is_none(), "{place} has served {served}, and gets more beside {better:?}");
+        }
+    }
+
+    /// Only who works or has just worked is measured, and nobody all the time.
+    fn judge_measuring(&mut self, place: Place, now: Timestamp) {
+        let busy = self.desks.values().any(|desk| desk.home == Home::Local(place) && !desk.held.is_empty());
+        let due = self.replied_now == Some(place) || (busy && self.settings.max_memory_hard.is_some());
+        law!(self, due, "{place} is measured while it does nothing");
+        let Some(post) = self.posts.get_mut(&place) else {
+            law!(self, false, "{place} has ended, and is measured");
+            return;
+        };
+        let before = post.weighed.replace(now);
+        let often = before.is_some_and(|before| now < before.after(MEASURE_INTERVAL));
+        law!(self, !often, "{place} is measured too often");
+    }
+
+    /// A process has ended, as the core says for this reason.
+    fn judge_wear(&mut self, place: Place, reason: &ExitReason) {
+        let Some((_, post)) = self.buried_now.take().filter(|(ended, _)| *ended == place) else {
+            law!(self, false, "{place} has not ended");
+            return;
+        };
+        let fits = match reason {
+            ExitReason::Recycle(RecycleCause::MaxRequests) => {
+                self.settings.max_requests.is_some_and(|most| most - most / 10 <= post.served)
+            }
+            ExitReason::Recycle(RecycleCause::MaxAge) => self.settings.max_age.is_some(),
+            ExitReason::Recycle(RecycleCause::IdleTimeout) => self.settings.idle_timeout.is_some(),
+            ExitReason::Recycle(RecycleCause::MaxMemory) => self.settings.max_memory.is_some(),
+            ExitReason::Recycle(RecycleCause::Fresh) => {
+                self.settings.fresh && (post.given == 1 || post.adopted)
+            }
+            ExitReason::MemoryLimit => post.overrun,
+            _ => true,
+        };
+        law!(self, fits, "{place} ends by {reason}, after {} requests", post.served);
+    }
+
+    /// After a long calm nobody is left who should have been replaced.
+    pub(super) fn check_wear(&self, now: Timestamp) {
+        let settings = &self.settings;
+        let beyond = |since: Timestamp, most: Option<Duration>| {
+            most.is_some_and(|most| since.after(most).after(REPLACED_WITHIN) < now)
+        };
+        for (place, post) in self.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving()) {
+            let spent = settings.max_requests.is_some_and(|most| most <= post.served);
+            law!(self, !spent, "{place} has served {}, and stays", post.served);
+            law!(self, !beyond(post.since, settings.max_age), "{place} is too old");
+            let Some(desk) = post.desk.and_then(|worker| self.desks.get(&worker)) else { continue };
+            let idle = desk.held.is_empty() && beyond(desk.free_since, settings.idle_timeout);
+            law!(self, !idle, "{place} is idle for too long");
+        }
     }
 
     fn judge_reload(&self, generation: Generation) {
+        // Where each request brings a process, all are seldom ready at once.
+        // One that has had its request leaves after it.
+        let old = |post: &Post| post.generation < generation && post.given == 0 && !post.is_leaving();
+        if self.settings.fresh {
+            let old = self.posts.iter().find(|(_, post)| old(post));
+            return law!(self, old.is_none(), "reloaded, and {old:?} stays");
+        }
+
         let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
         let renewed = self.posts.values().filter(renewed).count();
         law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
+    }
+
+    /// Slots where somebody warms up beside the process it is to replace.
+    fn newcomers_len(&self) -> usize {
+        let warms = |post: &Post| !post.ready && !post.adopted && !post.is_leaving();
+        let replaces = |new: &Place| {
+            let mut others = self.posts.iter().filter(|(old, _)| old.slot == new.slot && *old != new);
+            others.any(|(old, post)| !post.is_leaving() && !self.may_be_finishing(*old))
+        };
+        self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
+    }
+
+    /// Nobody tells a plain worker that it leaves after its request.
+    fn may_be_finishing(&self, place: Place) -> bool {
+        let of_it = |desk: &&Desk| desk.home == Home::Local(place);
+        self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
+    }
+
+    /// What is said of a process's end is what happened, or what was wished before.
+    fn judge_end(&self, place: Place, reason: &ExitReason, planned: bool) {
+        let starved = self.ended_now == Some((place, Ending::OutOfMemory));
+        let told = *reason == ExitReason::OutOfMemory;
+        law!(self, starved || !told, "{place} had memory enough, and left for lack of it");
+        let by_itself = matches!(reason, ExitReason::Code(_) | ExitReason::Signal(_));
+        law!(self, !(starved && by_itself), "{place} was killed for lack of memory, not {reason}");
+        law!(self, !(told && planned), "{place} was killed for lack of memory, and that was planned");
+    }
+
+    fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
+        let asked = self.requests.get(&request);
+        let known = asked.map(|asked| (asked.attempts, asked.size));
+        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
+        let holder = asked.and_then(|asked| match asked.state {
+            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
+            State::Waiting | State::Due(_) => None,
+        });
+        let fits = holder.is_none_or(|home| match home {
+            Home::Local(holder) => place == Some(holder),
+            Home::External => place.is_none(),
+        });
+        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
     }
 
     fn in_slot(&self, slot: Slot) -> usize {
@@ -246,11 +454,20 @@ impl Model {
         let halted = post.halted.is_some_and(|since| since.after(HALT_GRACE) <= now);
         let asked = post.terminated.is_some_and(|since| since.after(self.settings.term_grace) <= now);
         let asked = asked || (post.terminated.is_some() && self.stopped.is_some());
-        law!(self, halted || asked || at_once, "{place} gets KILL before it was asked to leave");
+        let overrun = post.overrun;
+        law!(self, halted || asked || at_once || overrun, "{place} gets KILL before it was asked to leave");
     }
 
     fn judge_finish(&mut self, finish: &Finish) {
         law!(self, !self.finished, "finished twice");
+        if *finish == Finish::HandedOver {
+            let began = matches!(self.parting, Some(Parting::Until(_)));
+            law!(self, began, "handed over while {:?}, {:?}", self.parting, self.stopped);
+            law!(self, self.requests.is_empty(), "handed over, and requests are open");
+            self.parting = Some(Parting::Done);
+            return;
+        }
+        law!(self, self.parting.is_none(), "finished for good while it hands over");
         self.finished = true;
         if *finish == Finish::Stopped {
             law!(self, self.stopped.is_some(), "finished, and nobody said stop");
@@ -275,11 +492,17 @@ impl Model {
         self.check_deadlines(now);
         self.check_idle(core);
         self.check_posts(now);
+        self.check_reload(core);
         self.check_bounds(core);
         self.check_quarantine(core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
+        if let Some(Parting::Until(end)) = self.parting {
+            law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
+            // The tick that ends the time may be late, and the last call is counted from it.
+            law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
+        }
         let over = self.stopped.is_some_and(|stopped| stopped.now);
         law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
     }
@@ -301,6 +524,7 @@ impl Model {
         );
         law!(self, answered == self.answered, "answered {answered}, not {}", self.answered);
         law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
+        law!(self, counters.probed == self.probed, "probed {}, not {}", counters.probed, self.probed);
         law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
         let all = answered + refused + counters.dropped + (held + waiting) as u64;
         law!(self, all == self.received, "a request was lost or doubled");
@@ -320,7 +544,10 @@ impl Model {
     fn check_idle(&self, core: &Core) {
         let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
         let Some((worker, _)) = idle else { return };
-        let serving = matches!(core.phase(), Phase::Starting | Phase::Serving | Phase::Draining { .. });
+        let serving = matches!(
+            core.phase(),
+            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
+        );
         law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
         law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
     }
@@ -338,11 +565,18 @@ impl Model {
             let overdue =
                 |since: Option<Timestamp>, grace| since.is_some_and(|since| since.after(grace) < now);
             let killed = post.killed.is_some();
+            law!(self, killed || !post.overrun, "{place} holds too much memory, and lives");
             law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
             law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
-            let booting = !post.ready && !post.adopted && !post.is_leaving();
+            let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
             let boot = overdue(Some(post.since), self.settings.boot_timeout);
             law!(self, !booting || !boot, "{place} may boot for too long");
+            if let (Some((token, since)), false, false) = (post.probe, post.ready, post.is_leaving()) {
+                let late = self.settings.probe_timeout.is_none_or(|time| overdue(Some(since), time));
+                law!(self, !late, "{place} may be silent for too long");
+                let held = self.desks.values().any(|desk| desk.held.contains_key(&token));
+                law!(self, held, "{place} has let go of its probe, and stays");
+            }
             let desk = post.desk.and_then(|worker| self.desks.get(&worker));
             // Since when it holds nothing, on none of its connections.
             let idle = desk.filter(|desk| desk.held.is_empty() && !self.is_finishing(desk));
@@ -370,6 +604,14 @@ impl Model {
         law!(self, quarantine.evicted() == self.evicted, "{} had to go", quarantine.evicted());
     }
 
+    fn check_reload(&self, core: &Core) {
+        let Some(reload) = core.reload_under_way() else { return };
+        let renewed = |post: &Post| post.generation == reload.to && post.ready && !post.is_leaving();
+        let most = self.posts.values().filter(|post| renewed(post)).count();
+        law!(self, reload.renewed as usize <= most, "{} are renewed, not {most}", reload.renewed);
+        law!(self, reload.from < reload.to, "a reload from {} to {}", reload.from, reload.to);
+    }
+
     fn check_bounds(&mut self, core: &Core) {
         let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
         let untried = self.line.iter().filter(untried).count();
@@ -379,6 +621,11 @@ impl Model {
         if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
             let admitted = !refused && self.requests.contains_key(&request);
             let room = waiting < limit || (idle && waiting == 0);
+            law!(
+                self,
+                !admitted || self.parting.is_none(),
+                "{request} is admitted, and nobody is to serve it"
+            );
             law!(self, !admitted || room, "{request} is admitted to a full queue");
         }
         let tables = core.tables();
@@ -390,7 +637,7 @@ impl Model {
         let (recorders, flights) = (tables.recorders, tables.flights);
         law!(self, recorders <= tables.slots + 16, "{recorders} slots are recorded, of {}", tables.slots);
         law!(self, flights <= 64, "{flights} requests are recorded of one slot");
-        let timers = 2 * tables.requests + 2 * held + tables.connections + 7 * tables.processes + 16;
+        let timers = 2 * tables.requests + 2 * held + tables.connections + 11 * tables.processes + 16;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

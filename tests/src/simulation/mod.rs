@@ -15,12 +15,16 @@ mod calendar;
 mod model;
 mod quarantine;
 mod books;
+mod trial;
 mod laws;
 mod random;
 
 use hornpipe::core::RequestId;
 
 pub use world::{Report, run};
+
+/// Stands for the request in whose name a probe is made, which no client has sent.
+const PROBE: RequestId = RequestId(0);
 
 type Core = hornpipe::core::Core<Body>;
 

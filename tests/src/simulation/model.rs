@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Ending, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
-    Timestamp, WorkerId,
+    ClientId, Details, Ending, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings,
+    Speech, Stop, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Asked, Desk, Due, Kept, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -34,6 +34,7 @@ pub(super) struct Model {
     pub(super) target: u32,
     pub(super) stopped: Option<Stopped>,
     pub(super) finished: bool,
+    pub(super) parting: Option<Parting>,
     pub(super) turns: u64,
     pub(super) quarantine: BTreeMap<u64, Kept>,
     /// How many requests have ever been in quarantine, and how many had to go.
@@ -42,6 +43,21 @@ pub(super) struct Model {
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
+    /// The reload that is under way as this step begins.
+    pub(super) reloading: Option<Generation>,
+    /// How many slots it may renew at once.
+    pub(super) surge: u32,
+    /// Generations of which a process has shown that it works.
+    pub(super) worked: BTreeSet<Generation>,
+    /// Generations whose reload has failed.
+    pub(super) failed: BTreeSet<Generation>,
+    pub(super) probed: u64,
+    /// The process that has ended in this step, and how.
+    pub(super) ended_now: Option<(Place, Ending)>,
+    /// What was known of it.
+    pub(super) buried_now: Option<(Place, Post)>,
+    /// The process that has replied in this step.
+    pub(super) replied_now: Option<Place>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
 }
@@ -52,6 +68,11 @@ impl Model {
             seed,
             step: 0,
             target: memory.map_or(settings.workers, |memory| memory.target),
+            surge: settings.surge,
+            reloading: None,
+            worked: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            probed: 0,
             settings,
             requests: BTreeMap::new(),
             line: VecDeque::new(),
@@ -63,12 +84,16 @@ impl Model {
             dropped: 0,
             stopped: None,
             finished: false,
+            parting: None,
             turns: 0,
             quarantine: BTreeMap::new(),
             poisoned: 0,
             evicted: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
+            ended_now: None,
+            buried_now: None,
+            replied_now: None,
             arrival: None,
         }
     }
@@ -84,8 +109,13 @@ impl Model {
     /// Takes in what the core is about to hear.
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
+        self.replied_now = None;
+        self.ended_now = None;
+        self.buried_now = None;
         self.gone_now.clear();
         self.phase_before = core.phase();
+        self.reloading = core.reload_under_way().map(|reload| reload.to);
+        self.note_survivors(now);
         match event {
             Event::Request(request) => self.asked(request, now),
             Event::UnreadableRequest { request, .. } => {
@@ -114,19 +144,30 @@ impl Model {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
             Event::NotStarted { place } => self.ended(*place, &Ending::Signal(9), now),
-            Event::Exited { place, ending } => self.ended(*place, ending, now),
+            Event::Exited { place, ending } => {
+                self.ended_now = Some((*place, ending.clone()));
+                self.ended(*place, ending, now);
+            }
+            Event::Measured { place, footprint } => {
+                let most = self.settings.max_memory_hard.unwrap_or(u64::MAX);
+                if let Some(post) = self.posts.get_mut(place) {
+                    post.overrun |= most < footprint.private_bytes;
+                }
+            }
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
+            Event::Reload { surge } => self.surge = surge.unwrap_or(self.settings.surge),
             Event::Stop(stop) => self.stop(*stop, now, core),
+            Event::HandOver => self.part(now),
             Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }
-            | Event::Reload
+            | Event::Recycle { .. }
             | Event::Tick => (),
         }
         if self.stopped.is_some_and(|stopped| stopped.over_by.is_some_and(|end| end <= now.after(STOP_SLACK)))
@@ -275,10 +316,15 @@ impl Model {
             desk.ready = true;
             desk.free_since = now;
         }
-        if let Some(post) = self.post_of(worker)
+        if self.is_to_prove_itself(worker) {
+            if let Some(desk) = self.desks.get_mut(&worker) {
+                desk.unproven = true;
+            }
+        } else if let Some(post) = self.post_of(worker)
             && !post.is_leaving()
         {
             post.ready = true;
+            post.ready_since.get_or_insert(now);
         }
     }
 
@@ -290,8 +336,10 @@ impl Model {
         }
         let first = !desk.spoke && !desk.exiting;
         desk.spoke |= first;
+        let proves = self.is_to_prove_itself(worker);
         if let Some(post) = self.post_of(worker)
             && first
+            && !proves
             && !post.is_leaving()
         {
             post.ready = true;
@@ -316,10 +364,17 @@ impl Model {
 
     fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
         let Some(request) = self.take(worker, token) else { return };
+        if let Some(post) = self.post_of(worker) {
+            post.served += 1;
+        }
         if let Some(desk) = self.desks.get_mut(&worker) {
+            if let Home::Local(place) = desk.home {
+                self.replied_now = Some(place);
+            }
             desk.ready |= !matches!(desk.speech, Some(Speech::Plain)) && !desk.exiting;
             desk.free_since = now;
         }
+        self.note_success(worker, token, status, now);
         let Some(asked) = self.requests.get_mut(&request) else { return };
         match asked.state {
             State::Held { token: current, .. } if current == token => (),
@@ -439,10 +494,11 @@ impl Model {
         let Some(post) = self.posts.remove(&place) else { return };
         let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
         let crashed = match ending {
-            Ending::Code(_) => true,
+            Ending::Code(_) | Ending::OutOfMemory => true,
             Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
             Ending::NotExecuted { .. } => false,
         };
+        self.buried_now = Some((place, post));
         let mut cut = Vec::new();
         for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
             desk.barred = true;
@@ -472,6 +528,9 @@ impl Model {
     }
 
     fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
+        if self.parting != Some(Parting::Done) {
+            self.parting = None;
+        }
         let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
         let drain = now.after(self.settings.drain);
         let earlier = self.stopped;
@@ -484,6 +543,12 @@ impl Model {
             (Stop::Finish, None) => Stopped { over_by: None, now: false },
             (Stop::Finish, Some(earlier)) => earlier,
         });
+    }
+
+    fn part(&mut self, now: Timestamp) {
+        if self.stopped.is_none() && self.parting.is_none() {
+            self.parting = Some(Parting::Until(now.after(self.settings.drain)));
+        }
     }
 
     pub(super) fn is_quiet(&self) -> bool {

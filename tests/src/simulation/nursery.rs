@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Ending, Event, Generation, Place};
+use hornpipe::core::{Ending, Event, Footprint, Generation, Place};
 
 use super::Body;
 use super::calendar::{Calendar, Happening, Signal};
@@ -97,6 +97,18 @@ impl World {
             self.notice(Event::Exited { place, ending });
         }
         self.peers.remove(&peer);
+    }
+
+    /// Whoever measures looks when it has time, and finds nobody who is gone.
+    pub(super) fn weigh(&mut self, place: Place) {
+        if self.random.percent(self.faults.unmeasured) {
+            return;
+        }
+        let found = self.peers.values().find(|peer| peer.alive && peer.place == Some(place));
+        let Some(private_bytes) = found.map(|process| process.memory) else { return };
+        let delay = self.random.millis(0, 60);
+        let event = Event::Measured { place, footprint: Footprint { private_bytes, shared_bytes: 0 } };
+        self.enter(delay, Happening::Notice { life: self.life, event });
     }
 
     pub(super) fn halt(&mut self, peer: PeerId) {

@@ -49,6 +49,8 @@ pub(super) struct Peer {
     pub(super) promised: usize,
     /// Jobs received on this connection.
     pub(super) seen: u64,
+    /// What it holds in private, in bytes that nobody has.
+    pub(super) memory: u64,
     /// What it has in hand.
     pub(super) jobs: BTreeMap<Token, Body>,
 }
@@ -86,6 +88,7 @@ impl Peer {
             reconnected: false,
             promised: 0,
             seen: 0,
+            memory: 0,
             jobs: BTreeMap::new(),
         }
     }

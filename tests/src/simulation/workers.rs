@@ -6,10 +6,10 @@ use hornpipe::core::{Ending, Event, Home, RequestId, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
-use super::Body;
 use super::calendar::{Happening, Order};
 use super::peer::{Kind, Link, PeerId};
 use super::world::World;
+use super::{Body, PROBE};
 
 /// A stopped worker is looked after again after this time.
 const LATER: Duration = Duration::from_millis(100);
@@ -274,16 +274,17 @@ impl World {
     }
 
     fn begin(&mut self, peer: PeerId, worker: WorkerId, (token, body): (Token, Body)) {
-        let runs = self.runs.entry(body.request).or_insert(0);
-        *runs += 1;
-        let limit = self.settings.attempts.max(1);
-        assert!(
-            *runs <= limit,
-            "seed {} step {}: {} runs too often",
-            self.seed,
-            self.model.step,
-            body.request
-        );
+        if body.request == PROBE {
+            if self.random.percent(self.faults.bad_probe) {
+                return self.fail_probe(peer, worker, token);
+            }
+        } else {
+            self.count_run(body);
+        }
+        if self.random.percent(self.faults.growth) {
+            let growth = self.random.below(120);
+            self.peers.entry(peer).and_modify(|process| process.memory += growth);
+        }
         if self.random.percent(30)
             && let Some(process) = self.peers.get(&peer)
         {
@@ -298,6 +299,33 @@ impl World {
         self.enter(time, Happening::Done { peer, token });
     }
 
+    fn fail_probe(&mut self, peer: PeerId, worker: WorkerId, token: Token) {
+        match self.random.below(4) {
+            0 => (),
+            1 => self.end(peer, Ending::Signal(11)),
+            2 => self.reply(peer, token, ReplyStatus::Error),
+            _ => {
+                if let Some(process) = self.peers.get_mut(&peer) {
+                    process.jobs.clear();
+                }
+                self.send_up(worker, Event::Malformed { worker });
+            }
+        }
+    }
+
+    fn count_run(&mut self, body: Body) {
+        let runs = self.runs.entry(body.request).or_insert(0);
+        *runs += 1;
+        let limit = self.settings.attempts.max(1);
+        assert!(
+            *runs <= limit,
+            "seed {} step {}: {} runs too often",
+            self.seed,
+            self.model.step,
+            body.request
+        );
+    }
+
     pub(super) fn done(&mut self, peer: PeerId, token: Token) {
         let Some(process) = self.peers.get_mut(&peer).filter(|process| process.jobs.contains_key(&token))
         else {
@@ -309,7 +337,9 @@ impl World {
         let native = process.is_native();
         let poisonous = process.jobs.get(&token).is_some_and(|body| self.poisonous.contains(&body.request));
         if poisonous || self.random.percent(self.faults.death) {
+            let starved = self.random.percent(self.faults.out_of_memory);
             let ending = match self.random.below(4) {
+                _ if starved => Ending::OutOfMemory,
                 0 => Ending::Signal(6),
                 1 => Ending::Signal(11),
                 code => Ending::Code(i32::from(code == 2)),

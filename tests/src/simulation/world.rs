@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Event, Generator, Memory, Phase, Place, RequestId, Settings, Stop, Timestamp, WorkerId,
+    Action, ClientId, Event, Generator, Memory, Phase, Place, Request, RequestId, Settings, Stop, Timestamp,
+    WorkerId,
 };
 use hornpipe_proto::Status;
 
+use super::books::Parting;
 use super::calendar::{Calendar, Happening, Order, Signal};
 use super::faults::{self, Faults};
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId};
 use super::random::Random;
-use super::{Body, Core};
+use super::{Body, Core, PROBE};
 
 /// What one run has seen.
 #[derive(Debug, Default, Clone, Copy)]
@@ -38,8 +40,8 @@ pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) faults: Faults,
     pub(super) calm: bool,
-    /// Only reloads happen: a full pool must stay full.
-    pub(super) only_reloads: bool,
+    /// Nothing happens but that workers are replaced: a full pool must stay full.
+    pub(super) only_replacements: bool,
     /// Clients ask no more.
     pub(super) closed: bool,
     was_full: bool,
@@ -94,11 +96,17 @@ impl World {
     fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
         let mut settings = faults::draw_settings(&mut random);
-        let only_reloads = random.percent(15);
-        if only_reloads {
+        let only_replacements = random.percent(15);
+        if only_replacements {
             settings.timeout = None;
+            settings.max_memory_hard = None;
+            settings.fresh = false;
         }
-        let faults = if only_reloads { Faults::only_reloads(&mut random) } else { Faults::draw(&mut random) };
+        let faults = if only_replacements {
+            Faults::only_replacements(&mut random)
+        } else {
+            Faults::draw(&mut random)
+        };
         let start = Timestamp(Duration::from_secs(1000));
         Self {
             seed,
@@ -109,7 +117,7 @@ impl World {
             settings,
             faults,
             calm: false,
-            only_reloads,
+            only_replacements,
             closed: false,
             was_full: false,
             ticks: 0,
@@ -147,6 +155,9 @@ impl World {
 
     /// The next thing that happens, or the core's own deadline.
     fn turn(&mut self) {
+        if self.model.parting == Some(Parting::Done) {
+            return self.succeed();
+        }
         let late = if self.random.percent(self.faults.late_tick) {
             self.random.millis(0, 30)
         } else {
@@ -240,6 +251,9 @@ impl World {
             }
             Action::Forget { .. } => self.report.dropped += 1,
             Action::Assign(job) => self.hand_over(job.worker, job.token, job.body),
+            Action::Probe(probe) => {
+                self.hand_over(probe.worker, probe.token, Body { request: PROBE, number: 0 });
+            }
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
             Action::Dismiss { worker } => self.send_down(worker, Order::Stop),
             Action::Spawn { place, generation } => {
@@ -252,16 +266,20 @@ impl World {
                 self.command(Happening::Signal { place, signal: Signal::Terminate });
             }
             Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
+            Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
             Action::Note(_) | Action::Stopping { .. } | Action::Finished(_) => (),
         }
     }
 
-    /// While nothing but reloads happens, a pool that was full stays full.
+    /// While workers are only replaced, a pool that was full stays full, and no request is cut short.
     fn check_full(&mut self) {
-        if !self.only_reloads || self.calm || self.model.stopped.is_some() {
+        if !self.only_replacements || self.calm || self.model.stopped.is_some() {
             return;
         }
+        let (counters, seed, step) = (self.core.counters(), self.seed, self.model.step);
+        let lost = counters.refused().any(|(status, _)| status == Status::Lost);
+        assert!(counters.retried == 0 && !lost, "seed {seed} step {step}: a request is interrupted");
         let serving = self.model.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving());
         let serving = serving.map(|(place, _)| place.slot).collect::<BTreeSet<_>>().len();
         let target = self.core.target() as usize;
@@ -269,7 +287,7 @@ impl World {
         let missed = self.was_full && serving < target;
         assert!(
             !missed,
-            "seed {} step {}: a reload leaves {serving} of {target}",
+            "seed {} step {}: a replacement leaves {serving} of {target}",
             self.seed, self.model.step
         );
     }
@@ -296,6 +314,32 @@ impl World {
     }
 }
 
+impl World {
+    /// The router has handed over; what still arrives before it ends is refused.
+    fn succeed(&mut self) {
+        for number in 0..self.random.below(3) {
+            let request = RequestId(self.name());
+            let body = Body { request, number: 0 };
+            self.tell(Event::Request(Request {
+                request,
+                client: ClientId(1 + number),
+                name: None,
+                service: None,
+                timeout: None,
+                attempts: None,
+                size: 1,
+                body,
+            }));
+        }
+        let stopped = self.model.stopped.is_some();
+        self.restart();
+        if stopped {
+            // The parent has heard it, and says it again.
+            self.tell(Event::Stop(Stop::Drain));
+        }
+    }
+}
+
 fn generator(life: u32, seed: u64) -> Generator {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(seed.to_le_bytes()) {
@@ -318,7 +362,7 @@ impl World {
         self.closed = true;
         let before =
             self.peers.values().filter(|peer| peer.place.is_some()).map(|peer| peer.generation).max();
-        self.tell(Event::Reload);
+        self.tell(Event::Reload { surge: None });
         self.wait(CALM);
         let seed = self.seed;
         let elsewhere = self.peers.values().any(|peer| peer.elsewhere);
@@ -328,6 +372,8 @@ impl World {
         if self.model.finished || self.model.stopped.is_some() {
             return;
         }
+        self.model.check_wear(self.now);
+        self.settle_down();
         let target = self.core.target() as usize;
         let phase = self.core.phase();
         let living: Vec<_> = self.peers.values().filter(|peer| peer.alive && peer.place.is_some()).collect();
@@ -350,8 +396,26 @@ impl World {
             );
             assert!(self.model.is_quiet(), "seed {seed}: calm, and workers hold {:?}", self.model.desks);
             let tables = self.core.tables();
-            assert_eq!((tables.requests, tables.held, tables.timers), (0, 0, 0), "seed {seed}: {tables:?}");
+            assert_eq!((tables.requests, tables.held), (0, 0), "seed {seed}: {tables:?}");
+            // Age and idleness go on, and bring processes that are young.
+            let ages = self.settings.max_age.is_some() || self.settings.idle_timeout.is_some();
+            let timers = if ages { 3 * target + tables.connections } else { 0 };
+            assert!(tables.timers <= timers, "seed {seed}: {tables:?}");
             assert_eq!((tables.processes, tables.slots), (target, target), "seed {seed}: {tables:?}");
+        }
+    }
+
+    /// Waits for a moment between two replacements by age or idleness.
+    fn settle_down(&mut self) {
+        let end = self.now.after(CALM);
+        while self.now < end {
+            let living = self.peers.values().filter(|peer| peer.alive && peer.place.is_some());
+            let fit = living.clone().all(|peer| peer.booted && peer.connection.is_some());
+            let target = self.core.target() as usize;
+            if fit && (living.count(), self.core.tables().processes) == (target, target) {
+                return;
+            }
+            self.turn();
         }
     }
 

@@ -11,12 +11,14 @@
     reason = "tests fail by panicking"
 )]
 
+mod bursts;
 mod routing;
 
 mod bodies;
 mod dialects;
 
 mod closures;
+mod conditions;
 mod workers_each;
 mod workers_lines;
 mod workers_native;
@@ -24,14 +26,21 @@ mod workers_native;
 mod deaths;
 mod flights;
 mod halted;
+mod hooks;
 mod parent_death;
 mod poison;
 mod router_death;
+mod upgrade;
+mod pids;
 mod timeouts;
+
+mod fresh;
+mod limits;
 
 mod clients_leave;
 
 mod reload;
+mod reload_verb;
 mod signals;
 
 mod bad_input;
@@ -41,4 +50,5 @@ mod control;
 mod net_server;
 
 mod chaos;
+mod clock;
 mod idle;
