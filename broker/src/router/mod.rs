@@ -254,7 +254,7 @@ impl Router {
                 let memory_watch = next();
                 let watch = self.watch.is_some() && next();
                 let control = readable.any(|ready| ready);
-                Ready { parent, crew, backend, frontend, memory_watch, watch, control }
+                Ready { parent, crew, backend, frontend, watch, memory_watch, control }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {

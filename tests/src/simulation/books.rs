@@ -120,6 +120,8 @@ pub(super) struct Post {
     /// It was found to hold more than any may.
     pub(super) overrun: bool,
     pub(super) desk: Option<WorkerId>,
+    /// Its last connection has ended, and took a request with it.
+    pub(super) bereft: bool,
     pub(super) halted: Option<Timestamp>,
     /// It said so itself.
     pub(super) announced: bool,
@@ -220,6 +222,7 @@ impl Post {
             weighed: None,
             overrun: false,
             desk: None,
+            bereft: false,
             halted: None,
             announced: false,
             dismissed: None,

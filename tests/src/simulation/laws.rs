@@ -391,10 +391,13 @@ impl Model {
         self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
     }
 
-    /// Nobody tells a plain worker that it leaves after its request.
+    /// Nobody tells a plain worker, or one that has lost its connection, that it leaves
+    /// after its request.
     fn may_be_finishing(&self, place: Place) -> bool {
         let of_it = |desk: &&Desk| desk.home == Home::Local(place);
-        self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
+        let silent = |desk: &Desk| (desk.cut || !desk.is_native()) && !desk.held.is_empty();
+        self.posts.get(&place).is_some_and(|post| post.bereft)
+            || self.desks.values().filter(of_it).any(silent)
     }
 
     /// What is said of a process's end is what happened, or what was wished before.

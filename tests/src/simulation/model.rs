@@ -257,6 +257,7 @@ impl Model {
         let mut desk = Desk::new(home, now);
         if let Home::Local(place) = home {
             if let Some(post) = self.posts.get_mut(&place) {
+                post.bereft = false;
                 desk.barred = post.is_leaving();
                 desk.halted = post.halted.is_some();
                 if let Some(earlier) =
@@ -421,14 +422,20 @@ impl Model {
 
     fn over(&mut self, worker: WorkerId, now: Timestamp) {
         let Some(desk) = self.desks.get(&worker) else { return };
-        let by_itself = desk.death == Some(true);
+        let (by_itself, held) = (desk.death == Some(true), !desk.held.is_empty());
         for token in in_order(desk) {
             self.let_go(worker, token, by_itself, now);
         }
         if let Some(post) = self.post_of(worker)
             && post.desk == Some(worker)
         {
-            post.desk = None;
+            (post.desk, post.bereft) = (None, held);
+        }
+        let other = self.post_of(worker).and_then(|post| post.desk);
+        if let Some(other) = other.and_then(|other| self.desks.get_mut(&other))
+            && held
+        {
+            other.free_since = now;
         }
         self.desks.remove(&worker);
     }
