@@ -40,14 +40,17 @@ fn poison_among_many_costs_the_others_nothing() {
     let folder = Folder::new();
     let broker = start(4, &folder);
     let clients: Vec<Client> = (0..60).map(|_| broker.client()).collect();
-    let is_poison = |number: usize| number % 10 == 0;
-    for (number, client) in clients.iter().enumerate() {
-        client.send(&[if is_poison(number) { b"abort" } else { b"fine!" }]);
-    }
-    for (number, client) in clients.iter().enumerate() {
-        let answer = client.receive().remove(0);
-        let expected = if is_poison(number) { &b"ERR poison "[..] } else { b"FINE!" };
-        assert!(answer.starts_with(expected), "{number}: {}", String::from_utf8_lossy(&answer));
+    let is_poison = |number: usize| number.is_multiple_of(50);
+    let numbers: Vec<usize> = (0..300).collect();
+    for round in numbers.chunks(clients.len()) {
+        for (number, client) in round.iter().zip(&clients) {
+            client.send(&[if is_poison(*number) { b"abort" } else { b"fine!" }]);
+        }
+        for (number, client) in round.iter().zip(&clients) {
+            let answer = client.receive().remove(0);
+            let expected = if is_poison(*number) { &b"ERR poison "[..] } else { b"FINE!" };
+            assert!(answer.starts_with(expected), "{number}: {}", String::from_utf8_lossy(&answer));
+        }
     }
     let report = broker.wait_until("all are there again", |report| report.pool.ready == 4);
     assert_eq!((report.pool.exited, refused(&report, Status::Poison)), (12, 6));
