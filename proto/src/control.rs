@@ -3,10 +3,18 @@
 //! Each message is its length, four bytes big-endian, and that many bytes of
 //! MessagePack. One request, one response, as often as the operator likes.
 
+mod poison;
+mod slot;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{MapError, map};
+pub use poison::{
+    AttemptReport, BODY_PIECE, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, REPLY_LIMIT,
+    RetryReport,
+};
+pub use slot::{ExitReport, FlightReport, SlotReport};
 
 /// A request of more bytes than this ends the connection.
 pub const REQUEST_LIMIT: usize = 64 * 1024;
@@ -38,6 +46,13 @@ pub enum ControlRequest {
         /// Without draining.
         now: bool,
     },
+    /// Everything about one slot.
+    Slot {
+        /// Its number.
+        slot: u32,
+    },
+    /// About requests in quarantine.
+    Poison(PoisonRequest),
     /// Replace the broker's program by what is in its file now.
     Upgrade,
 }
@@ -76,6 +91,10 @@ pub enum ControlResponse {
     Reload(ReloadReport),
     /// To `stop`: it has begun.
     Stopping,
+    /// To `slot`.
+    Slot(Box<SlotReport>),
+    /// To `poison`.
+    Poison(PoisonResponse),
     /// To `upgrade`: the program is accepted, and this router ends as soon as what it has
     /// accepted is finished. The next one answers at the same place.
     Upgrading,

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
 use hornpipe_proto::control::{
-    self, ControlRequest, ControlResponse, LastExit, ReloadOutcome, ReloadReport, Scale, StatusReport,
+    self, AttemptReport, ControlRequest, ControlResponse, ExitReport, FlightReport, LastExit, PoisonReport,
+    PoisonRequest, PoisonResponse, QuarantineReport, ReloadOutcome, ReloadReport, RetryReport, Scale,
+    SlotReport, StatusReport,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -110,7 +112,62 @@ fn report() -> StatusReport {
     report
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 8] {
+fn slot() -> SlotReport {
+    SlotReport {
+        slot: 3,
+        workers: Vec::new(),
+        adopted: vec![1],
+        exits: vec![ExitReport {
+            incarnation: 1,
+            pid: Some(4713),
+            reason: "exit code 3".into(),
+            ago_ms: 1200,
+        }],
+        flights: vec![FlightReport {
+            incarnation: 1,
+            name: "1-17".into(),
+            client: 4,
+            attempt: 1,
+            size: 5,
+            reply_size: None,
+            wait_us: 90,
+            run_us: 1500,
+            outcome: "lost".into(),
+            ending: Some("exit code 3".into()),
+            memory_before: None,
+            memory_after: None,
+        }],
+    }
+}
+
+fn poison() -> PoisonReport {
+    let attempt = |incarnation| AttemptReport {
+        slot: Some(3),
+        incarnation: Some(incarnation),
+        pid: Some(4713),
+        ending: "exit code 3".into(),
+    };
+    PoisonReport {
+        number: 1,
+        name: "1-17".into(),
+        client: 4,
+        size: 5,
+        frames: Some(1),
+        ago_ms: 1200,
+        retrying: false,
+        attempts: vec![attempt(1), attempt(2)],
+    }
+}
+
+fn quarantine() -> QuarantineReport {
+    QuarantineReport { bytes: 5, evicted: 0, entries: vec![poison()] }
+}
+
+fn retried() -> RetryReport {
+    RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
+}
+
+fn control_requests() -> [(&'static str, ControlRequest); 12] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -119,11 +176,15 @@ fn control_requests() -> [(&'static str, ControlRequest); 8] {
         ("control-request-reload", ControlRequest::Reload { surge: Some(2), wait: true }),
         ("control-request-stop", ControlRequest::Stop { now: false }),
         ("control-request-stop-now", ControlRequest::Stop { now: true }),
+        ("control-request-slot", ControlRequest::Slot { slot: 3 }),
+        ("control-request-poison-list", ControlRequest::Poison(PoisonRequest::List)),
+        ("control-request-poison-body", ControlRequest::Poison(PoisonRequest::Body { number: 1, offset: 0 })),
+        ("control-request-poison-retry", ControlRequest::Poison(PoisonRequest::Retry { number: 1 })),
         ("control-request-upgrade", ControlRequest::Upgrade),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 8] {
+fn control_responses() -> [(&'static str, ControlResponse); 14] {
     let failed = ReloadOutcome::Failed {
         slot: 0,
         reason: "exit code 9".into(),
@@ -138,6 +199,15 @@ fn control_responses() -> [(&'static str, ControlResponse); 8] {
         ("control-response-reload-finished", reload(ReloadOutcome::Finished { workers: 4 })),
         ("control-response-reload-failed", reload(failed)),
         ("control-response-stopping", ControlResponse::Stopping),
+        ("control-response-slot", ControlResponse::Slot(Box::new(slot()))),
+        ("control-response-poison-list", ControlResponse::Poison(PoisonResponse::List(quarantine()))),
+        ("control-response-poison-shown", ControlResponse::Poison(PoisonResponse::Shown(poison()))),
+        (
+            "control-response-poison-body",
+            ControlResponse::Poison(PoisonResponse::Body { bytes: b"hello".to_vec(), more: false }),
+        ),
+        ("control-response-poison-retried", ControlResponse::Poison(PoisonResponse::Retried(retried()))),
+        ("control-response-poison-dropped", ControlResponse::Poison(PoisonResponse::Dropped { count: 1 })),
         ("control-response-upgrading", ControlResponse::Upgrading),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]

@@ -10,12 +10,15 @@ mod check;
 pub mod exit_code;
 mod operator;
 mod output;
+mod poison;
 mod reload;
 mod req;
 mod scale;
 mod serve;
+mod slot;
 mod status;
 mod stop;
+mod table;
 mod upgrade;
 mod worker;
 
@@ -36,6 +39,7 @@ Operate the running broker of a frontend port
   scale   set or change the number of workers           hornpipe scale 6660 +2
   reload  fresh workers; if the new ones fail, the old ones stay
   check   exit code 0 if it is ready, for probes
+  poison  requests that ended every worker: list, show, retry, drop
   upgrade another program in its place, under the same workers
   stop    finish what runs, then stop (--now: at once)
 
@@ -65,6 +69,7 @@ enum Verb {
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
     Scale(scale::ScaleArguments),
+    Poison(poison::PoisonArguments),
     Reload(reload::ReloadArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
@@ -88,6 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
+        Verb::Poison(arguments) => poison::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments).into(),
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),

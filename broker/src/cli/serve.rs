@@ -103,6 +103,9 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("surge", settings.surge.to_string()),
         ("probe-timeout", "10s".into()),
         ("timeout", "none".into()),
+        ("queue-timeout", "none".into()),
+        ("cancel-grace", config::show_duration(settings.cancel_grace)),
+        ("term-grace", config::show_duration(settings.term_grace)),
         ("attempts", settings.attempts.to_string()),
         ("queue", settings.backlog_limit.to_string()),
         ("queue-bytes", config::show_size(settings.held_bytes_limit)),
@@ -136,7 +139,10 @@ mod tests {
         let nothing = resolved([("HOME", "/")]);
         for (option, default) in defaults() {
             // These are no values that could be given.
-            if !matches!(option, "workers" | "max-requests" | "timeout" | "log-file" | "control") {
+            if !matches!(
+                option,
+                "workers" | "max-requests" | "timeout" | "queue-timeout" | "log-file" | "control"
+            ) {
                 let variable = config::env::variable_of(option);
                 assert_eq!(resolved([(&variable, &default)]), nothing, "--{option} {default}");
             }

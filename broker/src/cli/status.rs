@@ -7,7 +7,9 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, Stat
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
-use super::output::{self, harmless};
+use super::output::harmless;
+use super::table::{age, json, table};
+use super::{output, slot};
 use crate::config::show_size;
 
 /// One screen of truth about a running broker
@@ -19,12 +21,21 @@ pub(super) struct StatusArguments {
     /// For programs: everything, as one JSON object
     #[arg(long)]
     json: bool,
+    /// One slot: its processes, how the last ones ended, the last 64 requests they had
+    #[arg(long, value_name = "N")]
+    slot: Option<u32>,
 }
 
 pub(super) fn run(arguments: &StatusArguments) -> OperatorExit {
-    arguments.target.ask(&ControlRequest::Status, |response, _| {
-        let ControlResponse::Status(report) = response else { return operator::misunderstood() };
-        let text = if arguments.json { json(&report) } else { screen(&report) };
+    let request = arguments.slot.map_or(ControlRequest::Status, |slot| ControlRequest::Slot { slot });
+    arguments.target.ask(&request, |response, _| {
+        let text = match (response, arguments.json) {
+            (ControlResponse::Status(report), false) => screen(&report),
+            (ControlResponse::Status(report), true) => json(&report),
+            (ControlResponse::Slot(report), false) => slot::screen(&report),
+            (ControlResponse::Slot(report), true) => json(&report),
+            _ => return operator::misunderstood(),
+        };
         match output::print(text.as_bytes()) {
             Ok(()) => OperatorExit::Done,
             Err(error) => {
@@ -33,11 +44,6 @@ pub(super) fn run(arguments: &StatusArguments) -> OperatorExit {
             }
         }
     })
-}
-
-fn json(report: &StatusReport) -> String {
-    // A report holds no map with keys that are no text, which is all that can fail.
-    serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
 }
 
 fn screen(report: &StatusReport) -> String {
@@ -172,35 +178,11 @@ fn externals(report: &StatusReport) -> Vec<String> {
     }
 }
 
-fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(ToOwned::to_owned)).chain(rows).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        cells.collect::<String>()
-    };
-    rows.iter().map(line).collect()
-}
-
 /// Memory, in a unit that leaves at most four digits.
 fn memory(bytes: u64) -> String {
     match bytes.div_ceil(1024) {
         kib if kib < 10_000 => format!("{kib}KiB"),
         kib => format!("{}MiB", kib / 1024),
-    }
-}
-
-/// A time that has passed, in its two largest units.
-fn age(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, 0) => format!("{milliseconds}ms"),
-        (0, 0, 0, seconds) => format!("{seconds}s"),
-        (0, 0, minutes, seconds) => format!("{minutes}m{seconds:02}s"),
-        (0, hours, minutes, _) => format!("{hours}h{minutes:02}m"),
-        (days, hours, _, _) => format!("{days}d{hours:02}h"),
     }
 }
 

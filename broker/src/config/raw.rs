@@ -90,6 +90,15 @@ pub struct RawConfig {
     /// How long one attempt at a request may take
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests")]
     pub timeout: Option<Duration>,
+    /// How long a request may wait for a worker
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
+    pub queue_timeout: Option<Duration>,
+    /// How long a worker has after `cancel` until it gets TERM
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
+    pub cancel_grace: Option<Duration>,
+    /// How long a worker has after TERM until it gets KILL, and after `stop` until TERM
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
+    pub term_grace: Option<Duration>,
     /// How many workers may try a request, if they die; with 1 it never runs twice
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub attempts: Option<u32>,
@@ -195,7 +204,8 @@ impl RawConfig {
             options:
                 workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard
                 surge probe probe_timeout reload_on check_for_dead min_spare_servers max_spare_servers
-                timeout attempts queue queue_bytes max_body plain_errors drain
+                timeout queue_timeout cancel_grace term_grace
+                attempts queue queue_bytes max_body plain_errors drain
                 log_file log_format log_level control hook
                 user group chroot chdir rlimit nice umask env pid_file;
             switches: each lines fresh no_external insecure

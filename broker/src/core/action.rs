@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
+use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
 
 #[derive(Debug, Clone)]
@@ -146,6 +147,8 @@ pub enum Note {
         reason: ExitReason,
         planned: bool,
         respawn_after: Duration,
+        /// What it had at its end, unless that was planned.
+        last: LastFlights,
     },
     /// A worker did not do what it should: what, and what follows.
     WorkerStuck {
@@ -212,10 +215,27 @@ pub enum Note {
         request: RequestId,
         attempt: u32,
     },
+    /// It ended every worker that had it, and is kept under this number.
+    RequestPoisoned {
+        request: RequestId,
+        attempt: u32,
+        number: u64,
+    },
     WorkerMalformed {
         worker: WorkerId,
         place: Option<Place>,
     },
+}
+
+/// What a worker had at its end: which request ended it?
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LastFlights {
+    /// What it held, or may have replied to in its last moment.
+    pub held: Vec<Flight>,
+    /// What it had before, oldest first.
+    pub before: Vec<Flight>,
+    /// Whether an earlier router started it: what that one gave it is not known.
+    pub adopted: bool,
 }
 
 /// Why a worker's process ended: data, not a state.

@@ -7,6 +7,7 @@ use hornpipe_proto::Token;
 
 use super::event::{Details, Home, Speech};
 use super::ids::{Place, Timestamp, WorkerId};
+use super::loss::Fate;
 use super::requests::Requests;
 use super::settings::MAX_CREDITS;
 use super::worker_state::WorkerState;
@@ -33,6 +34,11 @@ pub(super) struct Worker {
     /// Jobs sent on this connection.
     pub(super) sent: u64,
     pub(super) served: u64,
+    /// Whether its connection is gone. What it holds is judged when it is known how
+    /// its process fares.
+    pub(super) cut: bool,
+    /// How its process ended, once that is known.
+    pub(super) fate: Option<Fate>,
     /// When it was last given something: the idle are used in turn.
     last_turn: u64,
 }
@@ -80,6 +86,8 @@ impl Worker {
             joined,
             sent: 0,
             served: 0,
+            cut: false,
+            fate: None,
             last_turn: 0,
         }
     }
@@ -241,6 +249,22 @@ impl Crew {
     /// It is given nothing more, for good.
     pub(super) fn withhold(&mut self, id: WorkerId) {
         self.change(id, |worker| worker.withheld.leaving = true);
+    }
+
+    /// Its connection is gone.
+    pub(super) fn cut(&mut self, id: WorkerId) {
+        self.withhold(id);
+        self.change(id, |worker| worker.cut = true);
+    }
+
+    /// Its process has ended. Returns whether its connection is gone too.
+    pub(super) fn doom(&mut self, id: WorkerId, fate: Fate) -> bool {
+        self.withhold(id);
+        let doom = |worker: &mut Worker| {
+            worker.fate = Some(fate);
+            worker.cut
+        };
+        self.change(id, doom).unwrap_or_default()
     }
 
     pub(super) fn set_halted(&mut self, id: WorkerId) {

@@ -1,5 +1,6 @@
 //! What can happen. The core learns of the world from these and from nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::Token;
@@ -55,6 +56,8 @@ pub enum Event<B> {
         token: Token,
         status: ReplyStatus,
         message: Option<String>,
+        /// Bytes of the body, all frames together.
+        size: u64,
         body: B,
     },
     /// A reply under a token that this broker never made.
@@ -130,6 +133,15 @@ pub enum Event<B> {
         slot: Slot,
     },
     Stop(Stop),
+    /// A request in quarantine is to be tried once more, as this new one.
+    RetryPoison {
+        number: u64,
+        request: RequestId,
+    },
+    DropPoison {
+        number: u64,
+    },
+    DropAllPoison,
     /// Another router follows under the same workers: finish what was accepted, then part.
     HandOver,
 
@@ -143,6 +155,8 @@ pub enum Event<B> {
 pub struct Request<B> {
     pub request: RequestId,
     pub client: ClientId,
+    /// What the client calls it, if anything.
+    pub name: Option<Arc<str>>,
     /// The service asked for; `None` is the default one.
     pub service: Option<String>,
     /// How long the client waits; `None` for ever.

@@ -42,6 +42,11 @@ number! {
     Generation(u32)
 }
 
+impl ClientId {
+    /// Nobody's connection: who asks by it is an operator.
+    pub const OPERATOR: Self = Self(0);
+}
+
 /// Names one process: the slot it fills, and which filling it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {

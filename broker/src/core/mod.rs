@@ -9,6 +9,9 @@ mod action;
 mod ids;
 mod settings;
 mod requests;
+mod loss;
+mod quarantine;
+mod flight;
 mod dispatch;
 mod crew;
 mod speaking;
@@ -28,19 +31,26 @@ mod generator;
 mod counters;
 mod snapshot;
 
-pub use action::{Action, Assignment, ExitReason, Finish, Footprint, Memory, Note, Probe, RecycleCause};
+pub use action::{
+    Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
+};
 pub use counters::Counters;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
+pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
+pub use loss::{Attempt, Cause, Fate, Loss};
+pub use quarantine::{Poisoned, Quarantine};
 pub use settings::{MAX_CREDITS, MAX_WORKERS, Settings};
 pub use snapshot::{
-    ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, Snapshot, Tables, WorkerSnapshot,
+    ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,
+    WorkerSnapshot,
 };
 pub use stopping::Phase;
 pub use worker_state::WorkerState;
 
 use crew::Crew;
+use flight::Recorder;
 use pool::Pool;
 use requests::Requests;
 use roster::Roster;
@@ -52,6 +62,8 @@ pub struct Core<B> {
     settings: Settings,
     phase: Phase,
     requests: Requests<B>,
+    quarantine: Quarantine<B>,
+    recorder: Recorder,
     crew: Crew,
     roster: Roster,
     pool: Pool,
@@ -87,6 +99,8 @@ impl<B: Clone> Core<B> {
             settings,
             phase: Phase::Starting,
             requests: Requests::default(),
+            quarantine: Quarantine::default(),
+            recorder: Recorder::default(),
             crew: Crew::default(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -107,8 +121,8 @@ impl<B: Clone> Core<B> {
             Event::Waiting { worker, speech } => self.worker_waiting(worker, &speech, turn),
             Event::Processing { worker, speech } => self.worker_processing(worker, &speech, turn),
             Event::Exiting { worker, speech, reason } => self.worker_exiting(worker, &speech, reason, turn),
-            Event::Reply { worker, token, status, message, body } => {
-                self.worker_replied(worker, token, (status, message, body), turn);
+            Event::Reply { worker, token, status, message, size, body } => {
+                self.worker_replied(worker, token, (status, message, size, body), turn);
             }
             Event::StrayReply { worker } => self.stale_reply(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
@@ -133,6 +147,9 @@ impl<B: Clone> Core<B> {
             Event::Reload { surge } => self.reload(surge, turn),
             Event::Recycle { slot } => self.recycle(slot, turn),
             Event::Stop(stop) => self.stop(stop, turn),
+            Event::RetryPoison { number, request } => self.retry_poison(number, request, turn),
+            Event::DropPoison { number } => self.drop_poison(number),
+            Event::DropAllPoison => self.drop_all_poison(),
             Event::HandOver => self.hand_over_pool(turn),
             Event::Tick => (),
         }
@@ -160,6 +177,8 @@ impl<B: Clone> Core<B> {
             processes: self.roster.processes().count(),
             slots: self.roster.slots().count(),
             timers: self.timers.len(),
+            recorders: self.recorder.len(),
+            flights: self.recorder.longest(),
         }
     }
 
@@ -167,9 +186,10 @@ impl<B: Clone> Core<B> {
         while let Some(timer) = self.timers.pop_due(turn.now) {
             match timer {
                 Timer::Request(request) => self.request_deadline(request, turn),
+                Timer::Queue(request) => self.queue_deadline(request, turn),
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
-                Timer::LastWords(worker) => self.worker_left(worker, turn),
+                Timer::LastWords(worker) => self.connection_over(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),
                 Timer::Adoption(place) => self.adoption_deadline(place, turn),
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),

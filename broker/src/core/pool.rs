@@ -121,6 +121,7 @@ impl<B: Clone> Core<B> {
         let Some(record) = self.roster.slot(slot) else { return };
         let staying: Vec<_> = record.staying().map(|(incarnation, _)| Place { slot, incarnation }).collect();
         self.roster.unwant(slot);
+        self.recorder.prune(&self.roster);
         for place in staying {
             self.newcomer_withdrawn(place);
             self.retire(place, ExitReason::Shrink, turn);

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use super::action::{Action, ExitReason, Note, RecycleCause};
+use super::action::{Action, ExitReason, LastFlights, Note, RecycleCause};
 use super::crew::Worker;
 use super::event::Ending;
+use super::flight::Exit;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
+use super::loss::{Cause, Fate};
 use super::roster::{Heard, Process, Stage, Step};
 use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
 use super::timers::Timer;
@@ -46,6 +48,7 @@ impl<B: Clone> Core<B> {
     ) {
         let mut process = Process::new(generation, started);
         process.pid = Some(pid);
+        process.adopted = true;
         process.stage = Stage::Adopted;
         process.wear = self.draw_wear();
         self.roster.insert(place, process);
@@ -166,11 +169,6 @@ impl<B: Clone> Core<B> {
         let Some(mut process) = self.roster.remove(place) else { return };
         self.counters.exited += 1;
         self.timers.disarm_process(place);
-        for worker in self.crew.of(place) {
-            // Its last replies may still be in the pipe, whose end is awaited.
-            self.crew.withhold(worker);
-            self.timers.arm(turn.now.after(LAST_WORDS), Timer::LastWords(worker));
-        }
         let why = recycle::why_it_ended(&process, reason);
         let given = process.given + self.crew.sent_to(place);
         // What was made for one request, and had it, says nothing of the next one.
@@ -198,16 +196,43 @@ impl<B: Clone> Core<B> {
             };
             turn.note(Note::ReloadFailed { generation, place, reason });
         }
+        let planned = is_planned(&why);
+        let last =
+            if planned { LastFlights::default() } else { self.last_flights(place, &process, turn.now) };
         turn.note(Note::WorkerLeft {
             place,
             generation: process.generation,
             pid: process.pid,
             reason: why.clone(),
-            planned: is_planned(&why),
+            planned,
             respawn_after,
+            last,
         });
+        self.recorder.exit(Exit { place, pid: process.pid, reason: why.clone(), at: turn.now });
+        self.recorder.prune(&self.roster);
+        self.doom_connections(place, &fate(&process, reason, &why), turn);
         if !process.was_ready() && !is_wished(&why) {
             self.consider_giving_up(&process, reason, turn);
+        }
+    }
+
+    /// What the process holds is judged when its connection is gone as well.
+    fn doom_connections(&mut self, place: Place, fate: &Fate, turn: &mut Turn<'_, B>) {
+        for worker in self.crew.of(place) {
+            if self.crew.doom(worker, fate.clone()) {
+                self.connection_over(worker, turn);
+            } else {
+                // Its last replies may still be in the pipe, whose end is awaited.
+                self.timers.arm(turn.now.after(LAST_WORDS), Timer::LastWords(worker));
+            }
+        }
+    }
+
+    fn last_flights(&self, place: Place, process: &Process, now: Timestamp) -> LastFlights {
+        LastFlights {
+            held: self.flights_under_way(place, now),
+            before: self.flights_before(place, FLIGHTS_TOLD),
+            adopted: process.adopted,
         }
     }
 
@@ -252,6 +277,24 @@ impl<B: Clone> Core<B> {
             target: self.pool.target,
             generation: self.pool.current_generation().0,
             incarnations: self.roster.incarnations(),
+        }
+    }
+}
+
+/// Requests before its last that are told when a worker dies.
+const FLIGHTS_TOLD: usize = 3;
+
+/// How the process ended: as it was made to, or else by its own doing. One that was only
+/// asked to finish has not been made to do anything yet.
+fn fate(process: &Process, reason: &ExitReason, why: &ExitReason) -> Fate {
+    let pid = process.pid;
+    match &process.stage {
+        Stage::Leaving { step: Step::Terminated | Step::Killed, .. }
+        | Stage::Leaving { reason: ExitReason::Announced(_), .. } => {
+            Fate { pid, reason: why.clone(), cause: Cause::Others }
+        }
+        Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving | Stage::Leaving { .. } => {
+            Fate { pid, reason: reason.clone(), cause: Cause::of(reason) }
         }
     }
 }

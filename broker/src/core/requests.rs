@@ -2,13 +2,16 @@
 //! worker, and the accounts of both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
 use super::action::{Action, Note};
 use super::event::Request;
+use super::flight::{self, Outcome, Plan};
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
+use super::loss::Attempt;
 use super::timers::Timer;
 use super::{Core, Turn};
 
@@ -31,15 +34,22 @@ pub(super) struct Requests<B> {
 
 #[derive(Debug)]
 pub(super) struct Record<B> {
-    client: ClientId,
-    body: B,
-    size: u64,
+    pub(super) client: ClientId,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) body: B,
+    pub(super) size: u64,
     arrived: Timestamp,
+    /// Since when it has waited for a worker, the last time it did.
+    waiting_since: Timestamp,
     deadline: Option<Timestamp>,
     /// How many workers have had it.
-    attempt: u32,
+    pub(super) attempt: u32,
     /// How many may.
-    attempts: u32,
+    pub(super) attempts: u32,
+    /// How earlier attempts ended.
+    pub(super) losses: Vec<Attempt>,
+    /// Its number in quarantine, if it comes from there.
+    pub(super) quarantined_as: Option<u64>,
     whereabouts: Whereabouts,
 }
 
@@ -61,6 +71,9 @@ pub(super) struct Held {
     pub(super) ordinal: u64,
     /// Whether a plain worker has said `processing` for it.
     pub(super) begun: bool,
+    /// What its client has heard before the worker let go.
+    pub(super) outcome: Option<Outcome>,
+    pub(super) plan: Option<Plan>,
 }
 
 impl<B> Default for Requests<B> {
@@ -114,6 +127,16 @@ impl<B> Requests<B> {
         self.held.get_mut(&token)
     }
 
+    pub(super) fn record_mut(&mut self, request: RequestId) -> Option<&mut Record<B>> {
+        self.table.get_mut(&request)
+    }
+
+    /// A place at the head of the line.
+    pub(super) fn first_order(&mut self) -> i64 {
+        self.first_order -= 1;
+        self.first_order
+    }
+
     fn insert(&mut self, request: RequestId, record: Record<B>) {
         self.held_bytes += record.size;
         self.by_client.entry(record.client).or_default().insert(request);
@@ -121,7 +144,7 @@ impl<B> Requests<B> {
     }
 
     /// Takes the request out of every account.
-    fn remove(&mut self, request: RequestId) -> Option<Record<B>> {
+    fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
         let record = self.table.remove(&request)?;
         self.held_bytes -= record.size;
         if let Some(others) = self.by_client.get_mut(&record.client) {
@@ -137,6 +160,7 @@ impl<B> Requests<B> {
             Whereabouts::Worker { token } => {
                 if let Some(held) = self.held.get_mut(&token) {
                     held.request = None;
+                    held.outcome = Some(outcome);
                     self.in_flight -= 1;
                 }
             }
@@ -162,28 +186,51 @@ impl<B: Clone> Core<B> {
             turn.act(Action::Refuse { request: request.request, status, attempt: 0, message: why });
             return;
         }
+        let order = self.requests.next_order;
+        self.requests.next_order += 1;
+        self.enqueue(request, order, None, turn);
+    }
+
+    /// Puts it into the line; `quarantined_as` is its number, if it comes from there.
+    pub(super) fn enqueue(
+        &mut self,
+        request: Request<B>,
+        order: i64,
+        quarantined_as: Option<u64>,
+        turn: &Turn<'_, B>,
+    ) {
         let deadline = request.timeout.map(|timeout| turn.now.after(timeout));
         if let Some(deadline) = deadline {
             self.timers.arm(deadline, Timer::Request(request.request));
         }
-        let order = self.requests.next_order;
-        self.requests.next_order += 1;
         let attempts = request.attempts.unwrap_or(self.settings.attempts);
         let record = Record {
             client: request.client,
+            name: request.name,
             body: request.body,
             size: request.size,
             arrived: turn.now,
+            waiting_since: turn.now,
             deadline,
             attempt: 0,
             attempts: attempts.clamp(1, self.settings.attempts.max(1)),
+            losses: Vec::new(),
+            quarantined_as,
             whereabouts: Whereabouts::Backlog { order },
         };
         self.requests.insert(request.request, record);
         self.requests.backlog.insert(order, request.request);
+        self.limit_wait(request.request, turn.now);
     }
 
-    fn objection(&self, request: &Request<B>) -> Option<(Status, String)> {
+    /// It may wait only so long, from this moment on.
+    fn limit_wait(&mut self, request: RequestId, since: Timestamp) {
+        if let Some(timeout) = self.settings.queue_timeout {
+            self.timers.arm(since.after(timeout), Timer::Queue(request));
+        }
+    }
+
+    pub(super) fn objection(&self, request: &Request<B>) -> Option<(Status, String)> {
         let limits = &self.settings;
         if let Some((status, why)) = self.closed_because() {
             return Some((status, why.into()));
@@ -214,8 +261,8 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
         for request in self.requests.by_client.remove(&client).unwrap_or_default() {
-            if self.requests.remove(request).is_some() {
-                self.timers.disarm(Timer::Request(request));
+            if self.requests.remove(request, Outcome::Dropped).is_some() {
+                self.disarm_request(request);
                 self.counters.dropped += 1;
                 turn.act(Action::Forget { request });
             }
@@ -223,10 +270,26 @@ impl<B: Clone> Core<B> {
     }
 }
 
+impl<B> Core<B> {
+    fn disarm_request(&mut self, request: RequestId) {
+        self.timers.disarm(Timer::Request(request));
+        self.timers.disarm(Timer::Queue(request));
+    }
+}
+
 /// Probes: in a worker's hands, and nobody waits for them.
 impl<B: Clone> Core<B> {
     pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
-        let held = Held { worker, request: None, since: now, attempt: 0, ordinal, begun: false };
+        let held = Held {
+            worker,
+            request: None,
+            since: now,
+            attempt: 0,
+            ordinal,
+            begun: false,
+            outcome: None,
+            plan: None,
+        };
         self.requests.held.insert(token, held);
     }
 }
@@ -241,6 +304,16 @@ impl<B: Clone> Core<B> {
     ) -> Option<(RequestId, u32, Option<Duration>, B)> {
         let (_order, request) = self.requests.backlog.pop_first()?;
         let record = self.requests.table.get_mut(&request)?;
+        self.timers.disarm(Timer::Queue(request));
+        let place = self.crew.place_of(worker);
+        let plan = Plan {
+            request,
+            name: record.name.clone(),
+            client: record.client,
+            size: record.size,
+            wait: now.since(record.waiting_since),
+            memory: place.and_then(|place| flight::memory_of(&self.roster, place)),
+        };
         record.attempt += 1;
         record.whereabouts = Whereabouts::Worker { token };
         let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
@@ -253,7 +326,16 @@ impl<B: Clone> Core<B> {
             self.counters.retried += 1;
         }
         let attempt = record.attempt;
-        let held = Held { worker, request: Some(request), since: now, attempt, ordinal, begun: false };
+        let held = Held {
+            worker,
+            request: Some(request),
+            since: now,
+            attempt,
+            ordinal,
+            begun: false,
+            outcome: None,
+            plan: Some(plan),
+        };
         self.requests.held.insert(token, held);
         self.requests.in_flight += 1;
         Some(handed)
@@ -271,34 +353,16 @@ impl<B: Clone> Core<B> {
         Some(held)
     }
 
-    /// Puts a request that `take_back` returned at the head of the line.
-    fn put_back(&mut self, request: RequestId) {
-        self.requests.first_order -= 1;
-        let order = self.requests.first_order;
+    /// Puts a request that `take_back` returned at the head of the line, where it has
+    /// waited since then.
+    pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
+        let order = self.requests.first_order();
         if let Some(record) = self.requests.table.get_mut(&request) {
             record.whereabouts = Whereabouts::Backlog { order };
+            record.waiting_since = since;
             self.requests.backlog.insert(order, request);
+            self.limit_wait(request, since);
         }
-    }
-
-    /// A worker ended, or let go of the request, without a reply.
-    pub(super) fn lose(&mut self, held: &Held, turn: &mut Turn<'_, B>) {
-        let Some(request) = held.request else { return };
-        let Some(record) = self.requests.table.get(&request) else { return };
-        if record.attempt < record.attempts {
-            turn.note(Note::RequestRetried { request, attempt: record.attempt });
-            self.put_back(request);
-            if let Some((status, why)) = self.closed_to_retries_because() {
-                self.refuse(request, status, why.into(), turn);
-            }
-            return;
-        }
-        turn.note(Note::RequestLost { request, attempt: record.attempt });
-        let message = match record.attempt {
-            1 => "its worker ended without a reply".into(),
-            attempts => format!("{attempts} workers ended without a reply"),
-        };
-        self.refuse(request, Status::Lost, message, turn);
     }
 
     /// The worker never got it: as if it had not been tried.
@@ -309,23 +373,18 @@ impl<B: Clone> Core<B> {
                 self.counters.retried -= 1;
             }
             record.attempt -= 1;
-            self.put_back(request);
-        }
-    }
-
-    /// The worker wants another to try it.
-    pub(super) fn retry(&mut self, held: &Held, message: String, turn: &mut Turn<'_, B>) {
-        let Some(request) = held.request else { return };
-        match self.requests.table.get(&request) {
-            Some(record) if record.attempt < record.attempts => self.put_back(request),
-            _ => self.refuse(request, Status::Error, message, turn),
+            let since = record.waiting_since;
+            self.put_back(request, since);
         }
     }
 
     pub(super) fn answer(&mut self, held: &Held, body: B, turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };
-        if let Some(record) = self.requests.remove(request) {
-            self.timers.disarm(Timer::Request(request));
+        if let Some(record) = self.requests.remove(request, Outcome::Answered) {
+            self.disarm_request(request);
+            if let Some(number) = record.quarantined_as {
+                self.quarantine.retry_succeeded(number);
+            }
             self.counters.answered += 1;
             turn.act(Action::Answer { request, attempt: record.attempt, body });
         }
@@ -338,8 +397,11 @@ impl<B: Clone> Core<B> {
         message: String,
         turn: &mut Turn<'_, B>,
     ) {
-        if let Some(record) = self.requests.remove(request) {
-            self.timers.disarm(Timer::Request(request));
+        if let Some(record) = self.requests.remove(request, Outcome::Refused(status)) {
+            self.disarm_request(request);
+            if let Some(number) = record.quarantined_as {
+                self.quarantine.retry_failed(number);
+            }
             self.counters.refuse(status);
             turn.act(Action::Refuse { request, status, attempt: record.attempt, message });
         }
@@ -374,23 +436,32 @@ impl<B: Clone> Core<B> {
         }
     }
 
+    /// It has waited long enough for a worker.
+    pub(super) fn queue_deadline(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
+        let Some(record) = self.requests.table.get(&request) else { return };
+        let status = if record.attempt == 0 { Status::Expired } else { Status::Timeout };
+        let waited = turn.now.since(record.waiting_since);
+        self.refuse(request, status, format!("no worker was free for {waited:?}"), turn);
+    }
+
     /// The worker has had its time.
     pub(super) fn attempt_deadline(&mut self, token: Token, turn: &mut Turn<'_, B>) {
         self.time_out(token, turn);
     }
 
     fn time_out(&mut self, token: Token, turn: &mut Turn<'_, B>) {
-        let Some(held) = self.requests.held.get(&token).cloned() else { return };
+        let Some(held) = self.requests.held.get(&token) else { return };
+        let (worker, request, attempt) = (held.worker, held.request, held.attempt);
         // The client's time and the attempt's end at two moments: one is enough.
         self.timers.disarm(Timer::Attempt(token));
         let after = turn.now.since(held.since);
-        if let Some(request) = held.request {
-            let place = self.crew.place_of(held.worker);
+        if let Some(request) = request {
+            let place = self.crew.place_of(worker);
             let size = self.requests.table.get(&request).map_or(0, |record| record.size);
-            turn.note(Note::RequestTimedOut { request, place, attempt: held.attempt, after, size });
+            turn.note(Note::RequestTimedOut { request, place, attempt, after, size });
             let message = format!("no reply within {after:?}");
             self.refuse(request, Status::Timeout, message, turn);
         }
-        self.worker_stuck(held.worker, token, turn);
+        self.worker_stuck(worker, token, turn);
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Process {
     pub(super) wear: Wear,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
+    /// Whether an earlier router started it.
+    pub(super) adopted: bool,
     /// The reload that has failed because of it, and why.
     pub(super) brought_down: Option<(Generation, String)>,
 }
@@ -108,6 +110,7 @@ impl Process {
             served: 0,
             wear: Wear::default(),
             halted: false,
+            adopted: false,
             brought_down: None,
         }
     }
@@ -150,6 +153,10 @@ impl Roster {
 
     pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &SlotRecord)> {
         self.slots.iter().map(|(slot, record)| (*slot, record))
+    }
+
+    pub(super) fn slots_len(&self) -> usize {
+        self.slots.len()
     }
 
     pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut SlotRecord> {

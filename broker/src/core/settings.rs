@@ -15,6 +15,8 @@ pub struct Settings {
     pub attempts: u32,
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
+    /// How long a request may wait for a worker, each time it does.
+    pub queue_timeout: Option<Duration>,
     /// How long a process may take to be ready.
     pub boot_timeout: Duration,
     /// Between `cancel` and TERM.
@@ -31,6 +33,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Requests after which a process is replaced.
     pub max_requests: Option<u64>,
+    /// Poison requests kept.
+    pub quarantine_limit: usize,
+    /// Bytes of their bodies.
+    pub quarantine_bytes_limit: u64,
     /// The age at which a process is replaced.
     pub max_age: Option<Duration>,
     /// How long a process may be idle before it is replaced.
@@ -56,6 +62,7 @@ impl Default for Settings {
             max: MAX_WORKERS,
             attempts: 2,
             timeout: None,
+            queue_timeout: None,
             boot_timeout: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(1),
             term_grace: Duration::from_secs(5),
@@ -64,6 +71,8 @@ impl Default for Settings {
             body_limit: 64 * 1024 * 1024,
             drain: Duration::from_secs(25),
             max_requests: None,
+            quarantine_limit: 100,
+            quarantine_bytes_limit: 16 * 1024 * 1024,
             max_age: None,
             idle_timeout: None,
             max_memory: None,

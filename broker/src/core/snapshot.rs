@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::action::{ExitReason, Footprint};
 use super::counters::Counters;
 use super::crew::Worker;
+use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
 use super::processes::age;
 use super::reload::is_renewed;
@@ -78,6 +79,17 @@ pub struct ExternalSnapshot {
     pub served: u64,
 }
 
+/// One slot, with what is recorded of it, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotSnapshot {
+    pub workers: Vec<WorkerSnapshot>,
+    /// Processes that an earlier router started: what it gave them is not known.
+    pub adopted: Vec<Incarnation>,
+    pub exits: Vec<Exit>,
+    /// Those that are over, then those under way.
+    pub flights: Vec<Flight>,
+}
+
 /// The sizes of the core's tables.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +101,9 @@ pub struct Tables {
     pub processes: usize,
     pub slots: usize,
     pub timers: usize,
+    /// Slots of which anything is recorded, and the most requests recorded of one.
+    pub recorders: usize,
+    pub flights: usize,
 }
 
 impl<B: Clone> Core<B> {
@@ -179,6 +194,26 @@ impl<B: Clone> Core<B> {
             workers,
             external,
         }
+    }
+
+    /// Everything about one slot, also of a closed one while it is remembered.
+    pub fn slot_snapshot(&self, slot: Slot, now: Timestamp) -> Option<SlotSnapshot> {
+        let record = self.roster.slot(slot);
+        if record.is_none() && !self.recorder.knows(slot) {
+            return None;
+        }
+        let processes = || record.into_iter().flat_map(|record| &record.processes);
+        let mut flights: Vec<Flight> = self.recorder.flights(slot).cloned().collect();
+        for (incarnation, _process) in processes() {
+            flights.extend(self.flights_under_way(Place { slot, incarnation: *incarnation }, now));
+        }
+        let adopted = processes().filter(|(_, process)| process.adopted).map(|(incarnation, _)| *incarnation);
+        Some(SlotSnapshot {
+            workers: record.map(|record| self.slot(slot, record, now)).unwrap_or_default(),
+            adopted: adopted.collect(),
+            exits: self.recorder.exits(slot).cloned().collect(),
+            flights,
+        })
     }
 
     fn slot(&self, slot: Slot, record: &SlotRecord, now: Timestamp) -> Vec<WorkerSnapshot> {

@@ -6,7 +6,9 @@ use hornpipe_proto::{Status, Token};
 use super::action::{Action, ExitReason, Note};
 use super::crew::{Tongue, Worker};
 use super::event::{Details, Home, Speech};
+use super::flight::Outcome;
 use super::ids::{Place, WorkerId};
+use super::loss::Loss;
 use super::requests::DEFAULT_SERVICE;
 use super::settings::{ADOPTION_GRACE, LAST_WORDS};
 use super::timers::Timer;
@@ -86,7 +88,7 @@ impl<B: Clone> Core<B> {
                 Speech::Plain | Speech::PlainReadyByReply => held.begun,
             };
             if lost {
-                self.let_go(worker, held.token, turn);
+                self.let_go(worker, held.token, &Loss::Forgotten, turn);
             }
         }
         let Some(state) = self.crew.worker(worker).map(Worker::state) else { return };
@@ -130,7 +132,7 @@ impl<B: Clone> Core<B> {
                     self.untouched(worker, held.token, turn);
                 }
                 Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
-                    self.let_go(worker, held.token, turn);
+                    self.let_go(worker, held.token, &Loss::Announced, turn);
                 }
             }
         }
@@ -144,7 +146,7 @@ impl<B: Clone> Core<B> {
         &mut self,
         worker: WorkerId,
         token: Token,
-        (status, message, body): (ReplyStatus, Option<String>, B),
+        (status, message, size, body): (ReplyStatus, Option<String>, u64, B),
         turn: &mut Turn<'_, B>,
     ) {
         if self.requests.held(token).is_none_or(|held| held.worker != worker) {
@@ -152,6 +154,12 @@ impl<B: Clone> Core<B> {
             return;
         }
         let Some(held) = self.take_back(token) else { return };
+        let outcome = match status {
+            ReplyStatus::Ok => Outcome::Answered,
+            ReplyStatus::Retry => Outcome::Retry,
+            ReplyStatus::Error => Outcome::Refused(Status::Error),
+        };
+        self.record_flight(&held, outcome, Some(size), turn.now);
         self.crew.take(worker, token);
         if self.is_probe(worker, token) {
             self.probe_answered(worker, status, message, turn);
@@ -198,7 +206,7 @@ impl<B: Clone> Core<B> {
             }
             // One that goes on and counts its jobs will say which of these it has had.
             if place.is_some() || !native {
-                self.let_go(worker, token, turn);
+                self.let_go(worker, token, &Loss::Malformed, turn);
             }
         }
         match place {
@@ -207,10 +215,25 @@ impl<B: Clone> Core<B> {
         }
     }
 
-    /// The connection is gone, or is given up: what it holds is lost.
+    /// The connection is gone. If its process may have gone with it, that is known in
+    /// a moment, and decides what is said of the requests it holds.
     pub(super) fn worker_left(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        let busy = self.crew.worker(worker).is_some_and(Worker::is_busy);
+        let runs = self.crew.place_of(worker).is_some_and(|place| self.roster.contains(place));
+        if busy && runs {
+            self.crew.cut(worker);
+            self.timers.arm(turn.now.after(LAST_WORDS), Timer::LastWords(worker));
+        } else {
+            self.connection_over(worker, turn);
+        }
+    }
+
+    /// Nothing more can come of the connection: what it holds is lost.
+    pub(super) fn connection_over(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        let fate = self.crew.worker(worker).and_then(|record| record.fate.clone());
+        let loss = fate.map_or(Loss::Disconnected, Loss::Ended);
         for held in self.in_hand(worker) {
-            self.let_go(worker, held.token, turn);
+            self.let_go(worker, held.token, &loss, turn);
         }
         self.timers.disarm(Timer::LastWords(worker));
         let Some(record) = self.crew.remove(worker) else { return };
@@ -266,10 +289,10 @@ impl<B: Clone> Core<B> {
         self.crew.take(worker, token);
     }
 
-    fn let_go(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+    fn let_go(&mut self, worker: WorkerId, token: Token, loss: &Loss, turn: &mut Turn<'_, B>) {
         self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
-            self.lose(&held, turn);
+            self.lose(&held, loss.clone(), turn);
         }
         self.crew.take(worker, token);
         self.wear_by_loss(worker, turn);
@@ -287,7 +310,7 @@ impl<B: Clone> Core<B> {
 
     /// The worker's request has been answered `timeout`; the worker still has it.
     pub(super) fn worker_stuck(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
-        let Some(record) = self.crew.worker(worker) else { return };
+        let Some(record) = self.crew.worker(worker).filter(|record| !record.cut) else { return };
         if record.tongue == Tongue::Native {
             turn.act(Action::Cancel { worker, token });
             self.timers.arm(turn.now.after(self.settings.cancel_grace), Timer::Cancelled(token));

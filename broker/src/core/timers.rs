@@ -11,6 +11,8 @@ use super::ids::{Place, RequestId, Slot, Timestamp, WorkerId};
 pub(super) enum Timer {
     /// The client waits no longer.
     Request(RequestId),
+    /// It has waited long enough for a worker.
+    Queue(RequestId),
     /// The worker has had its time.
     Attempt(Token),
     /// The worker has ignored `cancel`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::client::{ClientMessage, ClientMessageError, ReplyMeta, Speech, plain_error};
@@ -46,7 +47,7 @@ struct Origin {
 enum OriginSpeech {
     Plain,
     Native {
-        id: String,
+        id: Arc<str>,
     },
     /// It sent no empty frame and gets none.
     Bare,
@@ -100,8 +101,12 @@ impl Clients {
         let envelope = std::mem::take(frames);
         let (speech, meta) = match message.speech {
             Speech::Plain => (OriginSpeech::Plain, Ok(hornpipe_proto::client::RequestMeta::default())),
-            Speech::Native(Ok(meta)) => (OriginSpeech::Native { id: meta.id.clone() }, Ok(meta)),
-            Speech::Native(Err(error)) => (OriginSpeech::Native { id: String::new() }, Err(error)),
+            Speech::Native(Ok(meta)) => (OriginSpeech::Native { id: meta.id.as_str().into() }, Ok(meta)),
+            Speech::Native(Err(error)) => (OriginSpeech::Native { id: "".into() }, Err(error)),
+        };
+        let name = match &speech {
+            OriginSpeech::Native { id } if !id.is_empty() => Some(Arc::clone(id)),
+            OriginSpeech::Native { .. } | OriginSpeech::Plain | OriginSpeech::Bare => None,
         };
         let (request, client) = self.open(received, (envelope, speech), events);
         events.push(match meta {
@@ -112,6 +117,7 @@ impl Clients {
             Ok(meta) => Event::Request(Request {
                 request,
                 client,
+                name,
                 service: meta.service,
                 timeout: meta.timeout_ms.map(Duration::from_millis),
                 attempts: meta.attempts,
@@ -128,8 +134,7 @@ impl Clients {
         (envelope, speech): (Vec<Frame>, OriginSpeech),
         events: &mut Vec<Event<Body>>,
     ) -> (RequestId, ClientId) {
-        self.next_request += 1;
-        let request = RequestId(self.next_request);
+        let request = self.number_request();
         let id = &received.routing_id;
         let (client, routing_id) = match self.connections.sender(id) {
             Sender::Known(client) => {
@@ -150,6 +155,12 @@ impl Clients {
         }
         self.origins.insert(request, Origin { routing_id, envelope, speech });
         (request, client.id)
+    }
+
+    /// The number of a request that no request of a client has.
+    pub(super) fn number_request(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
     }
 
     fn greet(&mut self, id: &SharedFrame) -> (Client, Rc<[u8]>) {
@@ -178,7 +189,7 @@ impl Clients {
         let meta = match &origin.speech {
             OriginSpeech::Plain | OriginSpeech::Bare => None,
             OriginSpeech::Native { id } => {
-                let id = id.clone();
+                let id = id.as_ref().to_owned();
                 Some(ReplyMeta { id, status: Status::Ok, message: None, attempt }.encode())
             }
         };
@@ -193,7 +204,8 @@ impl Clients {
     ) {
         let Some(origin) = self.origins.remove(&request) else { return };
         if let OriginSpeech::Native { id } = &origin.speech {
-            let meta = ReplyMeta { id: id.clone(), status, message: Some(message), attempt }.encode();
+            let meta =
+                ReplyMeta { id: id.as_ref().to_owned(), status, message: Some(message), attempt }.encode();
             self.send(socket, &origin, Some(&meta), &[]);
         } else if self.plain_errors == PlainErrors::Text {
             let text = Frame::Own(plain_error(status, &message).into_bytes().into());

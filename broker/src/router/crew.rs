@@ -1,9 +1,12 @@
 //! Our own workers' processes: whose connection is it, by the kernel's word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::core::Place;
 
@@ -11,6 +14,9 @@ use crate::core::Place;
 #[derive(Debug, Default)]
 pub(super) struct CrewList {
     by_pid: BTreeMap<i32, Place>,
+    /// Each process as a descriptor, which becomes readable when it ends: sooner than the
+    /// parent can say so. Missing where the kernel gives none.
+    watched: HashMap<Place, OwnedFd>,
     /// Processes of the operator's hooks, which work for nobody here.
     hooks: BTreeSet<i32>,
 }
@@ -28,10 +34,23 @@ pub(super) enum Peer {
 impl CrewList {
     pub(super) fn started(&mut self, place: Place, pid: i32) {
         self.by_pid.insert(pid, place);
+        let watched =
+            rustix::process::Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        if let Some(descriptor) = watched {
+            self.watched.insert(place, descriptor);
+        }
+    }
+
+    /// Whether the process has ended at this moment, as far as can be seen.
+    pub(super) fn has_ended(&self, place: Place) -> bool {
+        let Some(process) = self.watched.get(&place) else { return false };
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&at_once)).is_ok_and(|ended| ended > 0)
     }
 
     pub(super) fn ended(&mut self, place: Place) {
         self.by_pid.retain(|_pid, other| *other != place);
+        self.watched.remove(&place);
     }
 
     pub(super) fn hook_started(&mut self, pid: i32) {

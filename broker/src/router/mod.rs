@@ -13,6 +13,7 @@ mod process_state;
 mod hooks;
 mod control;
 mod operators;
+mod poison;
 mod reloads;
 mod report;
 mod notes;
@@ -45,6 +46,7 @@ use handover::Handover;
 use inquiries::Subject;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
+use poison::Retries;
 use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
@@ -101,6 +103,7 @@ struct Router {
     workers: Workers,
     crew: CrewList,
     parent: Parent,
+    retries: Retries,
     room: Room,
     watch: Option<Watch>,
     /// Who waits for the end of a reload.
@@ -152,6 +155,7 @@ impl Router {
             workers: Workers::new(setup.external),
             crew,
             parent: Parent::new(start.link),
+            retries: Retries::default(),
             room,
             watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
@@ -342,15 +346,19 @@ impl Router {
     fn perform(&mut self, action: Action<Body>) {
         match action {
             Action::Answer { request, attempt, body } => {
-                self.clients.answer(&mut self.sockets.frontend, request, attempt, &body);
+                if !self.answer_operator(request, &body) {
+                    self.clients.answer(&mut self.sockets.frontend, request, attempt, &body);
+                }
             }
             Action::Refuse { request, status, attempt, message } => {
-                self.clients.refuse(&mut self.sockets.frontend, request, (status, attempt, message));
+                if !self.refuse_operator(request, status, &message) {
+                    self.clients.refuse(&mut self.sockets.frontend, request, (status, attempt, message));
+                }
             }
             Action::Forget { request } => self.clients.forget(request),
             Action::Assign(assignment) => {
                 let name = if assignment.detailed { self.name(assignment.request) } else { String::new() };
-                let undelivered = self.workers.assign(&mut self.sockets, &assignment, name);
+                let undelivered = self.workers.assign((&mut self.sockets, &self.crew), &assignment, name);
                 self.pending.extend(undelivered);
             }
             Action::Probe(probe) => {
@@ -393,7 +401,7 @@ impl Router {
                 }
             }
             Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
-            other => notes::log(other, &self.core, &last_words),
+            other => notes::log(other, (&self.core, self.life), &last_words),
         }
         if let Some(order) = hooks::order(note, &self.core) {
             self.parent.send(order);
@@ -415,10 +423,7 @@ impl Router {
 
     /// The request's name in logs and in the worker's hands.
     fn name(&self, request: RequestId) -> String {
-        match self.clients.name_of(request) {
-            Some(name) => name.to_owned(),
-            None => format!("{}-{request}", self.life),
-        }
+        report::name_of(self.life, request, self.clients.name_of(request))
     }
 
     fn finish(&mut self, finish: &Finish) {

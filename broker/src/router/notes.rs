@@ -4,7 +4,8 @@ use nix::sys::signal::Signal;
 use tracing::{debug, error, info, warn};
 
 use super::Body;
-use crate::core::{Core, ExitReason, Note, Place, RecycleCause};
+use super::report::{name_of, outcome_in_words};
+use crate::core::{Core, ExitReason, Flight, LastFlights, Note, Place, RecycleCause};
 
 /// Whose last words belong to this news.
 pub(super) fn mourns(note: &Note) -> Option<Place> {
@@ -14,7 +15,7 @@ pub(super) fn mourns(note: &Note) -> Option<Place> {
     }
 }
 
-pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
+pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[String]) {
     match note {
         Note::Ready => info!("ready"),
         Note::WorkerReady { place, routine: true } => {
@@ -25,7 +26,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, pid, reason, planned, respawn_after, .. } => {
+        Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
@@ -37,7 +38,8 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
                 info!(slot, incarnation, pid, reason, "worker left");
             } else {
                 let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
-                warn!(slot, incarnation, pid, reason, respawn_ms, last_words, "worker died");
+                let (held, before) = (held_in_words(last, life), before_in_words(last, life));
+                warn!(slot, incarnation, pid, reason, respawn_ms, held, before, last_words, "worker died");
             }
         }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
@@ -76,11 +78,47 @@ pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
         Note::RequestLost { request, attempt } => {
             warn!(request = request.0, attempt, "request lost: its attempts are used up");
         }
+        Note::RequestPoisoned { request, attempt, number } => {
+            warn!(
+                request = request.0,
+                attempt, number, "poison: a request has ended every worker that had it"
+            );
+        }
         Note::WorkerMalformed { worker, place } => {
             let slot = place.map(slot_of);
             debug!(worker = worker.0, slot, "unreadable message of a worker");
         }
     }
+}
+
+/// Requests held by a dying worker that its line of the log names.
+const HELD_TOLD: usize = 8;
+
+/// The requests that may have ended the worker: name, size, how long it had them.
+fn held_in_words(last: &LastFlights, life: u32) -> Option<String> {
+    if last.held.is_empty() {
+        let unknown = last.adopted && last.before.is_empty();
+        return unknown.then(|| "not known: an earlier router gave it its requests".into());
+    }
+    let one = |flight: &Flight| {
+        let name = name_of(life, flight.request, flight.name.as_deref());
+        format!("{name} ({} B, for {:?})", flight.size, flight.run)
+    };
+    let mut held: Vec<String> = last.held.iter().take(HELD_TOLD).map(one).collect();
+    if last.held.len() > HELD_TOLD {
+        held.push(format!("and {} more", last.held.len() - HELD_TOLD));
+    }
+    Some(held.join(", "))
+}
+
+fn before_in_words(last: &LastFlights, life: u32) -> Option<String> {
+    let one = |flight: &Flight| {
+        let name = name_of(life, flight.request, flight.name.as_deref());
+        let outcome = outcome_in_words(flight.outcome.as_ref());
+        format!("{name} ({} B, {outcome} after {:?})", flight.size, flight.run)
+    };
+    let before: Vec<String> = last.before.iter().map(one).collect();
+    (!before.is_empty()).then(|| before.join(", "))
 }
 
 fn slot_of(place: Place) -> u32 {

@@ -5,7 +5,7 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, ReloadOutcome, Re
 
 use super::control::Operator;
 use super::{Router, clock, report};
-use crate::core::{Event, Generation, Stop};
+use crate::core::{Event, Generation, Slot, Stop};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
@@ -32,6 +32,13 @@ impl Router {
                 };
                 ControlResponse::Status(Box::new(report::report(self.core.snapshot(now), around)))
             }
+            ControlRequest::Slot { slot } => match self.core.slot_snapshot(Slot(*slot), now) {
+                Some(snapshot) => {
+                    ControlResponse::Slot(Box::new(report::slot(*slot, snapshot, self.life, now)))
+                }
+                None => ControlResponse::Refused { message: format!("there is no slot {slot}") },
+            },
+            ControlRequest::Poison(request) => return self.obey_about_poison(operator, *request),
             ControlRequest::Check => {
                 let ready = self.core.is_ready();
                 let reason = if ready { "ready" } else { self.core.phase().as_str() };

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress, RequestReport,
-    StatusReport, WorkerReport,
+    ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress,
+    RequestReport, SlotReport, StatusReport, WorkerReport,
 };
 
 use super::notes::in_words;
-use crate::core::{ExternalSnapshot, ReloadSnapshot, Snapshot, WorkerSnapshot};
+use crate::core::{
+    Exit, ExternalSnapshot, Flight, Loss, Outcome, ReloadSnapshot, RequestId, SlotSnapshot, Snapshot,
+    Timestamp, WorkerSnapshot,
+};
 
 /// What the core does not know of itself.
 #[derive(Debug)]
@@ -104,6 +107,76 @@ fn external(worker: ExternalSnapshot) -> ExternalReport {
     }
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+/// The name of a request in logs, in reports and in the worker's hands.
+pub(super) fn name_of(life: u32, request: RequestId, name: Option<&str>) -> String {
+    name.map_or_else(|| format!("{life}-{request}"), ToOwned::to_owned)
+}
+
+pub(super) fn slot(slot: u32, snapshot: SlotSnapshot, life: u32, now: Timestamp) -> SlotReport {
+    let exit = |exit: &Exit| ExitReport {
+        incarnation: exit.place.incarnation.0,
+        pid: exit.pid,
+        reason: in_words(&exit.reason),
+        ago_ms: milliseconds(now.since(exit.at)),
+    };
+    SlotReport {
+        slot,
+        workers: snapshot.workers.into_iter().map(worker).collect(),
+        adopted: snapshot.adopted.iter().map(|incarnation| incarnation.0).collect(),
+        exits: snapshot.exits.iter().map(exit).collect(),
+        flights: snapshot.flights.iter().map(|one| flight(one, life)).collect(),
+    }
+}
+
+fn flight(flight: &Flight, life: u32) -> FlightReport {
+    let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let lost = |outcome: &Outcome| match outcome {
+        Outcome::Lost(loss) => Some(loss_in_words(loss)),
+        Outcome::Answered | Outcome::Refused(_) | Outcome::Retry | Outcome::Dropped => None,
+    };
+    FlightReport {
+        incarnation: flight.place.incarnation.0,
+        name: name_of(life, flight.request, flight.name.as_deref()),
+        client: flight.client.0,
+        attempt: flight.attempt,
+        size: flight.size,
+        reply_size: flight.reply_size,
+        wait_us: microseconds(flight.wait),
+        run_us: microseconds(flight.run),
+        outcome: outcome_in_words(flight.outcome.as_ref()).into(),
+        ending: flight.outcome.as_ref().and_then(lost),
+        memory_before: flight.memory.0,
+        memory_after: flight.memory.1,
+    }
+}
+
+pub(super) fn outcome_in_words(outcome: Option<&Outcome>) -> &'static str {
+    match outcome {
+        None => "running",
+        Some(Outcome::Answered) => "answered",
+        Some(Outcome::Refused(status)) => status.as_str(),
+        Some(Outcome::Retry) => "retry",
+        Some(Outcome::Dropped) => "dropped",
+        Some(Outcome::Lost(_)) => "lost",
+    }
+}
+
+pub(super) fn loss_in_words(loss: &Loss) -> String {
+    match loss {
+        Loss::Ended(fate) => in_words(&fate.reason),
+        Loss::Announced | Loss::Disconnected | Loss::Forgotten | Loss::Malformed | Loss::Declined => {
+            loss.to_string()
+        }
+    }
+}
+
+pub(super) fn pid_of(loss: &Loss) -> Option<i32> {
+    match loss {
+        Loss::Ended(fate) => fate.pid,
+        Loss::Announced | Loss::Disconnected | Loss::Forgotten | Loss::Malformed | Loss::Declined => None,
+    }
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

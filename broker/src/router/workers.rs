@@ -13,10 +13,10 @@ use super::Sockets;
 use super::connections::{Connections, Sender};
 use super::crew::{CrewList, Peer};
 use super::ffi::SharedFrame;
-use super::frame::{Body, Frame};
+use super::frame::{Body, Frame, total_size};
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
 use crate::config::External;
-use crate::core::{Assignment, Details, Event, Home, Probe, Speech, WorkerId};
+use crate::core::{Assignment, Details, Event, Home, Place, Probe, Speech, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -32,6 +32,8 @@ pub(super) struct Workers {
 struct Address {
     door: Door,
     routing_id: Rc<[u8]>,
+    /// Its process, if that is ours.
+    place: Option<Place>,
 }
 
 impl Workers {
@@ -118,7 +120,11 @@ impl Workers {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
         let routing_id = self.connections(door).insert(id, worker);
-        self.table.insert(worker, Address { door, routing_id });
+        let place = match home {
+            Home::Local(place) => Some(place),
+            Home::External => None,
+        };
+        self.table.insert(worker, Address { door, routing_id, place });
         events.push(Event::Joined { worker, home });
         Some(worker)
     }
@@ -134,18 +140,22 @@ impl Workers {
     /// Hands a job over; if that is not possible, the core must know.
     pub(super) fn assign(
         &mut self,
-        sockets: &mut Sockets,
+        (sockets, crew_list): (&mut Sockets, &CrewList),
         assignment: &Assignment<Body>,
         name: String,
     ) -> Option<Event<Body>> {
+        let (worker, token) = (assignment.worker, assignment.token);
+        let place = self.table.get(&worker).and_then(|address| address.place);
+        if place.is_some_and(|place| crew_list.has_ended(place)) {
+            return Some(Event::Undelivered { worker, token });
+        }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             JobMeta { id: name, attempt: assignment.attempt, timeout_ms, service: None }.encode()
         } else {
             Vec::new()
         };
-        let job = (assignment.worker, assignment.token);
-        self.hand_over(sockets, job, &meta, assignment.body.frames())
+        self.hand_over(sockets, (worker, token), &meta, assignment.body.frames())
     }
 
     /// The same for a job of the broker's own.
@@ -207,8 +217,10 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
         WorkerMessage::Hello(announcement) => Event::Hello { worker, details: details(announcement).0 },
         WorkerMessage::StrayReply => Event::StrayReply { worker },
         WorkerMessage::Reply { token, meta } => {
-            let body = Body::to_pass(frames.drain(HEAD_LEN.min(frames.len())..));
-            Event::Reply { worker, token, status: meta.status, message: meta.message, body }
+            let head_len = HEAD_LEN.min(frames.len());
+            let size = total_size(frames.get(head_len..).unwrap_or_default());
+            let body = Body::to_pass(frames.drain(head_len..));
+            Event::Reply { worker, token, status: meta.status, message: meta.message, size, body }
         }
         WorkerMessage::State { state, announcement, dialect } => {
             let (speech, reason) = match (announcement, dialect) {

@@ -19,6 +19,7 @@ const USAGE: &str = "\
 usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak idle             what a broker costs that has nothing to do
        soak recycle N        whether router and parent grow while N requests wear workers out
+       soak poison N         20 requests that end their workers, among N
        soak fair TIME        whether a request ever waits while a worker is idle
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let passed = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["idle"] => Some(idle()),
         ["recycle", requests] => requests.parse().ok().map(recycle),
+        ["poison", requests] => requests.parse().ok().map(poison),
         ["fair", time] => duration(time).map(fair),
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
@@ -219,6 +221,50 @@ fn killed_brokers(rounds: u64) -> bool {
     }
     tell_times("from the kill of a parent until nothing of its broker is left", &times);
     times.iter().all(|time| *time <= GONE_LIMIT)
+}
+
+/// Requests that end every worker that has them.
+const POISON: u64 = 20;
+
+/// How many workers the broker gives each of them to, unless told otherwise.
+const ATTEMPTS: u64 = 2;
+
+fn poison(requests: u64) -> bool {
+    let broker = Serve::demo(4).start();
+    let clients: Vec<Client> = (0..32).map(|_| broker.client()).collect();
+    let every = (requests / POISON).max(1);
+    let is_poison = |number: u64| number.is_multiple_of(every) && number / every < POISON;
+    let (mut right, mut poisoned, mut other) = (0_u64, 0_u64, None);
+    let mut numbers = 0..requests;
+    loop {
+        let round: Vec<(&Client, u64)> = clients.iter().zip(numbers.by_ref()).collect();
+        if round.is_empty() {
+            break;
+        }
+        for (client, number) in &round {
+            let body = if is_poison(*number) { "exit 3".into() } else { format!("echo {number}") };
+            client.send(&[body.as_bytes()]);
+        }
+        for (client, number) in round {
+            let answer = client.receive().remove(0);
+            if is_poison(number) && answer.starts_with(b"ERR poison ") {
+                poisoned += 1;
+            } else if !is_poison(number) && answer == number.to_string().as_bytes() {
+                right += 1;
+            } else {
+                other = Some((number, String::from_utf8_lossy(&answer).into_owned()));
+            }
+        }
+    }
+    let report = broker.wait_for_idle(4);
+    println!("{right} of {} right, {poisoned} of {POISON} poison", requests - POISON);
+    println!("{} workers ended, {} requests were retried", report.pool.exited, report.requests.retried);
+    if let Some((number, answer)) = other {
+        println!("one of the others: request {number} has {answer}");
+    }
+    broker.check_counters();
+    let deaths = report.pool.exited == POISON * ATTEMPTS && report.requests.retried == POISON;
+    deaths && poisoned == POISON && right == requests - POISON
 }
 
 /// Memory that router and parent may take in the course of it, each.

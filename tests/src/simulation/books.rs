@@ -18,7 +18,25 @@ pub(super) struct Asked {
     pub(super) attempts_limit: u32,
     /// When its latest attempt has had its time.
     pub(super) until: Option<Timestamp>,
+    /// For each attempt that brought no reply, whether its worker ended by itself.
+    pub(super) deaths: Vec<bool>,
+    /// Since when it waits, while it does.
+    pub(super) since: Timestamp,
+    /// Its number in quarantine, if an operator has it tried once more.
+    pub(super) quarantined_as: Option<u64>,
+    /// The request that its body belongs to.
+    pub(super) about: RequestId,
     pub(super) state: State,
+}
+
+/// A request in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) about: RequestId,
+    /// Bytes that are kept of it.
+    pub(super) bytes: u64,
+    pub(super) size: u64,
+    pub(super) retry: Option<RequestId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +85,10 @@ pub(super) struct Desk {
     pub(super) free_since: Timestamp,
     /// When the router stops waiting for the end of the pipe.
     pub(super) gone_at: Option<Timestamp>,
+    /// The end of its pipe has been seen.
+    pub(super) cut: bool,
+    /// Its process has ended: whether by itself.
+    pub(super) death: Option<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +120,8 @@ pub(super) struct Post {
     /// It was found to hold more than any may.
     pub(super) overrun: bool,
     pub(super) desk: Option<WorkerId>,
+    /// Its last connection has ended, and took a request with it.
+    pub(super) bereft: bool,
     pub(super) halted: Option<Timestamp>,
     /// It said so itself.
     pub(super) announced: bool,
@@ -151,6 +175,8 @@ impl Desk {
             last_turn: 0,
             free_since: now,
             gone_at: None,
+            cut: false,
+            death: None,
         }
     }
 
@@ -196,6 +222,7 @@ impl Post {
             weighed: None,
             overrun: false,
             desk: None,
+            bereft: false,
             halted: None,
             announced: false,
             dismissed: None,
@@ -220,6 +247,10 @@ impl Asked {
             tried: false,
             attempts_limit: 1,
             until: None,
+            deaths: Vec::new(),
+            since: Timestamp::default(),
+            quarantined_as: None,
+            about: RequestId(0),
             state,
         }
     }

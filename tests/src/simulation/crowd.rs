@@ -44,9 +44,13 @@ impl World {
         let size = self.random.below(if improper { 4000 } else { 1000 });
         let service = self.random.pick(None, &[None, Some("default"), Some("other")]);
         let attempts = self.random.between(0, 5);
+        if self.random.percent(self.faults.poison) {
+            self.poisonous.insert(request);
+        }
         self.tell(Event::Request(Request {
             request,
             client,
+            name: None,
             service: service.filter(|name| improper || *name == "default").map(str::to_owned),
             timeout: timeout.filter(|_| !self.calm && !self.only_replacements),
             attempts: (attempts < 5).then_some(attempts),
@@ -90,6 +94,9 @@ impl World {
                 self.tell(event);
             }
         }
+        if self.random.percent(self.faults.antidote) {
+            self.treat_poison();
+        }
         if self.random.percent(self.faults.recycle) {
             let slot = Slot(u32::try_from(self.random.below(8)).unwrap_or(0));
             self.tell(Event::Recycle { slot });
@@ -128,6 +135,31 @@ impl World {
             let stop = self.random.pick(Stop::Drain, &[Stop::Finish, Stop::Drain, Stop::Now]);
             self.tell(Event::Stop(stop));
         }
+    }
+
+    /// An operator looks at the quarantine: retries, mostly after mending what was wrong.
+    fn treat_poison(&mut self) {
+        let numbers: Vec<u64> = self.core.quarantine().iter().map(|(number, _)| number).collect();
+        let some = usize::try_from(self.random.below(numbers.len().max(1) as u64)).unwrap_or(0);
+        let number = numbers.get(some).copied().unwrap_or(7);
+        if self.random.percent(10) {
+            return self.tell(Event::DropAllPoison);
+        }
+        if self.random.percent(10) {
+            return self.tell(Event::DropPoison { number });
+        }
+        let request = RequestId(self.name());
+        if let Some(entry) = self.core.quarantine().get(number) {
+            let original = entry.request;
+            if entry.retry.is_none() {
+                self.runs.remove(&original);
+            }
+            if self.random.percent(70) {
+                self.poisonous.remove(&original);
+            }
+            self.again.insert(request, original);
+        }
+        self.tell(Event::RetryPoison { number, request });
     }
 
     fn faults_are_few(&self) -> bool {

@@ -40,6 +40,10 @@ faults! {
     slow_boot: 50,
     /// It ends while it has a request.
     death: 30,
+    /// A request ends every worker that has it.
+    poison: 30,
+    /// An operator has poison tried once more, or drops it.
+    antidote: 60,
     /// It ends right after its reply, which is still in the pipe.
     death_after_reply: 30,
     /// It never replies.
@@ -135,6 +139,8 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         max: random.pick(workers.max(4), &[workers.max(1), 12]),
         attempts: random.between(1, 4),
         timeout: random.pick(None, &[Some(Duration::from_millis(150)), Some(Duration::from_secs(1))]),
+        queue_timeout: random
+            .pick(None, &[None, Some(Duration::from_millis(120)), Some(Duration::from_secs(2))]),
         boot_timeout: random.millis(300, 4000),
         cancel_grace: random.pick(Duration::ZERO, &[Duration::from_millis(50), Duration::from_secs(1)]),
         term_grace: random.pick(Duration::ZERO, &[Duration::from_millis(100), Duration::from_secs(5)]),
@@ -143,6 +149,8 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         body_limit: 2048,
         drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
         max_requests: random.pick(None, &[None, Some(1), Some(7), Some(30)]),
+        quarantine_limit: random.pick(100, &[1, 3]),
+        quarantine_bytes_limit: random.pick(1 << 24, &[600, 2000]),
         max_age: random
             .pick(None, &[None, None, Some(Duration::from_secs(2)), Some(Duration::from_secs(20))]),
         idle_timeout: random

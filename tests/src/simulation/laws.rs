@@ -1,5 +1,6 @@
 //! The laws: what the core may order, and what must hold after each step.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hornpipe::core::{
@@ -8,7 +9,7 @@ use hornpipe::core::{
 };
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
 use super::{Body, Core, PROBE};
 
@@ -58,6 +59,14 @@ impl Model {
             }
             Action::Measure { place } => self.judge_measuring(*place, now),
             Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
+            Action::Note(Note::RequestPoisoned { request, attempt, .. }) => {
+                let deaths = self.requests.get(request).map_or(0, |asked| asked.deaths.len());
+                law!(
+                    self,
+                    deaths == *attempt as usize,
+                    "{request} is poison after {deaths} deaths, not {attempt}"
+                );
+            }
             Action::Note(Note::ReloadFailed { generation, .. }) => {
                 let first = self.failed.insert(*generation);
                 law!(self, first, "generation {generation} fails twice");
@@ -95,6 +104,7 @@ impl Model {
             "{request} answered with {body:?} while {state:?}"
         );
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        self.quarantine.retain(|_, kept| kept.retry != Some(request));
         self.answered += 1;
     }
 
@@ -110,6 +120,7 @@ impl Model {
             return;
         };
         let late = asked.deadline.is_some_and(|deadline| deadline <= now);
+        let waited = self.settings.queue_timeout.is_some_and(|timeout| asked.since.after(timeout) <= now);
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
@@ -117,11 +128,15 @@ impl Model {
         let is_parting = self.parting.is_some();
         let is_parting_time = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
         let state = self.close(request);
+        let retried = self.quarantine.values_mut().find(|kept| kept.retry == Some(request));
+        if let Some(kept) = retried {
+            kept.retry = None;
+        }
         self.refused += 1;
         let arriving = self.arrival.as_mut().filter(|arrival| arrival.request == request);
         let fits = match (status, &state) {
-            (Status::Expired, State::Waiting) => late && attempts == 0,
-            (Status::Timeout, State::Waiting) => overdue && attempts > 0,
+            (Status::Expired, State::Waiting) => (late || waited) && attempts == 0,
+            (Status::Timeout, State::Waiting) => (overdue || waited) && attempts > 0,
             (status, State::Due(due)) => *due == Due::Refuse(status),
             (Status::Timeout, State::Held { until, .. }) => late || until.is_some_and(|until| until <= now),
             (Status::Draining, _) => self.stopped.is_some(),
@@ -152,7 +167,8 @@ impl Model {
     fn judge_assignment(&mut self, assignment: &Assignment<Body>, now: Timestamp, core: &Core) {
         let Assignment { worker, token, request, attempt, left, detailed, body } = assignment;
         law!(self, !matches!(core.phase(), Phase::Over), "work for {worker} after the end");
-        law!(self, body.request == *request && body.number == 0, "{request} goes out with {body:?}");
+        let about = self.requests.get(request).map(|asked| asked.about);
+        law!(self, about == Some(body.request) && body.number == 0, "{request} goes out with {body:?}");
         let first = self.line.pop_front();
         law!(self, first == Some(*request), "{request} given to {worker} before {first:?}");
         let idle = self.desks.values().filter(|desk| desk.is_eligible() && !self.is_finishing(desk));
@@ -378,12 +394,13 @@ impl Model {
         self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
     }
 
-    /// Nobody tells a plain worker that it leaves after its request, nor one that has lost
-    /// its connection with it, which is given a moment to end by itself.
+    /// Nobody tells a plain worker, or one that has lost its connection, that it leaves
+    /// after its request.
     fn may_be_finishing(&self, place: Place) -> bool {
-        let cut_off = self.posts.get(&place).is_some_and(|post| post.desk.is_none());
         let of_it = |desk: &&Desk| desk.home == Home::Local(place);
-        cut_off || self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
+        let silent = |desk: &Desk| (desk.cut || !desk.is_native()) && !desk.held.is_empty();
+        self.posts.get(&place).is_some_and(|post| post.bereft)
+            || self.desks.values().filter(of_it).any(silent)
     }
 
     /// What is said of a process's end is what happened, or what was wished before.
@@ -483,6 +500,7 @@ impl Model {
         self.check_posts(now);
         self.check_reload(core);
         self.check_bounds(core);
+        self.check_quarantine(core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
@@ -523,6 +541,9 @@ impl Model {
             let until = if let State::Held { until, .. } = asked.state { until } else { None };
             let end = [asked.deadline, until].into_iter().flatten().min();
             law!(self, end.is_none_or(|end| end > now), "{request} is past its deadline");
+            let queued = self.settings.queue_timeout.filter(|_| asked.state == State::Waiting);
+            let end = queued.map(|timeout| asked.since.after(timeout));
+            law!(self, end.is_none_or(|end| end > now), "{request} has waited for too long");
         }
     }
 
@@ -573,6 +594,22 @@ impl Model {
         }
     }
 
+    fn check_quarantine(&self, core: &Core) {
+        let quarantine = core.quarantine();
+        let theirs = quarantine.iter().map(|(number, entry)| {
+            let bytes = if entry.body.is_some() { entry.size } else { 0 };
+            let about = entry.body.map_or(entry.request, |body| body.request);
+            law!(self, about == entry.request, "{number} in quarantine has the body of {about}");
+            (number, Kept { about, bytes, size: entry.size, retry: entry.retry })
+        });
+        let theirs: BTreeMap<u64, Kept> = theirs.collect();
+        law!(self, theirs == self.quarantine, "in quarantine are {theirs:?}, not {:?}", self.quarantine);
+        law!(self, quarantine.bytes() == self.quarantine_bytes(), "{} bytes kept", quarantine.bytes());
+        law!(self, quarantine.len() <= self.settings.quarantine_limit, "{} are kept", quarantine.len());
+        law!(self, quarantine.bytes() <= self.settings.quarantine_bytes_limit, "too much poison is kept");
+        law!(self, quarantine.evicted() == self.evicted, "{} had to go", quarantine.evicted());
+    }
+
     fn check_reload(&self, core: &Core) {
         let Some(reload) = core.reload_under_way() else { return };
         let renewed = |post: &Post| post.generation == reload.to && post.ready && !post.is_leaving();
@@ -603,7 +640,10 @@ impl Model {
         law!(self, tables.held == held, "{} held, not {held}", tables.held);
         law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
         law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
-        let timers = tables.requests + 2 * held + tables.connections + 11 * tables.processes + 16;
+        let (recorders, flights) = (tables.recorders, tables.flights);
+        law!(self, recorders <= tables.slots + 16, "{recorders} slots are recorded, of {}", tables.slots);
+        law!(self, flights <= 64, "{flights} requests are recorded of one slot");
+        let timers = 2 * tables.requests + 2 * held + tables.connections + 11 * tables.processes + 16;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

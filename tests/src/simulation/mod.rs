@@ -13,6 +13,7 @@ mod peer;
 mod workers;
 mod calendar;
 mod model;
+mod quarantine;
 mod books;
 mod trial;
 mod laws;

@@ -11,7 +11,7 @@ use hornpipe::core::{
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Asked, Desk, Due, Parting, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -36,6 +36,10 @@ pub(super) struct Model {
     pub(super) finished: bool,
     pub(super) parting: Option<Parting>,
     pub(super) turns: u64,
+    pub(super) quarantine: BTreeMap<u64, Kept>,
+    /// How many requests have ever been in quarantine, and how many had to go.
+    pub(super) poisoned: u64,
+    pub(super) evicted: u64,
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
@@ -82,6 +86,9 @@ impl Model {
             finished: false,
             parting: None,
             turns: 0,
+            quarantine: BTreeMap::new(),
+            poisoned: 0,
+            evicted: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
             ended_now: None,
@@ -119,6 +126,11 @@ impl Model {
             Event::ClientLeft { client } => self.client_left(*client),
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
             Event::Hello { worker, details } => self.hello(*worker, details),
+            Event::RetryPoison { number, request } => self.asked_again(*number, *request, now),
+            Event::DropPoison { number } => {
+                self.quarantine.remove(number);
+            }
+            Event::DropAllPoison => self.quarantine.clear(),
             Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
             Event::Processing { worker, speech } => self.processing(*worker, speech),
             Event::Exiting { worker, speech, .. } => self.exiting(*worker, speech, now),
@@ -131,10 +143,10 @@ impl Model {
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place } => self.ended(*place, now),
+            Event::NotStarted { place } => self.ended(*place, &Ending::Signal(9), now),
             Event::Exited { place, ending } => {
                 self.ended_now = Some((*place, ending.clone()));
-                self.ended(*place, now);
+                self.ended(*place, ending, now);
             }
             Event::Measured { place, footprint } => {
                 let most = self.settings.max_memory_hard.unwrap_or(u64::MAX);
@@ -176,7 +188,7 @@ impl Model {
             for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
                 self.time_out(worker, token, at);
             }
-            self.left(worker, now);
+            self.over(worker, now);
             self.gone_now.insert(worker);
         }
     }
@@ -200,7 +212,7 @@ pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
 
 /// Clients.
 impl Model {
-    fn asked(&mut self, request: &Request<Body>, now: Timestamp) {
+    pub(super) fn asked(&mut self, request: &Request<Body>, now: Timestamp) {
         self.received += 1;
         self.arrival = Some(Arrival {
             request: request.request,
@@ -214,6 +226,8 @@ impl Model {
             service: request.service.clone(),
             deadline: request.timeout.map(|timeout| now.after(timeout)),
             attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
+            since: now,
+            about: request.request,
             ..Asked::new(request.client, request.size, State::Waiting)
         };
         self.requests.insert(request.request, asked);
@@ -243,6 +257,7 @@ impl Model {
         let mut desk = Desk::new(home, now);
         if let Home::Local(place) = home {
             if let Some(post) = self.posts.get_mut(&place) {
+                post.bereft = false;
                 desk.barred = post.is_leaving();
                 desk.halted = post.halted.is_some();
                 if let Some(earlier) =
@@ -289,7 +304,7 @@ impl Model {
         };
         for token in in_order(desk) {
             if self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).is_some_and(lost) {
-                self.let_go(worker, token);
+                self.let_go(worker, token, false, now);
             }
         }
         let Some(desk) = self.desks.get_mut(&worker) else { return };
@@ -340,7 +355,7 @@ impl Model {
         for token in in_order(desk) {
             let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
             let unseen = matches!((speech, sheet), (Speech::Native(details), Some(sheet)) if sheet.ordinal > details.seen);
-            if unseen { self.untouched(worker, token) } else { self.let_go(worker, token) }
+            if unseen { self.untouched(worker, token) } else { self.let_go(worker, token, false, now) }
         }
         if let Some(post) = self.post_of(worker) {
             post.announced = true;
@@ -369,7 +384,10 @@ impl Model {
         }
         match status {
             ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
-            ReplyStatus::Retry if asked.attempts < asked.attempts_limit => self.put_back(request),
+            ReplyStatus::Retry if asked.attempts < asked.attempts_limit => {
+                asked.deaths.push(false);
+                self.put_back(request, now);
+            }
             ReplyStatus::Retry | ReplyStatus::Error => self.due(request, Due::Refuse(Status::Error)),
         }
     }
@@ -390,23 +408,37 @@ impl Model {
         }
     }
 
+    /// A worker of ours that holds something may have ended: that is known in a moment.
     fn left(&mut self, worker: WorkerId, now: Timestamp) {
+        let lives = self.post_of(worker).is_some();
+        let Some(desk) = self.desks.get_mut(&worker) else { return };
+        if lives && !desk.held.is_empty() {
+            desk.barred = true;
+            desk.cut = true;
+            desk.gone_at = Some(now.after(LAST_WORDS));
+        } else {
+            self.over(worker, now);
+        }
+    }
+
+    fn over(&mut self, worker: WorkerId, now: Timestamp) {
         let Some(desk) = self.desks.get(&worker) else { return };
+        let (by_itself, held) = (desk.death == Some(true), !desk.held.is_empty());
         for token in in_order(desk) {
-            self.let_go(worker, token);
+            self.let_go(worker, token, by_itself, now);
         }
         if let Some(post) = self.post_of(worker)
             && post.desk == Some(worker)
         {
-            post.desk = None;
+            (post.desk, post.bereft) = (None, held);
         }
-        let Some(gone) = self.desks.remove(&worker) else { return };
-        // Only from now on is its process free, which may have come back before.
-        for other in
-            self.desks.values_mut().filter(|other| other.home == gone.home && other.home != Home::External)
+        let other = self.post_of(worker).and_then(|post| post.desk);
+        if let Some(other) = other.and_then(|other| self.desks.get_mut(&other))
+            && held
         {
             other.free_since = now;
         }
+        self.desks.remove(&worker);
     }
 
     fn undelivered(&mut self, worker: WorkerId, token: Token) {
@@ -427,23 +459,14 @@ impl Model {
         }
     }
 
-    fn take(&mut self, worker: WorkerId, token: Token) -> Option<RequestId> {
+    pub(super) fn take(&mut self, worker: WorkerId, token: Token) -> Option<RequestId> {
         self.desks.get_mut(&worker)?.held.remove(&token).map(|sheet| sheet.request)
     }
 
     /// Whether the request's present attempt is this one.
-    fn holds(&self, request: RequestId, token: Token) -> bool {
+    pub(super) fn holds(&self, request: RequestId, token: Token) -> bool {
         let state = self.requests.get(&request).map(|asked| &asked.state);
         matches!(state, Some(State::Held { token: current, .. }) if *current == token)
-    }
-
-    fn let_go(&mut self, worker: WorkerId, token: Token) {
-        let Some(request) = self.take(worker, token).filter(|request| self.holds(*request, token)) else {
-            return;
-        };
-        let exhausted =
-            self.requests.get(&request).is_some_and(|asked| asked.attempts >= asked.attempts_limit);
-        if exhausted { self.due(request, Due::Refuse(Status::Lost)) } else { self.put_back(request) }
     }
 
     fn untouched(&mut self, worker: WorkerId, token: Token) {
@@ -452,13 +475,15 @@ impl Model {
         };
         if let Some(asked) = self.requests.get_mut(&request) {
             asked.attempts -= 1;
+            let since = asked.since;
+            self.put_back(request, since);
         }
-        self.put_back(request);
     }
 
-    fn put_back(&mut self, request: RequestId) {
+    pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
         if let Some(asked) = self.requests.get_mut(&request) {
             asked.state = State::Waiting;
+            asked.since = since;
             self.line.push_front(request);
         }
     }
@@ -473,12 +498,28 @@ fn in_order(desk: &Desk) -> Vec<Token> {
 
 /// Processes and operators.
 impl Model {
-    fn ended(&mut self, place: Place, now: Timestamp) {
+    fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
         let Some(post) = self.posts.remove(&place) else { return };
+        let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
+        let crashed = match ending {
+            Ending::Code(_) | Ending::OutOfMemory => true,
+            Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
+            Ending::NotExecuted { .. } => false,
+        };
         self.buried_now = Some((place, post));
-        for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
+        let mut cut = Vec::new();
+        for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
             desk.barred = true;
-            desk.gone_at.get_or_insert(now.after(LAST_WORDS));
+            desk.death = Some(crashed && !pushed);
+            if desk.cut {
+                cut.push(*worker);
+            } else {
+                desk.gone_at = Some(now.after(LAST_WORDS));
+            }
+        }
+        for worker in cut {
+            self.over(worker, now);
+            self.gone_now.insert(worker);
         }
     }
 

@@ -335,9 +335,17 @@ impl World {
             return self.enter(LATER, Happening::Done { peer, token });
         }
         let native = process.is_native();
-        if self.random.percent(self.faults.death) {
+        let poisonous = process.jobs.get(&token).is_some_and(|body| self.poisonous.contains(&body.request));
+        if poisonous || self.random.percent(self.faults.death) {
             let starved = self.random.percent(self.faults.out_of_memory);
-            return self.end(peer, if starved { Ending::OutOfMemory } else { Ending::Signal(11) });
+            let ending = match self.random.below(4) {
+                _ if starved => Ending::OutOfMemory,
+                0 => Ending::Signal(6),
+                1 => Ending::Signal(11),
+                code => Ending::Code(i32::from(code == 2)),
+            };
+            let by_others = !poisonous && self.random.percent(30);
+            return self.end(peer, if by_others { Ending::Signal(9) } else { ending });
         }
         if self.random.percent(self.faults.exit_in_hand) {
             return self.say_exiting(peer);
@@ -410,11 +418,11 @@ impl World {
 
     fn send_reply(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, request: RequestId) {
         let number = self.name();
-        let body = Body { request, number };
+        let (body, size) = (Body { request, number }, 1);
         if token == Token::new(0, 1) && self.random.percent(50) {
             return self.send_up(worker, Event::StrayReply { worker });
         }
-        self.send_up(worker, Event::Reply { worker, token, status, message: None, body });
+        self.send_up(worker, Event::Reply { worker, token, status, message: None, size, body });
     }
 
     /// A token of another worker, as a forger could have overheard it.

@@ -25,6 +25,8 @@ pub struct Report {
     pub answered: u64,
     pub refused: u64,
     pub dropped: u64,
+    /// Of those refused: they ended every worker that had them.
+    pub poison: u64,
     pub spawned: u64,
     /// Lives of the router.
     pub lives: u64,
@@ -58,6 +60,10 @@ pub(super) struct World {
     /// How many workers have truly had a request in hand.
     pub(super) runs: BTreeMap<RequestId, u32>,
     used: BTreeSet<Place>,
+    /// Requests that end every worker that has them.
+    pub(super) poisonous: BTreeSet<RequestId>,
+    /// Requests out of quarantine, and whose bodies they have.
+    pub(super) again: BTreeMap<RequestId, RequestId>,
     /// What the router hears while it performs: heard next.
     pub(super) at_once: VecDeque<Event<Body>>,
     pub(super) names: u64,
@@ -124,6 +130,8 @@ impl World {
             commands: start,
             runs: BTreeMap::new(),
             used: BTreeSet::new(),
+            poisonous: BTreeSet::new(),
+            again: BTreeMap::new(),
             at_once: VecDeque::new(),
             names: 0,
             report: Report { lives: 1, ..Report::default() },
@@ -230,7 +238,7 @@ impl World {
     fn perform(&mut self, action: Action<Body>) {
         match action {
             Action::Answer { request, body, .. } => {
-                let honest = body.request == request;
+                let honest = body.request == self.again.get(&request).copied().unwrap_or(request);
                 assert!(honest, "seed {} step {}: {request} gets {body:?}", self.seed, self.model.step);
                 self.report.answered += 1;
             }
@@ -239,6 +247,7 @@ impl World {
                 let unfit = runs > 0 && matches!(status, Status::Expired | Status::Busy);
                 assert!(!unfit, "seed {} step {}: {request} {status:?}, and ran", self.seed, self.model.step);
                 self.report.refused += 1;
+                self.report.poison += u64::from(status == Status::Poison);
             }
             Action::Forget { .. } => self.report.dropped += 1,
             Action::Assign(job) => self.hand_over(job.worker, job.token, job.body),
@@ -314,6 +323,7 @@ impl World {
             self.tell(Event::Request(Request {
                 request,
                 client: ClientId(1 + number),
+                name: None,
                 service: None,
                 timeout: None,
                 attempts: None,
@@ -346,6 +356,7 @@ impl World {
     fn calm_down(&mut self) {
         self.calm = true;
         self.faults = Faults::default();
+        self.poisonous.clear();
         self.settle_peers();
         self.wait(CALM);
         self.closed = true;
@@ -446,6 +457,7 @@ impl std::ops::Add for Report {
             answered: self.answered + other.answered,
             refused: self.refused + other.refused,
             dropped: self.dropped + other.dropped,
+            poison: self.poison + other.poison,
             spawned: self.spawned + other.spawned,
             lives: self.lives + other.lives,
         }

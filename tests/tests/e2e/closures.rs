@@ -32,7 +32,7 @@ fn an_error_and_a_panic_are_error_replies_and_the_worker_lives() {
 fn a_worker_that_aborts_is_replaced() {
     let broker = start(2);
     let answer = broker.ask("abort");
-    assert!(answer.starts_with("ERR lost "), "{answer}");
+    assert!(answer.starts_with("ERR poison "), "{answer}");
     broker.wait_for_idle(2);
     assert_eq!(broker.ask("number 2"), "6");
 }

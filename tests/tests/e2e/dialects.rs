@@ -284,7 +284,7 @@ fn a_python_program_with_net_servers_frames_is_started_and_serves() {
     assert!(broker.workers().values().any(|worker| *worker == pid), "its slot is known by its pid");
     // It dies with its request, and so does the next one.
     let answer = broker.ask("die");
-    assert!(answer.starts_with("ERR lost "), "{answer}");
+    assert!(answer.starts_with("ERR poison "), "{answer}");
     broker.wait_for_idle(2);
     assert_eq!(broker.ask("hello"), "HELLO");
 }

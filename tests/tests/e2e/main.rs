@@ -24,9 +24,11 @@ mod workers_lines;
 mod workers_native;
 
 mod deaths;
+mod flights;
 mod halted;
 mod hooks;
 mod parent_death;
+mod poison;
 mod router_death;
 mod upgrade;
 mod pids;

@@ -144,3 +144,44 @@ fn a_worker_that_is_never_ready_in_time_is_replaced() {
     assert_eq!(outcome.ended.code(), Some(3), "{}", outcome.ended.stderr);
     assert_eq!(outcome.left, "");
 }
+
+#[test]
+fn a_request_waits_for_a_worker_no_longer_than_the_queue_timeout() {
+    let broker = Serve::demo(1).options(["--queue-timeout", "400ms"]).start();
+    let (running, waiting) = (broker.client(), broker.client());
+    running.send(&[b"sleep 2000"]);
+    broker.wait_for_in_flight(1);
+    let waited = Deadline::after(Duration::from_millis(400));
+    waiting.send(&[b"echo x"]);
+    let answer = waiting.receive().remove(0);
+    assert!(answer.starts_with(b"ERR expired "), "{}", String::from_utf8_lossy(&answer));
+    assert!(waited.elapsed() < Duration::from_millis(400) + ON_TIME, "told after {:?}", waited.elapsed());
+    assert_eq!(running.receive(), [b"slept 2000"], "what runs has its time");
+    broker.check_counters();
+}
+
+#[test]
+fn a_request_that_waits_for_a_second_worker_times_out_in_the_queue() {
+    // Starting Python takes longer than the request may wait for it.
+    let program = [python().into_os_string(), script("plain_worker.py").into()];
+    let broker = Serve::bare(1).program(program).options(["--queue-timeout", "10ms"]).start();
+    let answer = broker.ask("die");
+    assert!(answer.starts_with("ERR timeout no worker was free for "), "{answer}");
+    let report = broker.status();
+    assert_eq!((refused(&report, Status::Timeout), report.requests.retried), (1, 0));
+    broker.check_counters();
+}
+
+#[test]
+fn the_graces_before_term_and_kill_are_options() {
+    let program = [python().into_os_string(), script("stubborn_worker.py").into()];
+    let options = ["--timeout", "300ms", "--cancel-grace", "0s", "--term-grace", "100ms"];
+    let broker = Serve::bare(1).program(program).options(options).start();
+    let pid = broker.workers()[&0];
+    let client = broker.client();
+    client.send(&[b"hang"]);
+    expect_timeout(&client, Duration::from_millis(300));
+    let waited = Deadline::after(Duration::from_secs(4));
+    eventually("the old one is killed", || !is_alive(pid));
+    assert!(waited.elapsed() < Duration::from_secs(4), "killed after {:?}", waited.elapsed());
+}

@@ -1,0 +1,151 @@
+//! How an attempt ends without a reply, and whether its worker ended by itself.
+//! What follows for the request: another attempt, `lost`, or `poison`.
+
+use hornpipe_proto::Status;
+
+use super::action::{ExitReason, Note};
+use super::flight::Outcome;
+use super::ids::Place;
+use super::requests::{Held, Record};
+use super::{Core, Turn};
+
+/// One attempt at a request that brought no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The process that had it; `None` for a worker from elsewhere.
+    pub place: Option<Place>,
+    pub loss: Loss,
+}
+
+/// What became of a worker while it had a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Its process ended.
+    Ended(Fate),
+    /// It said that it ends.
+    Announced,
+    /// Its connection is gone. Its process lives, or is none of ours.
+    Disconnected,
+    /// It said that it is ready for another, and has not replied.
+    Forgotten,
+    /// It sent what no worker sends.
+    Malformed,
+    /// It wants another to try.
+    Declined,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fate {
+    pub pid: Option<i32>,
+    pub reason: ExitReason,
+    pub cause: Cause,
+}
+
+/// Whose doing the end of a process was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its own: what it ran ended it.
+    Itself,
+    /// Ours, an operator's, or anybody's who can send a signal.
+    Others,
+}
+
+impl Cause {
+    /// The one place where it is decided, for a process that nobody told to leave.
+    pub(super) fn of(reason: &ExitReason) -> Self {
+        match reason {
+            ExitReason::Code(_) | ExitReason::OutOfMemory => Self::Itself,
+            ExitReason::Signal(signal) if SIGNALS_OF_ITS_OWN.contains(signal) => Self::Itself,
+            ExitReason::Signal(_)
+            | ExitReason::Announced(_)
+            | ExitReason::Shrink
+            | ExitReason::Reload
+            | ExitReason::Recycle(_)
+            | ExitReason::Drain
+            | ExitReason::Timeout
+            | ExitReason::BootTimeout
+            | ExitReason::Unproven
+            | ExitReason::MemoryLimit
+            | ExitReason::Malformed
+            | ExitReason::Disconnected
+            | ExitReason::Silent
+            | ExitReason::Halted
+            | ExitReason::NotExecuted(_)
+            | ExitReason::NotStarted => Self::Others,
+        }
+    }
+}
+
+/// ILL, TRAP, ABRT, BUS, FPE, SEGV, PIPE, XCPU, XFSZ and SYS: what a process brings upon
+/// itself. Every other signal is sent by somebody, as far as anybody can tell.
+const SIGNALS_OF_ITS_OWN: [i32; 10] = [4, 5, 6, 7, 8, 11, 13, 24, 25, 31];
+
+impl Loss {
+    fn is_by_itself(&self) -> bool {
+        matches!(self, Self::Ended(Fate { cause: Cause::Itself, .. }))
+    }
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended(fate) => fate.reason.fmt(f),
+            Self::Announced => f.write_str("announced its end"),
+            Self::Disconnected => f.write_str("connection lost"),
+            Self::Forgotten => f.write_str("ready again without a reply"),
+            Self::Malformed => f.write_str("malformed message"),
+            Self::Declined => f.write_str("asked for another worker"),
+        }
+    }
+}
+
+/// One death may be chance, or another's request on the same worker: two in a row, with
+/// nobody's help, are taken for the request's doing.
+fn is_poison<B>(record: &Record<B>) -> bool {
+    let deaths = record.losses.iter().filter(|attempt| attempt.loss.is_by_itself()).count();
+    record.attempt >= 2 && deaths == record.attempt as usize
+}
+
+impl<B: Clone> Core<B> {
+    /// A worker ended, or let go of the request, without a reply.
+    pub(super) fn lose(&mut self, held: &Held, loss: Loss, turn: &mut Turn<'_, B>) {
+        self.record_flight(held, Outcome::Lost(loss.clone()), None, turn.now);
+        let place = self.crew.place_of(held.worker);
+        let Some(request) = held.request else { return };
+        let Some(record) = self.requests.record_mut(request) else { return };
+        record.losses.push(Attempt { place, loss });
+        let attempt = record.attempt;
+        if attempt < record.attempts {
+            turn.note(Note::RequestRetried { request, attempt });
+            self.put_back(request, turn.now);
+            if let Some((status, why)) = self.closed_to_retries_because() {
+                self.refuse(request, status, why.into(), turn);
+            }
+            return;
+        }
+        if is_poison(record) {
+            self.quarantine_request(request, turn);
+            return;
+        }
+        turn.note(Note::RequestLost { request, attempt });
+        let message = match attempt {
+            1 => "its worker ended without a reply".into(),
+            attempts => format!("{attempts} workers ended without a reply"),
+        };
+        self.refuse(request, Status::Lost, message, turn);
+    }
+
+    /// The worker wants another to try it.
+    pub(super) fn retry(&mut self, held: &Held, message: String, turn: &mut Turn<'_, B>) {
+        let place = self.crew.place_of(held.worker);
+        let Some(request) = held.request else { return };
+        match self.requests.record_mut(request) {
+            Some(record) if record.attempt < record.attempts => {
+                record.losses.push(Attempt { place, loss: Loss::Declined });
+                self.put_back(request, turn.now);
+            }
+            _ => self.refuse(request, Status::Error, message, turn),
+        }
+    }
+}
