@@ -566,6 +566,10 @@ impl Model {
     }
 
     fn check_posts(&self, now: Timestamp) {
+        if self.parting == Some(Parting::Done) {
+            // They are the next router's.
+            return;
+        }
         let grace = self.settings.term_grace;
         for (place, post) in &self.posts {
             let overdue =
