@@ -10,6 +10,7 @@ pub mod env;
 mod error;
 mod raw;
 mod resolve;
+mod pool_size;
 mod units;
 
 use std::ffi::OsString;

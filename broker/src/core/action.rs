@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
+use super::autoscale::Cause;
+use super::degraded::Degraded;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
+use super::telling::Telling;
 
 #[derive(Debug, Clone)]
 pub enum Action<B> {
@@ -113,6 +116,8 @@ pub enum Note {
         reason: ExitReason,
         planned: bool,
         respawn_after: Duration,
+        /// Whether it is worth a line of its own.
+        telling: Telling,
     },
     /// A worker did not do what it should: what, and what follows.
     WorkerStuck {
@@ -129,6 +134,7 @@ pub enum Note {
     TargetChanged {
         from: u32,
         to: u32,
+        cause: Cause,
     },
     ReloadStarted {
         generation: Generation,
@@ -144,6 +150,10 @@ pub enum Note {
     /// All slots fail: requests are refused until a worker is ready again.
     Failing,
     Recovered,
+    /// Some of the workers that are wanted cannot be had, while others serve.
+    Degraded(Degraded),
+    /// All that are wanted can be had again.
+    Restored,
     DrainStarted {
         waiting_refused: usize,
         in_flight: usize,
@@ -193,8 +203,8 @@ pub enum ExitReason {
     Code(i32),
     Signal(i32),
     NotExecuted(String),
-    /// The process could not be made.
-    NotStarted,
+    /// The process could not be made, and why.
+    NotStarted(String),
 }
 
 impl std::fmt::Display for ExitReason {
@@ -215,7 +225,7 @@ impl std::fmt::Display for ExitReason {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
-            Self::NotStarted => f.write_str("cannot fork"),
+            Self::NotStarted(why) => write!(f, "cannot fork: {why}"),
         }
     }
 }

@@ -158,7 +158,13 @@ impl<B: Clone> Core<B> {
             self.roster.started_badly(place.slot);
         }
         let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
-        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned: is_planned(&why), respawn_after });
+        let failures = match meaning {
+            Meaning::Early => self.roster.slot(place.slot).map_or(0, |record| record.failures),
+            Meaning::Late | Meaning::Nothing => 0,
+        };
+        let telling = self.pool.teller.tell(failures, turn.now);
+        let planned = is_planned(&why);
+        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned, respawn_after, telling });
         let failed = !process.was_ready() || (on_trial && is_own_failure(&why));
         if !failed || is_wished(&why) {
             self.newcomer_withdrawn(place);
@@ -191,7 +197,7 @@ impl<B: Clone> Core<B> {
             Meaning::Early => record.failures += 1,
         }
         // That there is no room for a process says nothing of the program.
-        if never_ready && *why != ExitReason::NotStarted {
+        if never_ready && !matches!(why, ExitReason::NotStarted(_)) {
             record.boot_failures += 1;
         }
         let delay = self.generator.lengthened(backoff::delay(record.failures));
@@ -244,7 +250,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
         | ExitReason::NotExecuted(_)
-        | ExitReason::NotStarted => young,
+        | ExitReason::NotStarted(_) => young,
     };
     // An adopted one was ready before, as far as anybody knows.
     let never_ready = !process.was_ready() && process.stage != Stage::Adopted;
@@ -279,7 +285,7 @@ fn is_planned(why: &ExitReason) -> bool {
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
         | ExitReason::NotExecuted(_)
-        | ExitReason::NotStarted => false,
+        | ExitReason::NotStarted(_) => false,
     }
 }
 

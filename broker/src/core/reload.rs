@@ -20,6 +20,12 @@ pub(super) struct Reload {
     proven: bool,
 }
 
+impl Reload {
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+}
+
 impl<B: Clone> Core<B> {
     pub(super) fn reload(&mut self, turn: &mut Turn<'_, B>) {
         if !matches!(self.phase, Phase::Starting | Phase::Serving | Phase::Failing) {
@@ -63,6 +69,9 @@ impl<B: Clone> Core<B> {
                 && record.staying().any(|(_, process)| self.is_due(process))
         });
         if let Some((slot, _record)) = due {
+            if !self.has_fork_room(slot, turn) {
+                return;
+            }
             let generation = self.pool.current_generation();
             let place = self.roster.fill(slot, generation, now);
             self.pool.newcomer = Some(place);

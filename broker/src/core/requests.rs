@@ -34,7 +34,8 @@ pub(super) struct Record<B> {
     client: ClientId,
     body: B,
     size: u64,
-    arrived: Timestamp,
+    /// Since when it waits, if it does.
+    waiting_since: Timestamp,
     deadline: Option<Timestamp>,
     /// How many workers have had it.
     attempt: u32,
@@ -101,9 +102,15 @@ impl<B> Requests<B> {
         self.held_bytes
     }
 
+    /// Since when the one that has waited longest waits.
     pub(super) fn oldest_waiting(&self) -> Option<Timestamp> {
-        let request = self.backlog.first_key_value().map(|(_order, request)| request)?;
-        self.table.get(request).map(|record| record.arrived)
+        // Those that came back stand before all others, the last to come first.
+        let returned = self.backlog.range(..0).next_back();
+        let arrived = self.backlog.range(0..).next();
+        let since = |(_order, request): (&i64, &RequestId)| {
+            self.table.get(request).map(|record| record.waiting_since)
+        };
+        [returned, arrived].into_iter().flatten().filter_map(since).min()
     }
 
     pub(super) fn held(&self, token: Token) -> Option<&Held> {
@@ -173,7 +180,7 @@ impl<B: Clone> Core<B> {
             client: request.client,
             body: request.body,
             size: request.size,
-            arrived: turn.now,
+            waiting_since: turn.now,
             deadline,
             attempt: 0,
             attempts: attempts.clamp(1, self.settings.attempts.max(1)),
@@ -264,11 +271,12 @@ impl<B: Clone> Core<B> {
     }
 
     /// Puts a request that `take_back` returned at the head of the line.
-    fn put_back(&mut self, request: RequestId) {
+    fn put_back(&mut self, request: RequestId, now: Timestamp) {
         self.requests.first_order -= 1;
         let order = self.requests.first_order;
         if let Some(record) = self.requests.table.get_mut(&request) {
             record.whereabouts = Whereabouts::Backlog { order };
+            record.waiting_since = now;
             self.requests.backlog.insert(order, request);
         }
     }
@@ -279,7 +287,7 @@ impl<B: Clone> Core<B> {
         let Some(record) = self.requests.table.get(&request) else { return };
         if record.attempt < record.attempts {
             turn.note(Note::RequestRetried { request, attempt: record.attempt });
-            self.put_back(request);
+            self.put_back(request, turn.now);
             if let Some((status, why)) = self.closed_to_retries_because() {
                 self.refuse(request, status, why.into(), turn);
             }
@@ -294,14 +302,14 @@ impl<B: Clone> Core<B> {
     }
 
     /// The worker never got it: as if it had not been tried.
-    pub(super) fn untry(&mut self, held: &Held) {
+    pub(super) fn untry(&mut self, held: &Held, now: Timestamp) {
         let Some(request) = held.request else { return };
         if let Some(record) = self.requests.table.get_mut(&request) {
             if record.attempt > 1 {
                 self.counters.retried -= 1;
             }
             record.attempt -= 1;
-            self.put_back(request);
+            self.put_back(request, now);
         }
     }
 
@@ -309,7 +317,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn retry(&mut self, held: &Held, message: String, turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };
         match self.requests.table.get(&request) {
-            Some(record) if record.attempt < record.attempts => self.put_back(request),
+            Some(record) if record.attempt < record.attempts => self.put_back(request, turn.now),
             _ => self.refuse(request, Status::Error, message, turn),
         }
     }

@@ -124,7 +124,9 @@ impl<B: Clone> Core<B> {
         self.crew.set_exiting(worker);
         for held in self.in_hand(worker) {
             match speech {
-                Speech::Native(details) if held.ordinal > details.seen => self.untouched(worker, held.token),
+                Speech::Native(details) if held.ordinal > details.seen => {
+                    self.untouched(worker, held.token, turn);
+                }
                 Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
                     self.let_go(worker, held.token, turn);
                 }
@@ -224,7 +226,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn undelivered(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
         let Some(held) = self.requests.held(token).filter(|held| held.worker == worker) else { return };
         let ordinal = held.ordinal;
-        self.untouched(worker, token);
+        self.untouched(worker, token, turn);
         self.crew.withhold(worker);
         // Should others have come through, the worker has counted one less.
         for later in self.in_hand(worker).into_iter().filter(|later| later.ordinal > ordinal) {
@@ -250,9 +252,9 @@ impl<B: Clone> Core<B> {
     }
 
     /// The worker never had it.
-    fn untouched(&mut self, worker: WorkerId, token: Token) {
+    fn untouched(&mut self, worker: WorkerId, token: Token, turn: &Turn<'_, B>) {
         if let Some(held) = self.take_back(token) {
-            self.untry(&held);
+            self.untry(&held, turn.now);
         }
         self.crew.take(worker, token);
     }

@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Body;
 use super::parent::Parent;
-use crate::core::{Core, ExitReason, Note, Place};
+use crate::core::{Core, ExitReason, Note, Place, Telling};
 
 pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
     match note {
@@ -14,15 +14,18 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, reason, planned, respawn_after } => {
+        Note::WorkerLeft { place, reason, planned, respawn_after, telling } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             let reason = in_words(reason);
-            if *planned {
-                info!(slot, incarnation, reason, "worker left");
-            } else {
-                let last_words = parent.last_words(place.slot).join("\n");
-                warn!(slot, incarnation, reason, respawn_ms, last_words, "worker died");
+            match telling {
+                Telling::Counted => debug!(slot, incarnation, reason, respawn_ms, "worker died"),
+                Telling::Aloud { .. } if *planned => info!(slot, incarnation, reason, "worker left"),
+                Telling::Aloud { untold } => {
+                    let last_words = parent.last_words(place.slot).join("\n");
+                    let untold = (*untold > 0).then_some(*untold);
+                    warn!(slot, incarnation, reason, respawn_ms, untold, last_words, "worker died");
+                }
             }
         }
         Note::WorkerStuck { place, why } => {
@@ -30,7 +33,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
         }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
         Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
-        Note::TargetChanged { from, to } => info!(from, to, "pool target changed"),
+        Note::TargetChanged { from, to, cause } => info!(from, to, %cause, "pool target changed"),
         Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
         Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
@@ -45,6 +48,11 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
         }
         Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
         Note::Recovered => info!("serving again"),
+        Note::Degraded(degraded) => {
+            let (unfilled, target, reason) = (degraded.unfilled, degraded.target, in_words(&degraded.reason));
+            warn!(unfilled, target, reason, "degraded: some workers cannot be started");
+        }
+        Note::Restored => info!("restored: every worker can be started again"),
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, RequestReport, StatusReport, WorkerReport,
+    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, RequestReport, StatusReport,
+    TargetReport, WorkerReport,
 };
 
 use super::notes::in_words;
-use crate::core::{ExternalSnapshot, Snapshot, WorkerSnapshot};
+use crate::core::{Degraded, ExternalSnapshot, Snapshot, WorkerSnapshot};
 
 /// What the core does not know of itself.
 #[derive(Debug)]
@@ -40,6 +41,17 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
             generation: snapshot.pool.generation.0,
             spawned: counters.spawned,
             exited: counters.exited,
+            autoscale: snapshot.pool.autoscale,
+            last_change: snapshot.pool.last_change.map(|change| TargetReport {
+                from: change.from,
+                to: change.to,
+                cause: change.cause.to_string(),
+                ago_ms: milliseconds(change.ago),
+            }),
+            degraded: snapshot.pool.degraded.map(|degraded| {
+                let Degraded { unfilled, target, reason } = degraded;
+                format!("{unfilled} of {target} workers cannot start: {}", in_words(&reason))
+            }),
         },
         requests: RequestReport {
             received: counters.received,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::Settings;
+use hornpipe::core::{AutoscaleRules, Settings, SpareRules};
 
 use super::random::Random;
 
@@ -86,6 +86,10 @@ faults! {
     late_tick: 50,
     /// Clients leave.
     leave: 30,
+    /// A client asks for many things at once.
+    burst: 40,
+    /// Nobody asks for anything for a while.
+    hush: 40,
     /// Clients send what is refused.
     improper: 20,
     /// An operator scales.
@@ -128,5 +132,15 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         body_limit: 2048,
         drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
         max_requests: random.pick(None, &[None, Some(1), Some(7)]),
+        autoscale: random.percent(50).then(|| AutoscaleRules {
+            up_wait: random.pick(Duration::from_millis(50), &[Duration::from_millis(5)]),
+            down_after: random.pick(Duration::from_secs(10), &[Duration::from_millis(300)]),
+        }),
+        spares: random.percent(25).then(|| {
+            let min = random.between(0, 3);
+            let max = random.pick(min, &[min + 2, u32::MAX]);
+            SpareRules { min, max, check: random.millis(50, 3000) }
+        }),
+        forks_after_early_deaths: random.pick(32, &[1, 4]),
     }
 }

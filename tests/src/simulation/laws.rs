@@ -39,10 +39,27 @@ impl Model {
             Action::Remember(memory) => {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
             }
-            Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
-            Action::Note(_) => (),
+            Action::Note(note) => self.judge_note(note, now, core),
             Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
             Action::Finished(finish) => self.judge_finish(finish),
+        }
+    }
+
+    fn judge_note(&mut self, note: &Note, now: Timestamp, core: &Core) {
+        match note {
+            Note::ReloadStarted { .. } => self.load.reloading = true,
+            Note::ReloadFinished { generation } => {
+                self.load.reloading = false;
+                self.judge_reload(*generation);
+            }
+            Note::ReloadFailed { .. } => self.load.reloading = false,
+            Note::TargetChanged { from, to, cause } => self.judge_target((*from, *to), cause, now, core),
+            Note::WorkerLeft { place, reason, respawn_after, telling, .. } => {
+                self.judge_death((*place, reason), *respawn_after, *telling, now);
+            }
+            Note::Degraded(_) => self.judge_degraded(),
+            Note::Restored => self.judge_restored(now),
+            _ => (),
         }
     }
 
@@ -165,8 +182,13 @@ impl Model {
             return;
         };
         desk.barred = true;
+        let busy = !desk.held.is_empty();
         let (native, home) = (desk.is_native(), desk.home);
         law!(self, native, "{worker} is dismissed, and knows no such word");
+        // Nothing but a smaller pool asks anybody to leave in such a step.
+        let only_shrinks =
+            self.load.shrinks && !self.load.reload_in_step && self.settings.max_requests.is_none();
+        law!(self, !(only_shrinks && busy), "{worker} is busy, and goes because others are idle");
         let Home::Local(place) = home else {
             law!(self, false, "{worker} is dismissed, and is not ours");
             return;
@@ -187,6 +209,7 @@ impl Model {
                 "{place} spawned while draining, others idle"
             );
         }
+        self.judge_refill(place, now);
         let doubled = self.posts.insert(place, Post::new(generation, false, now)).is_some();
         law!(self, !doubled, "{place} is spawned twice");
     }
@@ -259,6 +282,8 @@ impl Model {
         self.check_idle(core);
         self.check_posts(now);
         self.check_bounds(core);
+        self.check_load(now, core);
+        self.check_health(now, core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
@@ -305,7 +330,7 @@ impl Model {
     }
 
     /// A process with two connections may be on its way out by the other one.
-    fn is_finishing(&self, desk: &Desk) -> bool {
+    pub(super) fn is_finishing(&self, desk: &Desk) -> bool {
         self.desks
             .values()
             .any(|other| other.home == desk.home && other.home != Home::External && !other.held.is_empty())
@@ -350,7 +375,7 @@ impl Model {
         law!(self, tables.held == held, "{} held, not {held}", tables.held);
         law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
         law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
-        let timers = tables.requests + 2 * held + tables.connections + 7 * tables.processes + 16;
+        let timers = tables.requests + 2 * held + tables.connections + 7 * tables.processes + 24;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

@@ -15,6 +15,8 @@ mod calendar;
 mod model;
 mod books;
 mod laws;
+mod load;
+mod early;
 mod random;
 
 use hornpipe::core::RequestId;

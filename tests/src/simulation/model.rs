@@ -12,6 +12,8 @@ use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Asked, Desk, Due, Post, Sheet, State, Stopped};
+use super::early::Early;
+use super::load::Load;
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -40,6 +42,9 @@ pub(super) struct Model {
     pub(super) gone_now: BTreeSet<WorkerId>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
+    pub(super) now: Timestamp,
+    pub(super) load: Load,
+    pub(super) early: Early,
 }
 
 impl Model {
@@ -63,6 +68,9 @@ impl Model {
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
             arrival: None,
+            now: Timestamp::default(),
+            load: Load::default(),
+            early: Early::default(),
         }
     }
 
@@ -77,6 +85,8 @@ impl Model {
     /// Takes in what the core is about to hear.
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
+        self.now = now;
+        self.load.reload_in_step = self.load.reloading;
         self.gone_now.clear();
         self.phase_before = core.phase();
         match event {
@@ -101,19 +111,22 @@ impl Model {
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::NotStarted { place, .. } | Event::Exited { place, .. } => self.ended(*place, now),
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
+            Event::Reload => {
+                self.load.reload_in_step = true;
+                self.early.reload(now);
+            }
             Event::Stop(stop) => self.stop(*stop, now, core),
             Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }
-            | Event::Reload
             | Event::Tick => (),
         }
         if self.stopped.is_some_and(|stopped| stopped.over_by.is_some_and(|end| end <= now.after(STOP_SLACK)))
@@ -170,6 +183,7 @@ impl Model {
         let most = self.settings.attempts.max(1);
         let asked = Asked {
             service: request.service.clone(),
+            waiting_since: now,
             deadline: request.timeout.map(|timeout| now.after(timeout)),
             attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
             ..Asked::new(request.client, request.size, State::Waiting)
@@ -396,6 +410,7 @@ impl Model {
     fn put_back(&mut self, request: RequestId) {
         if let Some(asked) = self.requests.get_mut(&request) {
             asked.state = State::Waiting;
+            asked.waiting_since = self.now;
             self.line.push_front(request);
         }
     }
@@ -411,9 +426,8 @@ fn in_order(desk: &Desk) -> Vec<Token> {
 /// Processes and operators.
 impl Model {
     fn ended(&mut self, place: Place, now: Timestamp) {
-        if self.posts.remove(&place).is_none() {
-            return;
-        }
+        let Some(post) = self.posts.remove(&place) else { return };
+        self.early.ended_now = Some((place, post));
         for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
             desk.barred = true;
             desk.gone_at.get_or_insert(now.after(LAST_WORDS));
@@ -429,7 +443,10 @@ impl Model {
     }
 
     fn scale(&mut self, target: u32) {
-        self.target = target.clamp(self.settings.min, self.settings.max);
+        let target = target.clamp(self.settings.min, self.settings.max);
+        self.load.shrunk |= target < self.target;
+        self.load.changed = self.now;
+        self.target = target;
     }
 
     fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {

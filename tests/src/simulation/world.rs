@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) only_reloads: bool,
     /// Clients ask no more.
     pub(super) closed: bool,
+    /// Nobody asks for anything before.
+    pub(super) hushed_until: Timestamp,
     was_full: bool,
     /// Ticks at this very moment.
     ticks: u32,
@@ -91,6 +93,7 @@ impl World {
         let only_reloads = random.percent(15);
         if only_reloads {
             settings.timeout = None;
+            (settings.autoscale, settings.spares) = (None, None);
         }
         let faults = if only_reloads { Faults::only_reloads(&mut random) } else { Faults::draw(&mut random) };
         let start = Timestamp(Duration::from_secs(1000));
@@ -105,6 +108,7 @@ impl World {
             calm: false,
             only_reloads,
             closed: false,
+            hushed_until: start,
             was_full: false,
             ticks: 0,
             life: 1,
@@ -320,6 +324,9 @@ impl World {
         }
         let target = self.core.target() as usize;
         let phase = self.core.phase();
+        let resting = self.model.resting_target().filter(|_| phase == Phase::Serving && !elsewhere);
+        let rests = resting.is_none_or(|resting| resting as usize == target);
+        assert!(rests, "seed {seed}: nobody asks, and the target is {target}, not {resting:?}");
         let living: Vec<_> = self.peers.values().filter(|peer| peer.alive && peer.place.is_some()).collect();
         assert_eq!(
             living.len(),
