@@ -29,6 +29,8 @@ mod timeouts;
 
 mod clients_leave;
 
+mod autoscale;
+mod degraded;
 mod reload;
 mod signals;
 
