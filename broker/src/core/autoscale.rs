@@ -135,8 +135,8 @@ impl<B: Clone> Core<B> {
             return self.arm_scale_up(due);
         }
         if !self.may_grow() {
-            // Whatever ends that is an event, and this is looked at again.
-            return;
+            // What ends that may be no event, but what follows from one.
+            return self.arm_scale_up(turn.now.after(rules.up_wait));
         }
         let waiting = self.requests.backlog_len();
         let coming = self.pool.target.saturating_sub(self.roster.tally().serving);

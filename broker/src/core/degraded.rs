@@ -81,11 +81,11 @@ impl<B: Clone> Core<B> {
     fn missing_workers(&self) -> Option<Degraded> {
         let unfilled =
             || self.roster.wanted().map(|(_slot, record)| record).filter(|record| record.is_unfilled());
-        let last = unfilled().filter_map(|record| record.last_exit.as_ref()).max_by_key(|(_reason, at)| *at);
-        last.map(|(reason, _at)| Degraded {
+        let last = unfilled().filter_map(|record| record.failed.as_ref()).max_by_key(|failure| failure.at);
+        last.map(|failure| Degraded {
             unfilled: u32::try_from(unfilled().count()).unwrap_or(u32::MAX),
             target: self.pool.target,
-            reason: reason.clone(),
+            reason: failure.reason.clone(),
         })
     }
 }

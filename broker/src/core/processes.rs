@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::action::{Action, ExitReason, Note};
 use super::crew::Worker;
 use super::event::Ending;
-use super::ids::{Generation, Place, Slot, Timestamp, WorkerId};
-use super::roster::{Heard, Process, Stage, Step};
+use super::ids::{Generation, Place, Timestamp, WorkerId};
+use super::roster::{Failure, Heard, Process, Stage, Step};
 use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
 use super::timers::Timer;
 use super::{Core, Turn, backoff};
@@ -157,7 +157,7 @@ impl<B: Clone> Core<B> {
             // Not one that a request killed: the next request may be better.
             self.roster.started_badly(place.slot);
         }
-        let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
+        let respawn_after = self.learn_from_death(place, &why, meaning, turn.now);
         let failures = match meaning {
             Meaning::Early => self.roster.slot(place.slot).map_or(0, |record| record.failures),
             Meaning::Late | Meaning::Nothing => 0,
@@ -179,7 +179,7 @@ impl<B: Clone> Core<B> {
     /// Makes the slot wait, if the death was an early one. Returns how long.
     fn learn_from_death(
         &mut self,
-        slot: Slot,
+        Place { slot, incarnation }: Place,
         why: &ExitReason,
         meaning: Meaning,
         now: Timestamp,
@@ -194,7 +194,10 @@ impl<B: Clone> Core<B> {
                 record.bad_starts = 0;
                 return Duration::ZERO;
             }
-            Meaning::Early => record.failures += 1,
+            Meaning::Early => {
+                record.failures += 1;
+                record.failed = Some(Failure { incarnation, reason: why.clone(), at: now });
+            }
         }
         // That there is no room for a process says nothing of the program.
         if never_ready && !matches!(why, ExitReason::NotStarted(_)) {

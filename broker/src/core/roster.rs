@@ -44,6 +44,15 @@ pub(super) struct SlotRecord {
     pub(super) boot_failures: u32,
     pub(super) not_before: Timestamp,
     pub(super) last_exit: Option<(ExitReason, Timestamp)>,
+    /// The last early death, whatever has ended there since.
+    pub(super) failed: Option<Failure>,
+}
+
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) incarnation: Incarnation,
+    pub(super) reason: ExitReason,
+    pub(super) at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -144,17 +153,20 @@ impl SlotRecord {
 
     /// Whether it is empty, or filled with hope only, after an early death.
     fn is_ailing(&self) -> bool {
-        // One that was ready and is made to leave is no failure, or not yet.
-        self.wanted && self.failures > 0 && !self.processes.values().any(Process::was_ready)
+        let Some(Failure { incarnation: failed, .. }) = self.failed else { return false };
+        // One that was ready since and is made to leave is no failure, or not yet.
+        let mut later = self.processes.iter().filter(|(incarnation, _)| failed < **incarnation);
+        let relieved = self.is_serving() || later.any(|(_, process)| process.was_ready());
+        self.wanted && self.failures > 0 && !relieved
     }
 
     /// Whether it cannot be filled. A single early death is an accident, unless it
     /// says itself that the next will be no better.
     pub(super) fn is_unfilled(&self) -> bool {
-        let hopeless = |(reason, _at): &(ExitReason, Timestamp)| {
-            matches!(reason, ExitReason::NotStarted(_) | ExitReason::NotExecuted(_))
+        let hopeless = |failure: &Failure| {
+            matches!(failure.reason, ExitReason::NotStarted(_) | ExitReason::NotExecuted(_))
         };
-        self.is_ailing() && (self.failures > 1 || self.last_exit.as_ref().is_some_and(hopeless))
+        self.is_ailing() && (self.failures > 1 || self.failed.as_ref().is_some_and(hopeless))
     }
 
     /// Those that are to stay: one, or two while a replacement warms.

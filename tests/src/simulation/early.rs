@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use hornpipe::core::{ExitReason, Phase, Place, Slot, Telling, Timestamp};
+use hornpipe::core::{ExitReason, Incarnation, Phase, Place, Slot, Telling, Timestamp};
 
 use super::Core;
 use super::books::Post;
@@ -37,18 +37,37 @@ pub(super) struct Early {
     pub(super) ended_now: Option<(Place, Post)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Row {
     failures: u32,
     hopeless: bool,
     not_before: Timestamp,
     /// A process serves there now.
     served_since: Option<Timestamp>,
+    /// Which of them failed last.
+    failed: Incarnation,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            hopeless: false,
+            not_before: Timestamp::default(),
+            served_since: None,
+            failed: Incarnation(0),
+        }
+    }
 }
 
 impl Row {
+    /// Whether it has failed in a way that makes the pool degraded.
+    fn has_failed(&self) -> bool {
+        self.failures > 1 || self.hopeless
+    }
+
     fn is_bad(&self) -> bool {
-        self.served_since.is_none() && (self.failures > 1 || self.hopeless)
+        self.served_since.is_none() && self.has_failed()
     }
 }
 
@@ -108,6 +127,7 @@ impl Model {
             return;
         }
         row.failures += 1;
+        row.failed = place.incarnation;
         let base = |failures: u32| {
             Duration::from_millis(100 * (1 << (failures - 1).min(7))).min(Duration::from_secs(10))
         };
@@ -115,7 +135,7 @@ impl Model {
             |failures: u32| base(failures) <= respawn_after && respawn_after <= base(failures).mul_f64(1.251);
         if (self.load.shrunk || maybe_healthy) && !fit(row.failures) {
             // It may have been closed and wanted again, or been forgiven, of which nobody is told.
-            row.failures = (1..row.failures).find(|failures| fit(*failures)).unwrap_or(row.failures);
+            row.failures = (1..9).find(|failures| fit(*failures)).unwrap_or(row.failures);
         }
         let fits = fit(row.failures);
         row.hopeless = matches!(reason, ExitReason::NotStarted(_) | ExitReason::NotExecuted(_));
@@ -158,7 +178,8 @@ impl Model {
 
     pub(super) fn judge_degraded(&mut self) {
         law!(self, !self.early.degraded, "degraded twice");
-        law!(self, self.early.slots.values().any(Row::is_bad), "degraded, and no slot fails");
+        // What still serves may be on its way out, of which nobody is told.
+        law!(self, self.early.slots.values().any(Row::has_failed), "degraded, and no slot fails");
         self.early.degraded = true;
     }
 
@@ -186,7 +207,10 @@ impl Model {
             early.eased = now;
         }
         for (slot, row) in &mut early.slots {
-            let serves = posts.iter().any(|(place, post)| place.slot == *slot && post.ready);
+            let serves = posts.iter().any(|(place, post)| {
+                let since = !post.is_leaving() || row.failed < place.incarnation;
+                place.slot == *slot && post.ready && since
+            });
             if serves != row.served_since.is_some() {
                 early.eased = now;
             }

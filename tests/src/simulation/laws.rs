@@ -50,9 +50,13 @@ impl Model {
             Note::ReloadStarted { .. } => self.load.reloading = true,
             Note::ReloadFinished { generation } => {
                 self.load.reloading = false;
+                self.load.changed = now;
                 self.judge_reload(*generation);
             }
-            Note::ReloadFailed { .. } => self.load.reloading = false,
+            Note::ReloadFailed { .. } => {
+                self.load.reloading = false;
+                self.load.changed = now;
+            }
             Note::TargetChanged { from, to, cause } => self.judge_target((*from, *to), cause, now, core),
             Note::WorkerLeft { place, reason, respawn_after, telling, .. } => {
                 self.judge_death((*place, reason), *respawn_after, *telling, now);

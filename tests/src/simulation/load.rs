@@ -72,6 +72,7 @@ impl Model {
         let quiet = self.early.last().is_none_or(|last| last.after(std::time::Duration::from_secs(15)) < now);
         quiet
             && !self.load.reloading
+            && !self.load.reload_in_step
             && self.posts.len() == self.target as usize
             && self.serving_slots() == self.target
     }
