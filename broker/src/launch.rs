@@ -1,6 +1,8 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+mod takeover;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
@@ -9,15 +11,22 @@ use std::path::{Path, PathBuf};
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ControlPlace, PlaceError, Privilege, ProgramKind};
+use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
+use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
+use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
+use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
+use crate::parent::successor::{self, Successor};
 use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
+
+/// The exit code of a worker that could not prepare itself: a Rust program that panicked has it too.
+const PANICKED: u8 = 101;
 
 /// Why nothing was started, or why it ended.
 #[derive(Debug)]
@@ -71,25 +80,55 @@ impl std::error::Error for LaunchError {
 /// What a forked worker does, given where to connect.
 pub(crate) type Work = Box<dyn FnMut(&hornpipe_worker::Settings, &str) -> u8>;
 
+/// What a program of its own brings.
+pub(crate) struct Own {
+    pub(crate) work: Work,
+    pub(crate) callbacks: Callbacks,
+}
+
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
     signals::hold();
-    let ended = run(config, handler);
+    let ended = run(config, own);
     if ended.is_err() {
         signals::let_go();
     }
     ended
 }
 
-fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
-    match logging::start(&config.log) {
+fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+    let environment = Environment::read();
+    let errand = environment.errand();
+    if let Errand::Try { inheritance, verdict } = errand {
+        // The answer is all that is wanted: the pool is another process's.
+        return successor::be_tried(inheritance, verdict).map(|()| 0).map_err(LaunchError::Parent);
+    }
+    let logs = match errand {
+        Errand::Take { .. } => takeover::start_log(&config.log),
+        Errand::None | Errand::Try { .. } => logging::start(&config.log),
+    };
+    match logs {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),
         Err(error) => return Err(LaunchError::Log(error)),
     }
-    let listeners = bind(&config)?;
-    let pid_file =
-        config.pid_file.as_deref().map(PidFile::write).transpose().map_err(LaunchError::PidFile)?;
+    let (listeners, inherited, inherited_file) = match errand {
+        Errand::Take { inheritance } => {
+            let inheritance = takeover::take(inheritance, &config)
+                .map_err(|error| LaunchError::Parent(ParentError::Inheritance(error)))?;
+            info!(version = env!("CARGO_PKG_VERSION"), "upgraded: this program has taken over");
+            (inheritance.listeners, Some(inheritance.pool), inheritance.pid_file)
+        }
+        Errand::None | Errand::Try { .. } => (bind(&config)?, None, None),
+    };
+    let pid_file = match (config.pid_file.as_deref(), inherited_file) {
+        (Some(path), Some(descriptor)) => takeover::hold_pid_file(path, descriptor).map(Ok),
+        (Some(path), None) => Some(PidFile::write(path)),
+        (None, _) => None,
+    };
+    let pid_file = pid_file.transpose().map_err(LaunchError::PidFile)?;
+    // Before the title, which is written over the arguments.
+    let successor = Successor::of_this_process(environment.for_successor(), &environment.search_path());
     let endpoints = Endpoints::of(&listeners, &config);
     title::set(&format!("hornpipe: parent {}", endpoints.ports));
     if config.privilege == Privilege::Root {
@@ -101,16 +140,29 @@ fn run(config: Config, handler: Option<Work>) -> Result<u8, LaunchError> {
         title::set(&router_title);
         router::run(&router_setup, start(process))
     };
+    let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
+    let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
     let setup = parent::Setup {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
+        conditions: config.conditions.clone(),
         environment: config.worker_environment.clone(),
+        hooks: config.hooks.clone(),
         drain: config.core.drain,
+        before_fork: Box::new(move |worker| {
+            callbacks::call("before_fork", &mut before_fork, &new_worker(worker));
+        }),
+        on_worker_exit: Box::new(move |worker, pid, status| {
+            callbacks::call("on_worker_exit", &mut on_worker_exit, &ended_worker(worker, pid, status));
+        }),
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
-        program: program(config, handler),
+        program: program(config, work, after_fork),
+        successor,
+        pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
+        inherited,
     };
     let ended = parent::run(setup, &mut route).map_err(LaunchError::Parent);
     drop(pid_file);
@@ -219,6 +271,8 @@ fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
         settings: config.core.clone(),
         external: config.external,
         plain_errors: config.plain_errors,
+        probe: config.probe.clone(),
+        reload_on: config.reload_on.clone(),
         frontend: endpoints.frontend.clone(),
         backend: endpoints.backend.clone(),
         silent_workers_hint: match config.program {
@@ -255,8 +309,17 @@ fn start(process: RouterProcess) -> router::Start {
     }
 }
 
+fn new_worker(WorkerProcess { place, generation, .. }: &WorkerProcess) -> NewWorker {
+    NewWorker { slot: place.slot, incarnation: place.incarnation, generation: *generation }
+}
+
+fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedWorker {
+    let NewWorker { slot, incarnation, generation } = new_worker(worker);
+    EndedWorker { slot, incarnation, generation, pid, reason: status.to_string() }
+}
+
 /// What the parent starts as a worker.
-fn program(config: Config, handler: Option<Work>) -> Program {
+fn program(config: Config, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
     let search_path = config.search_path;
     let environment = config.worker_environment;
     let output_limit = usize::try_from(config.core.body_limit).unwrap_or(usize::MAX);
@@ -276,6 +339,9 @@ fn program(config: Config, handler: Option<Work>) -> Program {
     Program::Fork(Box::new(move |process: WorkerProcess| {
         let title = format!("hornpipe: worker {}", process.place.slot);
         title::set(&format!("{title} [starting]"));
+        if !callbacks::call("after_fork", &mut after_fork, &new_worker(&process)) {
+            return PANICKED;
+        }
         let mut settings = hornpipe_worker::Settings::new(process.backend.as_str());
         settings.search_path.clone_from(&search_path);
         settings.environment = Some(with_place(&environment, &process));

@@ -5,6 +5,7 @@
 //! what the binary `hornpipe` is made of.
 
 mod server;
+mod callbacks;
 pub mod cli;
 
 mod launch;
@@ -18,5 +19,6 @@ mod router;
 pub mod parent;
 pub mod link;
 
+pub use callbacks::{EndedWorker, NewWorker};
 pub use hornpipe_worker::{Context, Failure, Handler, Job, Reply};
 pub use server::{Server, ServerError};

@@ -34,12 +34,20 @@ pub enum ToParent {
     Remember { blob: Vec<u8> },
     /// The first worker is ready (or none is wanted): the parent tells whoever waits for it.
     Ready,
+    /// What did this worker write last? Answered by `Lines`.
+    Lines { place: Place },
+    /// Something has happened for which the operator may want programs to be run.
+    RunHook { event: HookEvent, variables: Vec<(String, String)> },
     /// The pool is stopping. If running requests have only `within_ms` to finish, the parent
     /// ends everything 5 s after that.
     Stopping { within_ms: Option<u64> },
     /// Everything is done and every worker is gone: the parent exits with this
     /// code as soon as the router has ended.
     Finished { exit_code: u8 },
+    /// An operator asks for another router of the program's file as it is now.
+    Upgrade,
+    /// What was accepted is answered: another router may follow as soon as this one has ended.
+    HandedOver,
 }
 
 /// What the parent tells the router.
@@ -55,8 +63,52 @@ pub enum ToRouter {
     Continued { place: Place },
     /// A worker process has ended and is reaped.
     Exited { place: Place, ending: Ending },
+    /// What a worker wrote last, oldest first: nothing if it has ended.
+    Lines { place: Place, lines: Vec<String> },
+    /// A process of a hook runs, and leads a group: to be killed if the parent dies.
+    HookStarted { pid: i32 },
+    /// It has ended.
+    HookEnded { pid: i32 },
     /// A signal came.
     Signal(Signal),
+    /// Finish what was accepted, then make room for another router.
+    HandOver,
+    /// There will be none: why. The answer to `Upgrade`, if it is no.
+    UpgradeRefused { why: String },
+}
+
+/// What an operator may have programs run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookEvent {
+    /// A worker is ready.
+    WorkerStart,
+    /// A worker's process has ended.
+    WorkerExit,
+    /// A reload was given up.
+    ReloadFailed,
+    /// The pool cannot do all that it should.
+    Degraded,
+}
+
+impl HookEvent {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::WorkerStart, Self::WorkerExit, Self::ReloadFailed, Self::Degraded];
+
+    /// As operators write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WorkerStart => "worker_start",
+            Self::WorkerExit => "worker_exit",
+            Self::ReloadFailed => "reload_failed",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
+impl std::fmt::Display for HookEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The signals a worker is sent.
@@ -114,6 +166,8 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     /// The program could not be executed at all: which, and why.
     NotExecuted { program: String, why: String },
     /// The child could not be prepared (user, directory, limits): why.
@@ -148,7 +202,8 @@ impl Link {
         Ok((Self::new(left), Self::new(right)))
     }
 
-    fn new(socket: OwnedFd) -> Self {
+    /// An end that another program has handed over.
+    pub(crate) fn new(socket: OwnedFd) -> Self {
         Self { socket, buffer: vec![0; PACKET_LIMIT] }
     }
 

@@ -3,7 +3,8 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 /// Why there is no pid file.
@@ -75,6 +76,16 @@ impl PidFile {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)
             .map_err(unusable)?;
+        Self::hold(path, file)
+    }
+
+    /// The file that this process has had before it became this program.
+    pub(crate) fn take_over(path: &Path, descriptor: OwnedFd) -> Result<Self, PidFileError> {
+        Self::hold(path, descriptor.into())
+    }
+
+    fn hold(path: &Path, file: File) -> Result<Self, PidFileError> {
+        let unusable = |source| PidFileError::Unusable { path: path.to_owned(), source };
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((mut file, Errno::EAGAIN)) => {
@@ -84,9 +95,16 @@ impl PidFile {
             }
             Err((_file, errno)) => return Err(unusable(errno.into())),
         };
+        lock.rewind().map_err(unusable)?;
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Another descriptor of the same lock, to be kept while the program changes.
+    pub(crate) fn descriptor(&self) -> Result<OwnedFd, PidFileError> {
+        let unusable = |source| PidFileError::Unusable { path: self.path.clone(), source };
+        self.lock.try_clone().map(OwnedFd::from).map_err(unusable)
     }
 }
 

@@ -7,15 +7,45 @@ use std::time::Duration;
 
 use hornpipe_worker::Handler;
 
+use crate::callbacks::{Callbacks, EndedWorker, NewWorker};
 use crate::config::{Address, AddressError, Config, ConfigError, RawConfig, Surroundings};
-use crate::launch::{self, LaunchError};
+use crate::launch::{self, LaunchError, Own};
 
 /// A broker with a handler of yours. Begin with [`Server::builder`].
+///
+/// What must not be shared between processes, a connection to a database or a generator of
+/// random numbers, is made anew in each worker:
+///
+/// ```no_run
+/// use std::cell::OnceCell;
+/// use std::rc::Rc;
+///
+/// use hornpipe::{Context, Failure, Job, Server};
+///
+/// let dictionary = std::fs::read_to_string("/usr/share/dict/words")?; // Shared by all.
+/// let own = Rc::new(OnceCell::new());
+/// let made = Rc::clone(&own);
+/// let code = Server::builder()
+///     .workers(4)
+///     .after_fork(move |worker| {
+///         // In the new worker, before its first request.
+///         made.set(format!("connection {}.{}", worker.slot, worker.incarnation)).ok();
+///     })
+///     .on_worker_exit(|worker| eprintln!("worker {} left: {}", worker.slot, worker.reason))
+///     .run(move |job: &Job, _context: &mut Context<'_>| {
+///         let word = String::from_utf8_lossy(&job.body()).into_owned();
+///         let connection = own.get().ok_or_else(|| Failure::new("not connected"))?;
+///         Ok::<_, Failure>(format!("{connection}: {}", dictionary.contains(&word)))
+///     })?;
+/// std::process::exit(code.into());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Server {
     raw: RawConfig,
     frontend: String,
     backend: String,
+    callbacks: Callbacks,
 }
 
 /// Why a server cannot run.
@@ -52,7 +82,12 @@ impl std::error::Error for ServerError {
 impl Server {
     /// A server on ports 6660 and 6661 of loopback, with as many workers as CPUs.
     pub fn builder() -> Self {
-        Self { raw: RawConfig::default(), frontend: "6660".into(), backend: "6661".into() }
+        Self {
+            raw: RawConfig::default(),
+            frontend: "6660".into(),
+            backend: "6661".into(),
+            callbacks: Callbacks::default(),
+        }
     }
 
     /// Where clients connect, as on the command line: `6660`, `0`, `HOST:PORT`.
@@ -90,6 +125,32 @@ impl Server {
         self
     }
 
+    /// Is called in the parent before each worker is forked, to let go of what a worker
+    /// should not inherit. The parent has one thread, which forks, reaps and takes signals:
+    /// whatever is called there must be quick. A panic is logged, and the worker is forked.
+    #[must_use]
+    pub fn before_fork(mut self, callback: impl FnMut(&NewWorker) + 'static) -> Self {
+        self.callbacks.before_fork = Some(Box::new(callback));
+        self
+    }
+
+    /// Is called in each new worker before its first request: the place for connections and
+    /// whatever else each worker needs of its own. A panic ends the worker, which is then
+    /// replaced as one that could not start.
+    #[must_use]
+    pub fn after_fork(mut self, callback: impl FnMut(&NewWorker) + 'static) -> Self {
+        self.callbacks.after_fork = Some(Box::new(callback));
+        self
+    }
+
+    /// Is called in the parent when a worker's process has ended, whatever the reason. It
+    /// must be quick, as for [`Server::before_fork`]; a panic is logged.
+    #[must_use]
+    pub fn on_worker_exit(mut self, callback: impl FnMut(&EndedWorker) + 'static) -> Self {
+        self.callbacks.on_worker_exit = Some(Box::new(callback));
+        self
+    }
+
     /// Any other option, as the command line's `serve` has it.
     #[must_use]
     pub fn options(mut self, options: RawConfig) -> Self {
@@ -105,15 +166,19 @@ impl Server {
     /// # Errors
     /// If something is misconfigured, a port is taken, or the process has threads.
     pub fn run(self, handler: impl Handler + 'static) -> Result<u8, ServerError> {
-        let config = self.resolve()?;
-        launch::launch(config, Some(launch::handled(handler))).map_err(ServerError::Launch)
+        let (config, callbacks) = self.resolve()?;
+        let own = Own { work: launch::handled(handler), callbacks };
+        launch::launch(config, Some(own)).map_err(ServerError::Launch)
     }
 
-    fn resolve(self) -> Result<Config, ServerError> {
+    fn resolve(self) -> Result<(Config, Callbacks), ServerError> {
         let frontend: Address = self.frontend.parse().map_err(ServerError::Address)?;
         let backend: Address = self.backend.parse().map_err(ServerError::Address)?;
         let surroundings = Surroundings::read();
         let raw = surroundings.environment.settings().map_err(ServerError::Config)?.overridden_by(self.raw);
-        raw.resolve((&frontend, &backend), Vec::<OsString>::new(), &surroundings).map_err(ServerError::Config)
+        let config = raw
+            .resolve((&frontend, &backend), Vec::<OsString>::new(), &surroundings)
+            .map_err(ServerError::Config)?;
+        Ok((config, self.callbacks))
     }
 }

@@ -26,11 +26,20 @@ pub enum ControlRequest {
     Check,
     /// Change the pool's target.
     Scale(Scale),
+    /// Replace every worker, the old generation staying if the new one fails.
+    Reload {
+        /// How many slots are renewed at the same time; absent, as the broker was told.
+        surge: Option<u32>,
+        /// Answer when it has ended, not when it has begun.
+        wait: bool,
+    },
     /// Stop: drain first, or at once.
     Stop {
         /// Without draining.
         now: bool,
     },
+    /// Replace the broker's program by what is in its file now.
+    Upgrade,
 }
 
 /// How an operator names a pool size.
@@ -63,13 +72,58 @@ pub enum ControlResponse {
         /// After, inside the pool's limits.
         to: u32,
     },
+    /// To `reload`: what has become of it so far.
+    Reload(ReloadReport),
     /// To `stop`: it has begun.
     Stopping,
+    /// To `upgrade`: the program is accepted, and this router ends as soon as what it has
+    /// accepted is finished. The next one answers at the same place.
+    Upgrading,
     /// The request was not carried out.
     Refused {
         /// Why, in one sentence.
         message: String,
     },
+}
+
+/// One reload, as `reload --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The generation that it brings.
+    pub generation: u32,
+    /// What has become of it.
+    pub outcome: ReloadOutcome,
+}
+
+/// What becomes of a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadOutcome {
+    /// It has begun.
+    Started,
+    /// Every worker is of the new generation.
+    Finished {
+        /// How many there are.
+        workers: u32,
+    },
+    /// A new worker failed, and what was there before serves.
+    Failed {
+        /// In which slot.
+        slot: u32,
+        /// Why.
+        reason: String,
+        /// The last lines that the new worker wrote, oldest first.
+        last_words: Vec<String>,
+        /// The generation that serves.
+        serving: u32,
+    },
+    /// Another reload began before it had ended.
+    Superseded {
+        /// That one's generation.
+        by: u32,
+    },
+    /// The broker stopped before it had ended.
+    Abandoned,
 }
 
 /// The state of everything, as `status --json` prints it.
@@ -120,6 +174,12 @@ pub struct PoolReport {
     pub processing: u32,
     /// The count of reloads.
     pub generation: u32,
+    /// The reload that is under way, if one is.
+    #[serde(default)]
+    pub reload: Option<ReloadProgress>,
+    /// Workers of reloads that were sent a probe, since this router started.
+    #[serde(default)]
+    pub probed: u64,
     /// Workers started since this router started.
     pub spawned: u64,
     /// Workers ended since this router started.
@@ -146,6 +206,17 @@ pub struct TargetReport {
     pub cause: String,
     /// Milliseconds ago.
     pub ago_ms: u64,
+}
+
+/// How far a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadProgress {
+    /// The generation that is replaced.
+    pub from: u32,
+    /// The generation that replaces it.
+    pub to: u32,
+    /// How many slots are of the new one.
+    pub renewed: u32,
 }
 
 /// The backlog.

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
-use hornpipe_proto::control::{self, ControlRequest, ControlResponse, LastExit, Scale, StatusReport};
+use hornpipe_proto::control::{
+    self, ControlRequest, ControlResponse, LastExit, ReloadOutcome, ReloadReport, Scale, StatusReport,
+};
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
@@ -73,6 +75,8 @@ fn report() -> StatusReport {
             ready: 1,
             processing: 0,
             generation: 0,
+            reload: None,
+            probed: 0,
             spawned: 1,
             exited: 0,
             autoscale: true,
@@ -112,23 +116,35 @@ fn report() -> StatusReport {
     report
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 6] {
+fn control_requests() -> [(&'static str, ControlRequest); 8] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
         ("control-request-scale-to", ControlRequest::Scale(Scale::To(8))),
         ("control-request-scale-by", ControlRequest::Scale(Scale::By(-2))),
+        ("control-request-reload", ControlRequest::Reload { surge: Some(2), wait: true }),
         ("control-request-stop", ControlRequest::Stop { now: false }),
         ("control-request-stop-now", ControlRequest::Stop { now: true }),
+        ("control-request-upgrade", ControlRequest::Upgrade),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 5] {
+fn control_responses() -> [(&'static str, ControlResponse); 8] {
+    let failed = ReloadOutcome::Failed {
+        slot: 0,
+        reason: "exit code 9".into(),
+        last_words: vec!["no such module".into()],
+        serving: 2,
+    };
+    let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome });
     [
         ("control-response-status", ControlResponse::Status(Box::new(report()))),
         ("control-response-check", ControlResponse::Check { ready: true, reason: "ready".into() }),
         ("control-response-scaled", ControlResponse::Scaled { from: 4, to: 8 }),
+        ("control-response-reload-finished", reload(ReloadOutcome::Finished { workers: 4 })),
+        ("control-response-reload-failed", reload(failed)),
         ("control-response-stopping", ControlResponse::Stopping),
+        ("control-response-upgrading", ControlResponse::Upgrading),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]
 }

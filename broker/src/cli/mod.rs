@@ -10,11 +10,13 @@ mod check;
 pub mod exit_code;
 mod operator;
 mod output;
+mod reload;
 mod req;
 mod scale;
 mod serve;
 mod status;
 mod stop;
+mod upgrade;
 mod worker;
 
 use std::ffi::OsString;
@@ -32,7 +34,9 @@ Ask
 Operate the running broker of a frontend port
   status  one screen of truth, or --json
   scale   set or change the number of workers           hornpipe scale 6660 +2
+  reload  fresh workers; if the new ones fail, the old ones stay
   check   exit code 0 if it is ready, for probes
+  upgrade another program in its place, under the same workers
   stop    finish what runs, then stop (--now: at once)
 
 hornpipe VERB -h is one screen, --help everything.";
@@ -61,8 +65,10 @@ enum Verb {
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
     Scale(scale::ScaleArguments),
+    Reload(reload::ReloadArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
+    Upgrade(upgrade::UpgradeArguments),
 }
 
 /// Runs the verb that these arguments name, and gives the process's exit code.
@@ -82,8 +88,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
+        Verb::Reload(arguments) => reload::run(&arguments).into(),
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),
+        Verb::Upgrade(arguments) => upgrade::run(&arguments).into(),
     }
 }
 
@@ -105,7 +113,14 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 }
 
 fn command() -> clap::Command {
-    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain)
+    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain).mut_subcommand(
+        "upgrade",
+        |verb| {
+            let patient =
+                |argument: clap::Arg| argument.default_value(upgrade::TIMEOUT).help(upgrade::TIMEOUT_HELP);
+            verb.mut_arg("timeout", patient)
+        },
+    )
 }
 
 #[cfg(test)]

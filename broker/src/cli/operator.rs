@@ -32,10 +32,13 @@ pub(super) struct Target {
     /// Its control socket, if that is not where this user's are [env: HORNPIPE_CONTROL]
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
-    /// How long to wait for the broker to answer
-    #[arg(long, value_name = "TIME", value_parser = config::duration_or_seconds, default_value = "5s")]
-    timeout: Duration,
+    /// How long to wait for the broker to answer [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = config::duration_or_seconds)]
+    timeout: Option<Duration>,
 }
+
+/// How long a broker may take to answer, unless somebody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to a broker.
 #[derive(Debug)]
@@ -103,18 +106,33 @@ impl Target {
         request: &ControlRequest,
         answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
     ) -> OperatorExit {
-        let result = self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker)));
-        match result {
-            Ok((ControlResponse::Refused { message }, _)) => {
-                output::complain(message);
-                OperatorExit::No
+        conclude(self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker))), answered)
+    }
+
+    /// The same for an answer that comes when something has ended: unless `--timeout`
+    /// was given, it is waited for as long as that takes.
+    pub(super) fn ask_for_the_end(
+        &self,
+        request: &ControlRequest,
+        answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+    ) -> OperatorExit {
+        let asked = self.connect().and_then(|mut broker| {
+            if self.timeout.is_none() {
+                broker.stream.set_read_timeout(None).map_err(OperatorError::Io)?;
             }
-            Ok((response, mut broker)) => answered(response, &mut broker),
-            Err(error) => {
-                output::complain(error);
-                OperatorExit::Unreachable
-            }
-        }
+            Ok((broker.ask(request)?, broker))
+        });
+        conclude(asked, answered)
+    }
+
+    /// Asks, and keeps silent about it if nobody answers.
+    pub(super) fn try_ask(&self, request: &ControlRequest) -> Option<ControlResponse> {
+        self.connect().and_then(|mut broker| broker.ask(request)).ok()
+    }
+
+    /// How long to wait.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
     }
 
     /// The port that names the broker.
@@ -134,12 +152,13 @@ impl Target {
             place = ControlPlace::of_root();
         }
         let path = place.socket(self.port());
-        let stream = connect_within(&path, self.timeout).map_err(|why| match why {
+        let timeout = self.timeout();
+        let stream = connect_within(&path, timeout).map_err(|why| match why {
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
                 OperatorError::Missing { port: self.port(), path: path.clone() }
             }
             Errno::EACCES | Errno::EPERM => OperatorError::Forbidden { path: path.clone() },
-            Errno::EAGAIN => OperatorError::Silent { timeout: self.timeout },
+            Errno::EAGAIN => OperatorError::Silent { timeout },
             why => OperatorError::Connect { path: path.clone(), why },
         })?;
         // Who listened on the socket, however many processes accept from it.
@@ -151,7 +170,24 @@ impl Target {
         }
         // Zero: it lives in a pid namespace that is not visible from here.
         let pid = Some(peer.pid()).filter(|pid| *pid != 0);
-        Ok(Broker { stream, input: Vec::new(), timeout: self.timeout, pid })
+        Ok(Broker { stream, input: Vec::new(), timeout, pid })
+    }
+}
+
+fn conclude(
+    asked: Result<(ControlResponse, Broker), OperatorError>,
+    answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+) -> OperatorExit {
+    match asked {
+        Ok((ControlResponse::Refused { message }, _)) => {
+            output::complain(message);
+            OperatorExit::No
+        }
+        Ok((response, mut broker)) => answered(response, &mut broker),
+        Err(error) => {
+            output::complain(error);
+            OperatorExit::Unreachable
+        }
     }
 }
 

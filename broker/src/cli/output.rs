@@ -25,3 +25,12 @@ pub(super) fn complain_to(console: &mut impl Write, message: impl Display) {
     // Nobody is left to be told if this fails.
     writeln!(console, "hornpipe: {message}").ok();
 }
+
+/// Names and reasons come from other processes, and must not draw on this terminal.
+pub(super) fn harmless(text: &str) -> String {
+    let mut harmless = String::new();
+    for letter in text.chars() {
+        if letter.is_control() { harmless.extend(letter.escape_default()) } else { harmless.push(letter) }
+    }
+    harmless
+}

@@ -100,6 +100,8 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("max", settings.max.to_string()),
         ("boot-timeout", config::show_duration(settings.boot_timeout)),
         ("max-requests", "none".into()),
+        ("surge", settings.surge.to_string()),
+        ("probe-timeout", "10s".into()),
         ("timeout", "none".into()),
         ("attempts", settings.attempts.to_string()),
         ("queue", settings.backlog_limit.to_string()),

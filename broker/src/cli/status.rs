@@ -7,7 +7,7 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, Stat
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
-use super::output;
+use super::output::{self, harmless};
 use crate::config::show_size;
 
 /// One screen of truth about a running broker
@@ -60,6 +60,7 @@ fn screen(report: &StatusReport) -> String {
         queue(report),
         pool(report),
     ];
+    lines.extend(reload(report));
     lines.extend(target(report));
     lines.extend(report.pool.degraded.as_deref().map(|why| format!("degraded  {}", harmless(why))));
     lines.extend(noise(&report.noise));
@@ -71,15 +72,6 @@ fn screen(report: &StatusReport) -> String {
         screen.push('\n');
     }
     screen
-}
-
-/// Names and reasons come from other processes, and must not draw on this terminal.
-fn harmless(text: &str) -> String {
-    let mut harmless = String::new();
-    for letter in text.chars() {
-        if letter.is_control() { harmless.extend(letter.escape_default()) } else { harmless.push(letter) }
-    }
-    harmless
 }
 
 fn requests(report: &StatusReport) -> String {
@@ -134,6 +126,15 @@ fn target(report: &StatusReport) -> Option<String> {
     });
     let known = pool.autoscale || change.is_some();
     known.then(|| format!("target    {}{automatic}{}", pool.target, change.unwrap_or_default()))
+}
+
+/// Only while one is under way.
+fn reload(report: &StatusReport) -> Option<String> {
+    let progress = report.pool.reload?;
+    Some(format!(
+        "reload    generation {} -> {}   {} of {} renewed",
+        progress.from, progress.to, progress.renewed, report.pool.target
+    ))
 }
 
 /// Only if there is any.
@@ -243,6 +244,8 @@ mod tests {
                 ready: 2,
                 processing: 1,
                 generation: 0,
+                reload: None,
+                probed: 0,
                 spawned: 3,
                 exited: 1,
                 autoscale: true,

@@ -6,17 +6,19 @@
 #![expect(clippy::disallowed_methods, reason = "this file reads the environment")]
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgAction, Args, Command, FromArgMatches};
 
 use super::{ConfigError, RawConfig};
+use crate::parent::errand::{self, Errand};
 
 const PREFIX: &str = "HORNPIPE_";
 
-/// What workers and their programs are told.
-const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION"];
+/// What workers, their programs and hooks are told.
+const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
 
 /// Where programs are looked for if nothing says it: what `execvp` does.
@@ -47,7 +49,7 @@ impl Environment {
         let mut settings = RawConfig::default();
         for (name, value) in &self.variables {
             let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-            if !is_given(key) && !value.is_empty() {
+            if !is_given(key) && name != errand::VARIABLE && !value.is_empty() {
                 settings = settings.overridden_by(read_setting(key, value)?);
             }
         }
@@ -58,6 +60,21 @@ impl Environment {
     pub fn for_workers(&self) -> Vec<(OsString, OsString)> {
         let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
         self.variables.iter().filter(|(name, _)| !ours(name)).cloned().collect()
+    }
+
+    /// What this program is to do that its predecessor has started.
+    pub fn errand(&self) -> Errand {
+        Errand::read(self.value(errand::VARIABLE))
+    }
+
+    /// What a program in this one's place is given: everything but such an errand.
+    pub fn for_successor(&self) -> Vec<(OsString, OsString)> {
+        self.variables.iter().filter(|(name, _)| name != errand::VARIABLE).cloned().collect()
+    }
+
+    /// Where this process would look for programs.
+    pub fn search_path(&self) -> OsString {
+        search_path(&self.variables)
     }
 
     /// Where a worker is to connect.
@@ -73,11 +90,6 @@ impl Environment {
     /// The user's directory for sockets and the like.
     pub fn runtime_directory(&self) -> Option<PathBuf> {
         self.value("XDG_RUNTIME_DIR").map(PathBuf::from)
-    }
-
-    /// Where programs are looked for.
-    pub fn search_path(&self) -> OsString {
-        self.value("PATH").unwrap_or(DEFAULT_PATH.as_ref()).to_owned()
     }
 
     /// The user wants no colours (<https://no-color.org>).
@@ -97,6 +109,12 @@ impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.variables.iter().map(|(name, _)| name)).finish()
     }
+}
+
+/// Where programs with these variables are looked for.
+pub(super) fn search_path(variables: &[(OsString, OsString)]) -> OsString {
+    let path = variables.iter().rev().find(|(name, value)| name == "PATH" && !value.is_empty());
+    path.map_or_else(|| DEFAULT_PATH.into(), |(_name, value)| value.clone())
 }
 
 /// The variable that says the same as an option of this long name.
@@ -123,27 +141,35 @@ fn read_setting(key: &str, value: &OsStr) -> Result<RawConfig, ConfigError> {
         let aliases = argument.get_all_aliases().unwrap_or_default();
         argument.get_long() == Some(&long) || aliases.contains(&long.as_str())
     };
-    let mut argument = OsString::from(format!("--{long}"));
+    let mut arguments = vec![OsString::from(format!("--{long}"))];
     match options.get_arguments().find(is_named) {
         // Left to clap, which knows what it is near to.
         None => {}
-        Some(option) if option.get_action().takes_values() => {
-            argument.push("=");
-            argument.push(value);
+        // What can be given more than once is given a line each.
+        Some(option) if matches!(option.get_action(), ArgAction::Append) => {
+            let lines = value.as_bytes().split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            arguments = lines.map(|line| with_value(&long, OsStr::from_bytes(line))).collect();
         }
+        Some(option) if option.get_action().takes_values() => arguments = vec![with_value(&long, value)],
         Some(_) => match value.to_str() {
             Some("1" | "true" | "yes" | "on") => {}
             Some("0" | "false" | "no" | "off") => return Ok(RawConfig::default()),
             _ => return Err(bad("write 1 or 0".to_owned())),
         },
     }
-    let read = options.try_get_matches_from([argument]).and_then(|found| RawConfig::from_arg_matches(&found));
+    let read = options.try_get_matches_from(arguments).and_then(|found| RawConfig::from_arg_matches(&found));
     read.map_err(|error| match error.kind() {
         ErrorKind::UnknownArgument => {
             ConfigError::UnknownVariable { name: name.clone(), suggestion: nearest(&error) }
         }
         _ => bad(reason(&error)),
     })
+}
+
+fn with_value(long: &str, value: &OsStr) -> OsString {
+    let mut argument = OsString::from(format!("--{long}="));
+    argument.push(value);
+    argument
 }
 
 fn nearest(error: &clap::Error) -> Option<String> {
@@ -177,6 +203,8 @@ mod tests {
             ("HORNPIPE_INSECURE", "yes"),
             ("HORNPIPE_EACH", "0"),
             ("HORNPIPE_QUEUE", ""),
+            ("HORNPIPE_ENV", "A=1 and\n\nB=2"),
+            ("HORNPIPE_NICE", "-5"),
             ("PATH", "/bin"),
         ]);
         let expected = RawConfig {
@@ -184,6 +212,8 @@ mod tests {
             timeout: Some(Duration::from_millis(250)),
             check_for_dead: Some(Duration::from_secs(30)),
             insecure: true,
+            env: Some(vec!["A=1 and".into(), "B=2".into()]),
+            nice: Some(-5),
             ..RawConfig::default()
         };
         assert_eq!(environment.settings(), Ok(expected));
@@ -228,6 +258,8 @@ mod tests {
             ("HORNPIPE_WORKERS", "many", "invalid digit found in string"),
             ("HORNPIPE_INSECURE", "perhaps", "write 1 or 0"),
             ("HORNPIPE_LOG_FORMAT", "xml", "write text or json"),
+            ("HORNPIPE_NICE", "20", "20 is not in -20..=19"),
+            ("HORNPIPE_UMASK", "9", "a umask is octal, from 000 to 777"),
         ] {
             let error = Environment::of([(name, value)]).settings().unwrap_err();
             assert_eq!(error.to_string(), format!("the environment variable {name} is {value:?}: {why}"));

@@ -128,6 +128,23 @@ pub enum ConfigError {
         /// As it was given.
         path: PathBuf,
     },
+    /// A path where nothing is.
+    NothingThere {
+        /// The option.
+        option: &'static str,
+        /// In full.
+        path: PathBuf,
+    },
+    /// A variable for workers without a name, or without a value.
+    NoVariable {
+        /// As it was given.
+        text: String,
+    },
+    /// A variable for workers that is the broker's own.
+    OwnVariable {
+        /// Its name.
+        name: String,
+    },
     /// A relative path, and no working directory.
     NoWorkingDirectory {
         /// The path.
@@ -196,6 +213,11 @@ impl fmt::Display for ConfigError {
             }
             Self::NotRoot { option } => write!(f, "{option} is for root: only root may change that"),
             Self::NotADirectory { option, path } => write!(f, "{option}: {} is not a directory", path.display()),
+            Self::NothingThere { option, path } => write!(f, "{option}: there is no {}", path.display()),
+            Self::NoVariable { text } => write!(f, "--env {text}: write NAME=VALUE"),
+            Self::OwnVariable { name } => {
+                write!(f, "--env {name}: names that begin with HORNPIPE_ are the broker's own")
+            }
             Self::NoWorkingDirectory { path } => {
                 write!(f, "{} is relative, and the working directory is gone: give a full path", path.display())
             }

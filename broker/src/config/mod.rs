@@ -4,10 +4,13 @@
 //! the environment. [`Config`] is what it means: complete, checked, and silent
 //! about its origin. Defaults are applied in `resolve.rs` and nowhere else.
 
+mod account;
 mod address;
+mod conditions;
 mod control_place;
 pub mod env;
 mod error;
+mod hooks;
 mod raw;
 mod resolve;
 mod pool_size;
@@ -19,16 +22,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{Address, AddressError};
+pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;
 pub use error::ConfigError;
+pub use hooks::HookError;
 pub use raw::RawConfig;
 pub use resolve::Surroundings;
 pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_size, size};
 
 use crate::core::Settings;
 use crate::logging::LogChoices;
-use crate::parent::Identity;
+use crate::parent::{Conditions, Hook, Identity};
 
 /// Everything `serve` needs to know, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +50,16 @@ pub struct Config {
     pub external: External,
     /// How a plain client hears of an error.
     pub plain_errors: PlainErrors,
+    /// What each worker of a reload is asked first.
+    pub probe: Option<Vec<u8>>,
+    /// Paths whose change is a reload.
+    pub reload_on: Vec<PathBuf>,
     /// Who router and workers are.
     pub identity: Identity,
+    /// What workers alone run under.
+    pub conditions: Conditions,
+    /// What is run when something happens.
+    pub hooks: Vec<Hook>,
     /// The process runs as root, and so would its router and workers.
     pub privilege: Privilege,
     /// Where the control socket will be.

@@ -4,14 +4,18 @@
 //! same name, and the line that `--help` shows. No defaults, no checks across
 //! fields: both are in `resolve.rs`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::PlainErrors;
+use super::conditions::{limit, umask};
+use super::hooks::hook;
 use super::units::{duration, duration_or_seconds, size};
 use crate::logging::{Level, LogFormat};
+use crate::parent::{Hook, Limit};
 
 /// One layer of options. A switch that is off was not mentioned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -48,6 +52,18 @@ pub struct RawConfig {
         hide_short_help = true
     )]
     pub check_for_dead: Option<Duration>,
+    /// How many slots a reload renews at the same time, once its first worker works
+    #[arg(long, value_name = "K", help_heading = "Pool", hide_short_help = true)]
+    pub surge: Option<u32>,
+    /// A request that each new worker of a reload must answer first, or the old ones stay
+    #[arg(long, value_name = "BODY", help_heading = "Pool", hide_short_help = true)]
+    pub probe: Option<String>,
+    /// How long the answer to the probe may take
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub probe_timeout: Option<Duration>,
+    /// Reload when this file or directory changes, for development. May be given more than once
+    #[arg(long, value_name = "PATH", help_heading = "Pool", hide_short_help = true)]
+    pub reload_on: Option<Vec<PathBuf>>,
     /// Accept no workers but our own, also from this machine
     #[arg(long, help_heading = "Pool", hide_short_help = true)]
     pub no_external: bool,
@@ -125,6 +141,10 @@ pub struct RawConfig {
     #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub control: Option<PathBuf>,
 
+    /// Run this when that happens: worker_start, worker_exit, reload_failed, degraded. Repeatable
+    #[arg(long, value_name = "EVENT=COMMAND", value_parser = hook, help_heading = "Observe", hide_short_help = true)]
+    pub hook: Option<Vec<Hook>>,
+
     /// Allow ports that other machines reach, whoever asks there
     #[arg(long, help_heading = "Run as")]
     pub insecure: bool,
@@ -140,6 +160,25 @@ pub struct RawConfig {
     /// The working directory of router and workers, inside the root directory
     #[arg(long, value_name = "DIR", help_heading = "Run as", hide_short_help = true)]
     pub chdir: Option<PathBuf>,
+    /// Limit each worker, as prlimit does: nofile=1024, as=512MiB:1GiB. Repeatable
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = limit, help_heading = "Run as", hide_short_help = true)]
+    pub rlimit: Option<Vec<Limit>>,
+    /// The niceness of workers: -20, first in line for the processor, to 19
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(i8).range(-20..=19),
+        allow_negative_numbers = true,
+        help_heading = "Run as",
+        hide_short_help = true
+    )]
+    pub nice: Option<i8>,
+    /// The umask of workers, in octal
+    #[arg(long, value_name = "OCTAL", value_parser = umask, help_heading = "Run as", hide_short_help = true)]
+    pub umask: Option<u32>,
+    /// A variable of the environment of workers and their programs. Repeatable
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Run as", hide_short_help = true)]
+    pub env: Option<Vec<OsString>>,
     /// Write the process id here once the ports are bound
     #[arg(long, value_name = "PATH", help_heading = "Run as", hide_short_help = true)]
     pub pid_file: Option<PathBuf>,
@@ -159,11 +198,12 @@ impl RawConfig {
         overridden! {
             self by high;
             options:
-                workers min max boot_timeout max_requests check_for_dead min_spare_servers max_spare_servers
+                workers min max boot_timeout max_requests surge probe probe_timeout
+                reload_on                 check_for_dead min_spare_servers max_spare_servers
                 scale_up_wait scale_down_after check_for_waiting
                 timeout attempts queue queue_bytes max_body plain_errors drain
-                log_file log_format log_level control
-                user group chroot chdir pid_file;
+                log_file log_format log_level control hook
+                user group chroot chdir rlimit nice umask env pid_file;
             switches: each lines no_external no_autoscale insecure
         }
     }

@@ -3,17 +3,22 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{Gid, Uid};
 
+use super::account::{Account, find_group};
 use super::pool_size::PoolSize;
 use super::{
     Address, Config, ConfigError, ControlPlace, Environment, External, PlainErrors, Privilege, ProgramKind,
-    RawConfig,
+    RawConfig, env,
 };
 use crate::core::{MAX_WORKERS, Settings};
 use crate::logging::{Colour, Level, LogChoices, LogFormat};
 use crate::parent::Identity;
+
+/// How long a worker may take to answer its probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the meaning of a configuration depends on besides itself.
 #[derive(Debug, Clone)]
@@ -66,6 +71,7 @@ impl RawConfig {
             owner: identity.user.zip(identity.group),
         };
         let control = self.control.clone().map(full_path).transpose()?;
+        let worker_environment = self.resolve_environment(surroundings.environment.for_workers())?;
         Ok(Config {
             core: self.resolve_settings(&program, surroundings)?,
             external: match (self.no_external, self.insecure) {
@@ -79,10 +85,14 @@ impl RawConfig {
                 _ => Privilege::User,
             },
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
+            probe: self.probe.clone().map(String::into_bytes),
+            reload_on: watched(self.reload_on.clone().unwrap_or_default())?,
+            conditions: self.resolve_conditions(),
+            hooks: self.hook.unwrap_or_default(),
             pid_file: self.pid_file.map(full_path).transpose()?,
             check_for_dead: self.check_for_dead,
-            worker_environment: surroundings.environment.for_workers(),
-            search_path: surroundings.environment.search_path(),
+            search_path: env::search_path(&worker_environment),
+            worker_environment,
             frontend,
             backend,
             program,
@@ -153,6 +163,8 @@ impl RawConfig {
             (self.scale_up_wait.is_some_and(|time| time.is_zero()), "--scale-up-wait"),
             (self.scale_down_after.is_some_and(|time| time.is_zero()), "--scale-down-after"),
             (self.check_for_waiting.is_some_and(|time| time.is_zero()), "--check-for-waiting"),
+            (self.surge == Some(0), "--surge"),
+            (self.probe_timeout.is_some_and(|time| time.is_zero()), "--probe-timeout"),
             (body_limit == 0, "--max-body"),
         ];
         if let Some((_, option)) = zeros.into_iter().find(|(wrong, _)| *wrong) {
@@ -174,6 +186,8 @@ impl RawConfig {
             max_requests: self.max_requests.or(defaults.max_requests),
             autoscale,
             spares,
+            surge: self.surge.unwrap_or(defaults.surge),
+            probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults
         })
     }
@@ -215,46 +229,20 @@ impl RawConfig {
     }
 }
 
-/// An entry in the system's list of users, as far as there is one.
-struct Account {
-    user: Uid,
-    group: Option<Gid>,
-    supplementary: Option<Vec<Gid>>,
-}
-
-impl Account {
-    fn of(name: &str) -> Result<Self, ConfigError> {
-        let unknown = || ConfigError::UnknownAccount { kind: "user", name: name.to_owned() };
-        let found = match name.parse() {
-            Ok(number) => User::from_uid(Uid::from_raw(number)),
-            Err(_) => User::from_name(name),
-        };
-        match (found.map_err(|_errno| unknown())?, name.parse()) {
-            (Some(user), _) => {
-                let name = std::ffi::CString::new(user.name).map_err(|_nul| unknown())?;
-                let groups = nix::unistd::getgrouplist(&name, user.gid).ok();
-                Ok(Self { user: user.uid, group: Some(user.gid), supplementary: groups })
-            }
-            (None, Ok(number)) => Ok(Self { user: Uid::from_raw(number), group: None, supplementary: None }),
-            (None, Err(_)) => Err(unknown()),
-        }
-    }
-}
-
-fn find_group(name: &str) -> Result<Gid, ConfigError> {
-    let unknown = || ConfigError::UnknownAccount { kind: "group", name: name.to_owned() };
-    if let Ok(number) = name.parse() {
-        return Ok(Gid::from_raw(number));
-    }
-    let found = Group::from_name(name).map_err(|_errno| unknown())?;
-    found.map(|group| group.gid).ok_or_else(unknown)
-}
-
 fn check_directory(option: &'static str, path: Option<&PathBuf>) -> Result<(), ConfigError> {
     match path {
         Some(path) if !path.is_dir() => Err(ConfigError::NotADirectory { option, path: path.clone() }),
         Some(_) | None => Ok(()),
     }
+}
+
+/// A path that is not there is a typing mistake, most of the time.
+fn watched(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
+    let found = |path: PathBuf| {
+        let path = full_path(path)?;
+        if path.exists() { Ok(path) } else { Err(ConfigError::NothingThere { option: "--reload-on", path }) }
+    };
+    paths.into_iter().map(found).collect()
 }
 
 /// The same path from every working directory.
@@ -264,8 +252,6 @@ fn full_path(path: PathBuf) -> Result<PathBuf, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn surroundings() -> Surroundings {
@@ -374,6 +360,8 @@ mod tests {
             (RawConfig { boot_timeout: zero, ..raw() }, "--boot-timeout"),
             (RawConfig { max_requests: Some(0), ..raw() }, "--max-requests"),
             (RawConfig { max_body: Some(0), ..raw() }, "--max-body"),
+            (RawConfig { surge: Some(0), ..raw() }, "--surge"),
+            (RawConfig { probe_timeout: zero, ..raw() }, "--probe-timeout"),
         ] {
             assert_eq!(sentence(raw), format!("{option} must be more than 0"));
         }
@@ -416,6 +404,16 @@ mod tests {
         assert_eq!(config.log.owner, Some((4_000_000_000, 12345)));
         let nobody = as_root(RawConfig { user: Some("no-such-user".into()), ..raw() }).unwrap_err();
         assert_eq!(nobody.to_string(), "there is no user \"no-such-user\" on this machine");
+    }
+
+    #[test]
+    fn a_path_to_watch_must_be_there() {
+        let raw = |path: &str| RawConfig { reload_on: Some(vec![path.into()]), ..raw() };
+        assert_eq!(sentence(raw("/dev/no-such")), "--reload-on: there is no /dev/no-such");
+        assert_eq!(
+            resolve(raw("/dev/null"), ("1", "2"), &[]).unwrap().reload_on,
+            [PathBuf::from("/dev/null")]
+        );
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub enum Action<B> {
 
     // To workers.
     Assign(Assignment<B>),
+    Probe(Probe),
     /// Only to workers with details.
     Cancel {
         worker: WorkerId,
@@ -80,6 +81,18 @@ pub struct Assignment<B> {
     pub body: B,
 }
 
+/// A request of the broker's own, to a worker that is to prove itself. Its body is
+/// known to whoever performs this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    pub worker: WorkerId,
+    pub token: Token,
+    /// Time left until the worker has failed.
+    pub left: Duration,
+    /// Whether the worker is sent a job's details.
+    pub detailed: bool,
+}
+
 /// The small state that outlives a router.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
@@ -94,6 +107,8 @@ pub struct Memory {
 pub enum Finish {
     /// It was stopped.
     Stopped,
+    /// Everything accepted is answered, and the workers wait for the next router.
+    HandedOver,
     /// The program cannot be executed, and no worker has ever been ready.
     CannotExecute,
     /// No worker has ever been ready, and none will be.
@@ -113,6 +128,8 @@ pub enum Note {
     Ready,
     WorkerLeft {
         place: Place,
+        generation: Generation,
+        pid: Option<i32>,
         reason: ExitReason,
         planned: bool,
         respawn_after: Duration,
@@ -142,10 +159,20 @@ pub enum Note {
     ReloadFinished {
         generation: Generation,
     },
+    /// The process that brought it down has ended.
     ReloadFailed {
         generation: Generation,
         place: Place,
         reason: String,
+    },
+    /// Another reload began before it was finished.
+    ReloadSuperseded {
+        generation: Generation,
+        by: Generation,
+    },
+    /// The broker stopped before it was finished.
+    ReloadAbandoned {
+        generation: Generation,
     },
     /// All slots fail: requests are refused until a worker is ready again.
     Failing,
@@ -158,11 +185,18 @@ pub enum Note {
         waiting_refused: usize,
         in_flight: usize,
     },
+    HandOverStarted {
+        waiting: usize,
+        in_flight: usize,
+        within: Duration,
+    },
     RequestTimedOut {
         request: RequestId,
         place: Option<Place>,
         attempt: u32,
         after: Duration,
+        /// Bytes of the request's body.
+        size: u64,
     },
     RequestRetried {
         request: RequestId,
@@ -191,6 +225,8 @@ pub enum ExitReason {
     Timeout,
     /// It was not ready in time.
     BootTimeout,
+    /// It did not answer its probe as it should.
+    Unproven,
     /// It sent what no worker sends.
     Malformed,
     /// Its connection was lost while it lived.
@@ -202,6 +238,8 @@ pub enum ExitReason {
     /// It ended by itself.
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     NotExecuted(String),
     /// The process could not be made, and why.
     NotStarted(String),
@@ -218,12 +256,14 @@ impl std::fmt::Display for ExitReason {
             Self::Drain => f.write_str("drain"),
             Self::Timeout => f.write_str("timeout"),
             Self::BootTimeout => f.write_str("boot timeout"),
+            Self::Unproven => f.write_str("probe failed"),
             Self::Malformed => f.write_str("malformed message"),
             Self::Disconnected => f.write_str("connection lost"),
             Self::Silent => f.write_str("silent after a router restart"),
             Self::Halted => f.write_str("stopped by a signal"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::OutOfMemory => f.write_str("killed for lack of memory (OOM)"),
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
             Self::NotStarted(why) => write!(f, "cannot fork: {why}"),
         }

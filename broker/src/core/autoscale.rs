@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::ids::Timestamp;
+use super::roster::Stage;
 use super::timers::Timer;
 use super::{Core, Phase, Turn};
 
@@ -112,8 +113,13 @@ impl<B: Clone> Core<B> {
 
     /// How many workers of our own have nothing to do.
     pub(super) fn idle_len(&self) -> u32 {
-        // A newcomer shares its slot with the worker that it replaces.
-        self.crew.local().idle.saturating_sub(u32::from(self.pool.newcomer.is_some()))
+        // A newcomer on trial shares its slot with the worker that it replaces.
+        let doubled = self.pool.newcomers.iter().filter(|newcomer| {
+            let serves = self.roster.process(**newcomer).is_some_and(|new| new.stage == Stage::Serving);
+            let record = self.roster.slot(newcomer.slot);
+            serves && record.is_some_and(|record| record.staying().count() > 1)
+        });
+        self.crew.local().idle.saturating_sub(u32::try_from(doubled.count()).unwrap_or(u32::MAX))
     }
 
     /// The least that the load and the operator's limits allow at present.

@@ -19,6 +19,8 @@ pub struct Counters {
     pub malformed_workers: u64,
     pub strangers: u64,
     pub ignored_clients: u64,
+    /// Probes sent to newcomers, which are nobody's requests.
+    pub probed: u64,
     /// Processes asked of the parent.
     pub spawned: u64,
     /// Processes that have ended, or never began.

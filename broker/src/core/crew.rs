@@ -79,12 +79,14 @@ struct Withheld {
     elsewhere: bool,
     /// It has sent what no worker sends.
     distrusted: bool,
+    /// It has still to answer its probe.
+    unproven: bool,
 }
 
 impl Withheld {
     /// For longer than somebody's SIGSTOP lasts.
     fn lastingly(self) -> bool {
-        self.leaving || self.elsewhere || self.distrusted
+        self.leaving || self.elsewhere || self.distrusted || self.unproven
     }
 }
 
@@ -111,6 +113,11 @@ impl Worker {
 
     pub(super) fn held(&self) -> impl Iterator<Item = Token> + '_ {
         self.held.iter().copied()
+    }
+
+    /// Whether it has still to answer its probe.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.withheld.unproven
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -282,6 +289,15 @@ impl Crew {
 
     pub(super) fn set_continued(&mut self, id: WorkerId) {
         self.change(id, |worker| worker.withheld.halted = false);
+    }
+
+    /// It is given nothing but its probe.
+    pub(super) fn set_unproven(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.unproven = true);
+    }
+
+    pub(super) fn set_proven(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.withheld.unproven = false);
     }
 
     pub(super) fn give(&mut self, id: WorkerId, token: Token) {

@@ -115,8 +115,13 @@ pub enum Event<B> {
     ScaleBy {
         change: i32,
     },
-    Reload,
+    Reload {
+        /// How many slots are renewed at the same time; `None` as the settings say.
+        surge: Option<u32>,
+    },
     Stop(Stop),
+    /// Another router follows under the same workers: finish what was accepted, then part.
+    HandOver,
 
     // From the clock.
     /// `next_deadline` has passed.
@@ -176,6 +181,8 @@ pub struct Details {
 pub enum Ending {
     Code(i32),
     Signal(i32),
+    /// The kernel killed it because there was no memory left.
+    OutOfMemory,
     /// The program could not be executed, or the child not be prepared for it.
     NotExecuted {
         why: String,

@@ -9,21 +9,25 @@ use super::ids::{Place, WorkerId};
 use super::roster::{Process, Stage, Step};
 use super::settings::{KILL_AGAIN, RECONNECT_GRACE, STOP_GRACE};
 use super::timers::Timer;
-use super::{Core, Turn};
+use super::{Core, Phase, Turn};
 
 impl<B: Clone> Core<B> {
     /// Lets the process finish what it holds, then go.
     pub(super) fn retire(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        if self.roster.is_leaving(place) || !self.roster.contains(place) {
+        // The next router decides who goes, when there is one.
+        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver);
+        if is_handed_over || self.roster.is_leaving(place) || !self.roster.contains(place) {
             return;
         }
+        // Nobody waits for the answer to a probe.
+        let busy = self.is_busy(place) && !self.is_probing(place);
         self.start_leaving(place, reason);
         let worker = self.roster.process(place).and_then(|process| process.worker);
         let Some((id, worker)) = worker.and_then(|id| Some((id, self.crew.worker(id)?))) else {
             self.step(place, Step::Terminated, turn);
             return;
         };
-        match (worker.tongue, self.is_busy(place)) {
+        match (worker.tongue, busy) {
             // Orders follow jobs on the same connection: it will finish first.
             (Tongue::Native, true) => {
                 turn.act(Action::Dismiss { worker: id });

@@ -23,14 +23,16 @@ mod fork_room;
 mod degraded;
 mod telling;
 mod reload;
+mod probe;
 mod stopping;
+mod handover;
 mod backoff;
 mod timers;
 mod generator;
 mod counters;
 mod snapshot;
 
-pub use action::{Action, Assignment, ExitReason, Finish, Memory, Note};
+pub use action::{Action, Assignment, ExitReason, Finish, Memory, Note, Probe};
 pub use autoscale::Cause;
 pub use counters::Counters;
 pub use degraded::Degraded;
@@ -39,7 +41,8 @@ pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
 pub use settings::{AutoscaleRules, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
-    ExternalSnapshot, PoolSnapshot, QueueSnapshot, Snapshot, Tables, TargetChange, WorkerSnapshot,
+    ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, Snapshot, Tables, TargetChange,
+    WorkerSnapshot,
 };
 pub use stopping::Phase;
 pub use telling::Telling;
@@ -136,8 +139,9 @@ impl<B: Clone> Core<B> {
             Event::Shrink => self.scale_by(-1, turn),
             Event::ScaleTo { target } => self.scale_to(target, turn),
             Event::ScaleBy { change } => self.scale_by(change, turn),
-            Event::Reload => self.reload(turn),
+            Event::Reload { surge } => self.reload(surge, turn),
             Event::Stop(stop) => self.stop(stop, turn),
+            Event::HandOver => self.hand_over_pool(turn),
             Event::Tick => (),
         }
         self.fire_timers(turn);
@@ -147,6 +151,7 @@ impl<B: Clone> Core<B> {
         self.balance(turn);
         self.assess_health(turn);
         self.assess_stop(turn);
+        self.assess_handover(turn);
         self.debug_check();
     }
 
@@ -180,6 +185,7 @@ impl<B: Clone> Core<B> {
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),
                 Timer::Halted(place) => self.halt_deadline(place, turn),
                 Timer::Leaving(place) => self.leaving_deadline(place, turn),
+                Timer::Probe(place) => self.probe_deadline(place, turn),
                 Timer::Proven(place) => self.newcomer_proven(place, turn),
                 Timer::Healthy(place) => self.roster.forgive(place),
                 Timer::Backoff(_slot) => self.roster.disturb(),
@@ -190,6 +196,8 @@ impl<B: Clone> Core<B> {
                 Timer::SpareCheck => (),
                 Timer::Mended => self.mended(turn),
                 Timer::Drain => self.stop(Stop::Now, turn),
+                Timer::HandOver => self.handover_deadline(turn),
+                Timer::LastCall => self.last_call_is_over(turn),
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The wish: how many workers there should be. `balance` compares it with the
 //! roster and says what is missing; nothing else spawns a worker or closes a slot.
 
+use std::collections::BTreeSet;
+
 use super::action::{Action, ExitReason, Finish, Memory, Note};
 use super::autoscale::{Autoscale, Cause};
 use super::degraded::Health;
@@ -26,8 +28,8 @@ pub(super) struct Pool {
     /// The last generation ever begun.
     pub(super) last_generation: Generation,
     pub(super) reload: Option<Reload>,
-    /// A replacement that warms up beside the process it replaces.
-    pub(super) newcomer: Option<Place>,
+    /// Replacements that warm up beside the processes they replace.
+    pub(super) newcomers: BTreeSet<Place>,
     /// Whether any worker has ever been ready.
     pub(super) ever_ready: bool,
     pub(super) last_change: Option<Change>,
@@ -55,7 +57,7 @@ impl Pool {
             generation,
             last_generation: generation,
             reload: None,
-            newcomer: None,
+            newcomers: BTreeSet::new(),
             ever_ready: memory.is_some(),
             last_change: None,
             autoscale: Autoscale::default(),
@@ -117,8 +119,8 @@ impl<B: Clone> Core<B> {
                 self.fill_slots(usize::MAX, turn);
                 self.replace(turn);
             }
-            Phase::Draining { .. } => self.keep_one_for_accepted_work(turn),
-            Phase::Ending | Phase::Over => (),
+            Phase::Draining { .. } | Phase::HandingOver => self.keep_one_for_accepted_work(turn),
+            Phase::HandedOver | Phase::Ending | Phase::Over => (),
         }
     }
 
@@ -147,7 +149,7 @@ impl<B: Clone> Core<B> {
     fn cost(&self, process: &Process) -> u8 {
         let worker = process.worker.and_then(|worker| self.crew.worker(worker));
         match (&process.stage, worker) {
-            (Stage::Booting | Stage::Leaving { .. }, _) | (_, None) => 0,
+            (Stage::Booting | Stage::Probing { .. } | Stage::Leaving { .. }, _) | (_, None) => 0,
             (_, Some(worker)) if worker.state() == WorkerState::Waiting => 1,
             (_, Some(_busy)) => 2,
         }
@@ -225,7 +227,12 @@ impl<B: Clone> Core<B> {
                 self.phase = Phase::Serving;
                 turn.note(Note::Recovered);
             }
-            Phase::Serving | Phase::Draining { .. } | Phase::Ending | Phase::Over => (),
+            Phase::Serving
+            | Phase::Draining { .. }
+            | Phase::HandingOver
+            | Phase::HandedOver
+            | Phase::Ending
+            | Phase::Over => (),
         }
     }
 
@@ -238,7 +245,12 @@ impl<B: Clone> Core<B> {
             Phase::Serving => true,
             // An earlier router had workers; this one's cannot start.
             Phase::Starting => self.pool.ever_ready,
-            Phase::Failing | Phase::Draining { .. } | Phase::Ending | Phase::Over => false,
+            Phase::Failing
+            | Phase::Draining { .. }
+            | Phase::HandingOver
+            | Phase::HandedOver
+            | Phase::Ending
+            | Phase::Over => false,
         };
         let failing = was_ready
             && self.roster.wanted_len() > 0

@@ -17,6 +17,7 @@ impl From<Ending> for ExitReason {
         match ending {
             Ending::Code(code) => Self::Code(code),
             Ending::Signal(signal) => Self::Signal(signal),
+            Ending::OutOfMemory => Self::OutOfMemory,
             Ending::NotExecuted { why } => Self::NotExecuted(why),
         }
     }
@@ -57,6 +58,10 @@ impl<B: Clone> Core<B> {
 
     /// A worker has said something that only a ready one says.
     pub(super) fn became_ready(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        if self.is_to_be_probed(worker) {
+            self.probe(worker, turn);
+            return;
+        }
         if self.crew.worker(worker).is_some_and(Worker::serves) {
             self.somebody_is_ready(turn);
         }
@@ -65,6 +70,15 @@ impl<B: Clone> Core<B> {
         if !matches!(stage, Some(Stage::Booting | Stage::Adopted)) {
             return;
         }
+        if self.is_unproven_heir(place) {
+            self.retire(place, ExitReason::Reload, turn);
+            return;
+        }
+        self.process_ready(place, turn);
+    }
+
+    /// The process serves from here on.
+    pub(super) fn process_ready(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         if let Some(process) = self.roster.process_mut(place) {
             process.stage = Stage::Serving;
             process.heard = Heard::Ready;
@@ -77,12 +91,10 @@ impl<B: Clone> Core<B> {
     }
 
     pub(super) fn boot_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
-        let Some(process) = self.roster.process(place) else { return };
-        let generation = process.generation;
-        if process.stage == Stage::Booting {
+        if self.roster.process(place).is_some_and(|process| process.stage == Stage::Booting) {
             turn.note(Note::WorkerStuck { place, why: "not ready in time" });
-            self.newcomer_failed(place, generation, "not ready in time", turn);
             self.expel(place, ExitReason::BootTimeout, turn);
+            self.living_newcomer_failed(place, "not ready in time", turn);
         }
     }
 
@@ -139,7 +151,7 @@ impl<B: Clone> Core<B> {
     /// The process is no more. `reason` is how it ended, unless it was made to.
     pub(super) fn process_ended(&mut self, place: Place, reason: &ExitReason, turn: &mut Turn<'_, B>) {
         let on_trial = self.is_on_trial(place);
-        let Some(process) = self.roster.remove(place) else { return };
+        let Some(mut process) = self.roster.remove(place) else { return };
         self.counters.exited += 1;
         self.timers.disarm_process(place);
         for worker in self.crew.of(place) {
@@ -149,7 +161,7 @@ impl<B: Clone> Core<B> {
         }
         let why = match &process.stage {
             Stage::Leaving { reason, .. } => reason.clone(),
-            Stage::Booting | Stage::Adopted | Stage::Serving => reason.clone(),
+            Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving => reason.clone(),
         };
         let meaning = meaning(&process, &why, turn.now);
         let given = process.given + self.crew.sent_to(place);
@@ -163,14 +175,32 @@ impl<B: Clone> Core<B> {
             Meaning::Late | Meaning::Nothing => 0,
         };
         let telling = self.pool.teller.tell(failures, turn.now);
-        let planned = is_planned(&why);
-        turn.note(Note::WorkerLeft { place, reason: why.clone(), planned, respawn_after, telling });
         let failed = !process.was_ready() || (on_trial && is_own_failure(&why));
         if !failed || is_wished(&why) {
             self.newcomer_withdrawn(place);
         } else {
-            self.newcomer_failed(place, process.generation, &why.to_string(), turn);
+            self.newcomer_failed((place, &mut process), &why.to_string(), turn);
         }
+        // Before it is told that the process has left: its last words belong to the graver news.
+        if let Some((generation, told)) = process.brought_down.take() {
+            let reason = match reason {
+                // How it went, if it was not by our order.
+                ExitReason::Code(1..) | ExitReason::NotExecuted(_) if *reason != why => {
+                    format!("{told}, {reason}")
+                }
+                _ => told,
+            };
+            turn.note(Note::ReloadFailed { generation, place, reason });
+        }
+        turn.note(Note::WorkerLeft {
+            place,
+            generation: process.generation,
+            pid: process.pid,
+            reason: why.clone(),
+            planned: is_planned(&why),
+            respawn_after,
+            telling,
+        });
         if !process.was_ready() && !is_wished(&why) {
             self.consider_giving_up(&process, reason, turn);
         }
@@ -249,9 +279,11 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
             young && process.served == 0
         }
         ExitReason::BootTimeout
+        | ExitReason::Unproven
         | ExitReason::Malformed
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted(_) => young,
     };
@@ -285,8 +317,10 @@ fn is_planned(why: &ExitReason) -> bool {
         | ExitReason::Silent
         | ExitReason::Halted => true,
         ExitReason::BootTimeout
+        | ExitReason::Unproven
         | ExitReason::Code(_)
         | ExitReason::Signal(_)
+        | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
         | ExitReason::NotStarted(_) => false,
     }

@@ -1,13 +1,13 @@
-//! Replacing processes: one newcomer beside the process it replaces, and only
+//! Replacing processes: a newcomer beside the process it replaces, and only
 //! when it is ready does the old one go. A reload is a transaction: if a
 //! newcomer fails, the rest of the old generation stays.
 //!
 //! Ready is a word, and broken code may have time to say it. So the first
 //! newcomer of a reload must also reply to a request, or live for a second,
-//! before any old process goes for it.
+//! before any old process goes for it. Then others may follow side by side.
 
 use super::action::{Action, ExitReason, Note};
-use super::ids::{Generation, Place, Slot};
+use super::ids::{Generation, Place, Slot, Timestamp};
 use super::roster::{Process, SlotRecord, Stage};
 use super::settings::YOUNG;
 use super::timers::Timer;
@@ -18,6 +18,8 @@ pub(super) struct Reload {
     pub(super) generation: Generation,
     /// Whether its first newcomer has shown that it works.
     proven: bool,
+    /// How many newcomers there may be from then on.
+    surge: u32,
 }
 
 impl Reload {
@@ -26,14 +28,22 @@ impl Reload {
     }
 }
 
+/// The operator's wish.
 impl<B: Clone> Core<B> {
-    pub(super) fn reload(&mut self, turn: &mut Turn<'_, B>) {
-        if !matches!(self.phase, Phase::Starting | Phase::Serving | Phase::Failing) {
+    pub(super) fn reload(&mut self, surge: Option<u32>, turn: &mut Turn<'_, B>) {
+        // While the pool is handed over it is only remembered: the next router finds workers
+        // of an earlier generation, and replaces them.
+        if !matches!(self.phase, Phase::Starting | Phase::Serving | Phase::Failing | Phase::HandingOver) {
             return;
         }
         self.pool.last_generation.0 += 1;
         let generation = self.pool.last_generation;
-        self.pool.reload = Some(Reload { generation, proven: false });
+        if let Some(Reload { generation: earlier, .. }) = self.pool.reload.take() {
+            turn.note(Note::ReloadSuperseded { generation: earlier, by: generation });
+            self.turn_newcomers_away(turn);
+        }
+        let surge = surge.unwrap_or(self.settings.surge);
+        self.pool.reload = Some(Reload { generation, proven: false, surge });
         // The operator says that something has changed: slots that waited try again.
         for record in self.roster.slots_mut() {
             record.not_before = turn.now;
@@ -51,39 +61,59 @@ impl<B: Clone> Core<B> {
             let wished = pool.current_generation();
             pool.generation = generation;
             if pool.reload.is_none() {
-                pool.reload = Some(Reload { generation: wished, proven: false });
+                let surge = self.settings.surge;
+                pool.reload = Some(Reload { generation: wished, proven: false, surge });
                 turn.note(Note::ReloadStarted { generation: wished });
             }
         }
     }
 
-    /// Starts a newcomer if one is due and none is under way.
-    pub(super) fn replace(&mut self, turn: &mut Turn<'_, B>) {
-        if self.pool.newcomer.is_some() {
-            return;
+    /// The broker stops: nobody is renewed any more.
+    pub(super) fn abandon_reload(&mut self, turn: &mut Turn<'_, B>) {
+        if let Some(Reload { generation, .. }) = self.pool.reload.take() {
+            turn.note(Note::ReloadAbandoned { generation });
         }
-        let now = turn.now;
-        let due = self.roster.wanted().find(|(_slot, record)| {
-            record.processes.len() == 1
-                && record.not_before <= now
-                && record.staying().any(|(_, process)| self.is_due(process))
-        });
-        if let Some((slot, _record)) = due {
+    }
+}
+
+/// Wish against fact.
+impl<B: Clone> Core<B> {
+    /// Starts the newcomers that are due, as many as may be under way.
+    pub(super) fn replace(&mut self, turn: &mut Turn<'_, B>) {
+        while let Some(slot) = self.next_to_renew(turn.now) {
             if !self.has_fork_room(slot, turn) {
                 return;
             }
             let generation = self.pool.current_generation();
-            let place = self.roster.fill(slot, generation, now);
-            self.pool.newcomer = Some(place);
+            let place = self.roster.fill(slot, generation, turn.now);
+            self.pool.newcomers.insert(place);
             self.spawn(place, generation, turn);
-            return;
         }
-        self.finish_reload(turn);
+        if self.pool.newcomers.is_empty() {
+            self.finish_reload(turn);
+        }
     }
 
-    /// Whether the process waits for its replacement.
-    fn is_due(&self, process: &Process) -> bool {
-        process.stage == Stage::Serving && (process.spent || self.is_outdated(process))
+    fn next_to_renew(&self, now: Timestamp) -> Option<Slot> {
+        let room = match &self.pool.reload {
+            Some(Reload { proven: true, surge, .. }) => *surge as usize,
+            Some(_) | None => 1,
+        };
+        let under_way = self.pool.newcomers.len();
+        if room <= under_way {
+            return None;
+        }
+        // The spent are replaced one at a time, also beside a reload.
+        let is_due = |process: &Process| {
+            process.stage == Stage::Serving
+                && (self.is_outdated(process) || (process.spent && under_way == 0))
+        };
+        let is_next = |record: &SlotRecord| {
+            record.processes.len() == 1
+                && record.not_before <= now
+                && record.staying().any(|(_, process)| is_due(process))
+        };
+        self.roster.wanted().find(|(_slot, record)| is_next(record)).map(|(slot, _record)| slot)
     }
 
     fn is_outdated(&self, process: &Process) -> bool {
@@ -92,12 +122,7 @@ impl<B: Clone> Core<B> {
 
     fn finish_reload(&mut self, turn: &mut Turn<'_, B>) {
         let Some(Reload { generation, .. }) = self.pool.reload else { return };
-        let renewed = |record: &SlotRecord| {
-            let mut staying = record.staying().map(|(_, process)| process);
-            staying.all(|process| process.generation == generation && process.stage == Stage::Serving)
-                && record.staying().next().is_some()
-        };
-        if !self.roster.wanted().all(|(_slot, record)| renewed(record)) {
+        if !self.roster.wanted().all(|(_slot, record)| is_renewed(record, generation)) {
             return;
         }
         self.pool.reload = None;
@@ -105,7 +130,17 @@ impl<B: Clone> Core<B> {
         turn.note(Note::ReloadFinished { generation });
         turn.act(Action::Remember(self.memory()));
     }
+}
 
+/// Whether the slot has a process of this generation, and no other that stays.
+pub(super) fn is_renewed(record: &SlotRecord, generation: Generation) -> bool {
+    let mut staying = record.staying().map(|(_, process)| process);
+    staying.all(|process| process.generation == generation && process.stage == Stage::Serving)
+        && record.staying().next().is_some()
+}
+
+/// What becomes of newcomers.
+impl<B: Clone> Core<B> {
     /// A process serves; it stays beside the one it replaces until it is proven.
     pub(super) fn newcomer_ready(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         if self.is_on_trial(place) {
@@ -117,34 +152,39 @@ impl<B: Clone> Core<B> {
 
     /// Whether the rest of a reload waits for what becomes of this process.
     pub(super) fn is_on_trial(&self, place: Place) -> bool {
-        self.pool.newcomer == Some(place) && self.pool.reload.as_ref().is_some_and(|reload| !reload.proven)
+        let unproven = self.pool.reload.as_ref().is_some_and(|reload| !reload.proven);
+        unproven && self.pool.newcomers.contains(&place)
     }
 
     /// The newcomer works, so its place is its own, and the reload goes on.
     pub(super) fn newcomer_proven(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         let Some(process) = self.roster.process(place) else { return };
-        if self.pool.newcomer != Some(place) || process.stage != Stage::Serving {
+        if !self.pool.newcomers.contains(&place) || process.stage != Stage::Serving {
             return;
         }
-        if let Some(reload) = &mut self.pool.reload {
-            // Another one may have begun meanwhile, of which this process says nothing.
-            reload.proven = reload.generation == process.generation;
-        }
+        let generation = process.generation;
         self.timers.disarm(Timer::Proven(place));
-        self.roster.disturb();
+        self.generation_proven(generation);
         self.settle_slot(place.slot, turn);
     }
 
+    /// A process of this generation works.
+    pub(super) fn generation_proven(&mut self, generation: Generation) {
+        if let Some(reload) = &mut self.pool.reload {
+            // Another one may have begun meanwhile, of which this process says nothing.
+            reload.proven |= reload.generation == generation;
+        }
+        self.roster.disturb();
+    }
+
     /// A process serves: of several in its slot only the last stays.
-    fn settle_slot(&mut self, slot: Slot, turn: &mut Turn<'_, B>) {
+    pub(super) fn settle_slot(&mut self, slot: Slot, turn: &mut Turn<'_, B>) {
         let Some(record) = self.roster.slot(slot) else { return };
         let serving = record.staying().filter(|(_, process)| process.stage == Stage::Serving);
         let mut serving: Vec<_> =
             serving.map(|(incarnation, process)| (incarnation, process.spent)).collect();
-        if let Some((last, _spent)) = serving.pop()
-            && self.pool.newcomer == Some(Place { slot, incarnation: last })
-        {
-            self.pool.newcomer = None;
+        if let Some((last, _spent)) = serving.pop() {
+            self.newcomer_withdrawn(Place { slot, incarnation: last });
         }
         for (incarnation, spent) in serving {
             let reason = if spent { ExitReason::Recycle } else { ExitReason::Reload };
@@ -152,43 +192,61 @@ impl<B: Clone> Core<B> {
         }
     }
 
-    /// A process was never ready, or did not prove itself: if the reload brought it,
-    /// the reload ends here.
-    pub(super) fn newcomer_failed(
-        &mut self,
-        place: Place,
-        generation: Generation,
-        reason: &str,
-        turn: &mut Turn<'_, B>,
-    ) {
-        self.newcomer_withdrawn(place);
-        if self.pool.reload.as_ref().is_some_and(|reload| reload.generation == generation) {
-            self.pool.reload = None;
-            turn.note(Note::ReloadFailed { generation, place, reason: reason.into() });
-            turn.act(Action::Remember(self.memory()));
-            self.turn_newcomer_away(turn);
+    /// A process of the roster was never ready, or did not prove itself.
+    pub(super) fn living_newcomer_failed(&mut self, place: Place, reason: &str, turn: &mut Turn<'_, B>) {
+        let Some(generation) = self.roster.process(place).map(|process| process.generation) else { return };
+        if self.fail_reload(place, generation, turn)
+            && let Some(process) = self.roster.process_mut(place)
+        {
+            // Told when it has ended, because only then are its last words known.
+            process.brought_down = Some((generation, reason.into()));
         }
     }
 
-    /// The reload has failed elsewhere: a newcomer of this or an earlier attempt goes,
-    /// unless it is all that its slot has. One that only replaces a spent process stays.
-    fn turn_newcomer_away(&mut self, turn: &mut Turn<'_, B>) {
-        let Some(place) = self.pool.newcomer else { return };
-        let Some(process) = self.roster.process(place) else { return };
-        if process.generation == self.pool.generation {
-            self.settle_slot(place.slot, turn);
-            return;
+    /// The same of one that has just left the roster.
+    pub(super) fn newcomer_failed(
+        &mut self,
+        (place, process): (Place, &mut Process),
+        reason: &str,
+        turn: &mut Turn<'_, B>,
+    ) {
+        if self.fail_reload(place, process.generation, turn) {
+            process.brought_down = Some((process.generation, reason.into()));
         }
+    }
+
+    /// If the reload brought the process, the reload ends here. Returns whether it did.
+    fn fail_reload(&mut self, place: Place, generation: Generation, turn: &mut Turn<'_, B>) -> bool {
         self.newcomer_withdrawn(place);
-        if self.roster.slot(place.slot).is_some_and(|record| record.staying().count() > 1) {
-            self.retire(place, ExitReason::Reload, turn);
+        let brought = self.pool.reload.as_ref().is_some_and(|reload| reload.generation == generation);
+        if brought {
+            self.pool.reload = None;
+            turn.act(Action::Remember(self.memory()));
+            self.turn_newcomers_away(turn);
+        }
+        brought
+    }
+
+    /// The reload that brought them is no more: newcomers go, unless they are all that
+    /// their slots have. One that only replaces a spent process stays.
+    fn turn_newcomers_away(&mut self, turn: &mut Turn<'_, B>) {
+        for place in self.pool.newcomers.clone() {
+            let Some(process) = self.roster.process(place) else { continue };
+            if process.generation == self.pool.generation {
+                self.settle_slot(place.slot, turn);
+                continue;
+            }
+            self.timers.disarm(Timer::Proven(place));
+            self.newcomer_withdrawn(place);
+            if self.roster.slot(place.slot).is_some_and(|record| record.staying().count() > 1) {
+                self.retire(place, ExitReason::Reload, turn);
+            }
         }
     }
 
     /// The place is not kept for a newcomer any more.
     pub(super) fn newcomer_withdrawn(&mut self, place: Place) {
-        if self.pool.newcomer == Some(place) {
-            self.pool.newcomer = None;
+        if self.pool.newcomers.remove(&place) {
             self.roster.disturb();
         }
     }

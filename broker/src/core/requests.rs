@@ -230,6 +230,14 @@ impl<B: Clone> Core<B> {
     }
 }
 
+/// Probes: in a worker's hands, and nobody waits for them.
+impl<B: Clone> Core<B> {
+    pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
+        let held = Held { worker, request: None, since: now, attempt: 0, ordinal, begun: false };
+        self.requests.held.insert(token, held);
+    }
+}
+
 /// Into a worker's hands and out again.
 impl<B: Clone> Core<B> {
     /// The first waiting request, now held by `worker` under `token`.
@@ -386,7 +394,8 @@ impl<B: Clone> Core<B> {
         let after = turn.now.since(held.since);
         if let Some(request) = held.request {
             let place = self.crew.place_of(held.worker);
-            turn.note(Note::RequestTimedOut { request, place, attempt: held.attempt, after });
+            let size = self.requests.table.get(&request).map_or(0, |record| record.size);
+            turn.note(Note::RequestTimedOut { request, place, attempt: held.attempt, after, size });
             let message = format!("no reply within {after:?}");
             self.refuse(request, Status::Timeout, message, turn);
         }

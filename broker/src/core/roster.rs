@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use hornpipe_proto::Token;
+
 use super::action::{ExitReason, Memory};
 use super::crew::Crew;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
@@ -72,6 +74,8 @@ pub(super) struct Process {
     pub(super) spent: bool,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
+    /// The reload that has failed because of it, and why.
+    pub(super) brought_down: Option<(Generation, String)>,
 }
 
 /// The most that a process has ever said.
@@ -91,6 +95,8 @@ pub(super) enum Stage {
     Booting,
     /// An earlier router's, not yet heard of.
     Adopted,
+    /// It says that it is ready, and is to prove it: under this token.
+    Probing { token: Token },
     /// It has been ready.
     Serving,
     /// It is made to leave, or does so by itself.
@@ -123,6 +129,7 @@ impl Process {
             served: 0,
             spent: false,
             halted: false,
+            brought_down: None,
         }
     }
 

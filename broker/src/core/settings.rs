@@ -31,6 +31,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Requests after which a process is replaced.
     pub max_requests: Option<u64>,
+    /// How many slots a reload renews at the same time.
+    pub surge: u32,
+    /// How long the processes of a reload may take for their probe, if they get one.
+    pub probe_timeout: Option<Duration>,
     /// Whether, and how, the pool's size follows the load.
     pub autoscale: Option<AutoscaleRules>,
     /// Whether idle workers are kept ahead of demand.
@@ -76,6 +80,8 @@ impl Default for Settings {
             body_limit: 64 * 1024 * 1024,
             drain: Duration::from_secs(25),
             max_requests: None,
+            surge: 1,
+            probe_timeout: None,
             autoscale: None,
             spares: None,
             forks_after_early_deaths: 32,
@@ -89,6 +95,9 @@ pub const MAX_WORKERS: u32 = 1024;
 /// A worker runs no more requests at once, whatever it announces: what a
 /// connection's high-water mark must hold.
 pub const MAX_CREDITS: u32 = 256;
+
+/// Between the last answer of a router that is replaced and its end.
+pub(super) const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// A worker whose process has ended may still have replies in its pipe: so
 /// long is waited for the end of the pipe.

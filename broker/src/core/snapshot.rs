@@ -9,6 +9,7 @@ use super::crew::Worker;
 use super::degraded::Degraded;
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
 use super::processes::age;
+use super::reload::is_renewed;
 use super::roster::{Process, SlotRecord};
 use super::worker_state::WorkerState;
 use super::{Core, Phase};
@@ -33,11 +34,21 @@ pub struct PoolSnapshot {
     pub ready: u32,
     pub processing: u32,
     pub generation: Generation,
+    pub reload: Option<ReloadSnapshot>,
     /// Whether the target follows the load.
     pub autoscale: bool,
     pub last_change: Option<TargetChange>,
     /// What is missing, if anything is.
     pub degraded: Option<Degraded>,
+}
+
+/// A reload under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReloadSnapshot {
+    pub from: Generation,
+    pub to: Generation,
+    /// How many slots are of the new generation.
+    pub renewed: u32,
 }
 
 /// The last change of the target.
@@ -112,6 +123,24 @@ impl<B: Clone> Core<B> {
         self.pool.target
     }
 
+    /// How far the reload is that is under way, if one is.
+    pub fn reload_under_way(&self) -> Option<ReloadSnapshot> {
+        let to = self.pool.reload.as_ref().map(|reload| reload.generation)?;
+        let renewed = self.roster.wanted().filter(|(_slot, record)| is_renewed(record, to)).count();
+        let renewed = u32::try_from(renewed).unwrap_or(u32::MAX);
+        Some(ReloadSnapshot { from: self.pool.generation, to, renewed })
+    }
+
+    /// What serves, unless a reload has begun to replace it.
+    pub fn generation(&self) -> Generation {
+        self.pool.generation
+    }
+
+    /// The last generation ever begun.
+    pub fn last_generation(&self) -> Generation {
+        self.pool.last_generation
+    }
+
     pub fn backlog_len(&self) -> usize {
         self.requests.backlog_len()
     }
@@ -149,6 +178,7 @@ impl<B: Clone> Core<B> {
                 ready: counted(processing + count(WorkerState::Waiting)),
                 processing: counted(processing),
                 generation: self.pool.generation,
+                reload: self.reload_under_way(),
                 autoscale: self.settings.autoscale.is_some() || self.settings.spares.is_some(),
                 last_change: self.pool.last_change.map(|change| TargetChange {
                     from: change.from,
@@ -210,6 +240,11 @@ impl<B: Clone> Core<B> {
         worker.held().filter_map(|token| self.requests.held(token)).map(|held| held.since).min()
     }
 
+    /// The process that is to be in that place: its generation, and its pid once it runs.
+    pub fn process(&self, place: Place) -> Option<(Generation, Option<i32>)> {
+        self.roster.process(place).map(|process| (process.generation, process.pid))
+    }
+
     /// Where the process stands, for whoever finds it in the log.
     pub fn pid_of(&self, place: Place) -> Option<i32> {
         self.roster.process(place).and_then(|process| process.pid)
@@ -220,5 +255,6 @@ fn state(process: &Process, worker: Option<&Worker>) -> WorkerState {
     if process.is_leaving() && worker.is_none_or(|worker| !worker.is_busy()) {
         return WorkerState::Exiting;
     }
-    worker.map_or(WorkerState::Starting, Worker::state)
+    let proven = worker.filter(|worker| !worker.is_unproven());
+    proven.map_or(WorkerState::Starting, Worker::state)
 }

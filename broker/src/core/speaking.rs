@@ -151,6 +151,10 @@ impl<B: Clone> Core<B> {
         }
         let Some(held) = self.take_back(token) else { return };
         self.crew.take(worker, token);
+        if self.is_probe(worker, token) {
+            self.probe_answered(worker, status, message, turn);
+            return;
+        }
         self.crew.count_reply(worker);
         if held.request.is_none() {
             self.counters.stale_replies += 1;
@@ -252,7 +256,8 @@ impl<B: Clone> Core<B> {
     }
 
     /// The worker never had it.
-    fn untouched(&mut self, worker: WorkerId, token: Token, turn: &Turn<'_, B>) {
+    fn untouched(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.untry(&held, turn.now);
         }
@@ -260,6 +265,7 @@ impl<B: Clone> Core<B> {
     }
 
     fn let_go(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.lose(&held, turn);
         }

@@ -4,6 +4,7 @@ use hornpipe_proto::Status;
 
 use super::action::{Action, ExitReason, Finish, Note};
 use super::event::Stop;
+use super::handover::REPLACED;
 use super::ids::{Place, Timestamp};
 use super::roster::{Stage, Step};
 use super::settings::STOP_GRACE;
@@ -22,6 +23,10 @@ pub enum Phase {
     Draining {
         deadline: Option<Timestamp>,
     },
+    /// Another router follows: what was accepted is finished, and nobody is made to leave.
+    HandingOver,
+    /// Everything is answered and the workers are the next router's.
+    HandedOver,
     /// Workers are being made to leave.
     Ending,
     /// Nobody is left.
@@ -35,12 +40,16 @@ impl Phase {
             Self::Starting => "starting",
             Self::Serving => "serving",
             Self::Failing => "failing",
+            Self::HandingOver | Self::HandedOver => "handing over",
             Self::Draining { .. } | Self::Ending | Self::Over => "draining",
         }
     }
 
     pub(super) const fn dispatches(self) -> bool {
-        matches!(self, Self::Starting | Self::Serving | Self::Failing | Self::Draining { .. })
+        matches!(
+            self,
+            Self::Starting | Self::Serving | Self::Failing | Self::Draining { .. } | Self::HandingOver
+        )
     }
 
     pub(super) const fn is_ending(self) -> bool {
@@ -57,6 +66,7 @@ impl<B: Clone> Core<B> {
         match self.phase {
             Phase::Starting | Phase::Serving => None,
             Phase::Failing => Some((Status::Unavailable, FAILING)),
+            Phase::HandingOver | Phase::HandedOver => Some((Status::Unavailable, REPLACED)),
             Phase::Draining { .. } | Phase::Ending | Phase::Over => Some((Status::Draining, DRAINING)),
         }
     }
@@ -64,8 +74,9 @@ impl<B: Clone> Core<B> {
     /// Why a request that lost its worker is not tried again, if it is not.
     pub(super) fn closed_to_retries_because(&self) -> Option<(Status, &'static str)> {
         match self.phase {
-            Phase::Starting | Phase::Serving | Phase::Draining { .. } => None,
+            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. } => None,
             Phase::Failing => Some((Status::Unavailable, FAILING)),
+            Phase::HandedOver => Some((Status::Unavailable, REPLACED)),
             Phase::Ending | Phase::Over => Some((Status::Draining, DRAINING)),
         }
     }
@@ -77,8 +88,9 @@ impl<B: Clone> Core<B> {
                     self.kill_everybody(turn);
                 }
             }
+            // After a handover the workers are the next router's, and so is the stop.
+            (_, Phase::HandedOver) | (Stop::Finish, Phase::Draining { .. }) => (),
             (Stop::Drain, Phase::Draining { deadline: Some(_) }) | (Stop::Now, _) => self.stop_now(turn),
-            (Stop::Finish, Phase::Draining { .. }) => (),
             (Stop::Drain, _) => {
                 let deadline = turn.now.after(self.settings.drain);
                 self.timers.arm(deadline, Timer::Drain);
@@ -95,13 +107,18 @@ impl<B: Clone> Core<B> {
 
     fn start_draining(&mut self, deadline: Option<Timestamp>, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Draining { deadline };
-        self.pool.reload = None;
+        self.abandon_reload(turn);
+        self.timers.disarm(Timer::HandOver);
+        self.timers.disarm(Timer::LastCall);
         let waiting_refused = if deadline.is_some() { self.requests.backlog_len() } else { 0 };
         turn.note(Note::DrainStarted { waiting_refused, in_flight: self.requests.in_flight_len() });
     }
 
     fn stop_now(&mut self, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Ending;
+        self.abandon_reload(turn);
+        self.timers.disarm(Timer::HandOver);
+        self.timers.disarm(Timer::LastCall);
         turn.act(Action::Stopping { within: Some(std::time::Duration::ZERO) });
         self.refuse_everything(Status::Draining, DRAINING, turn);
         self.kill_everybody(turn);
@@ -153,6 +170,7 @@ impl<B: Clone> Core<B> {
     /// Nothing will ever be ready.
     pub(super) fn give_up(&mut self, finish: Finish, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Over;
+        self.abandon_reload(turn);
         self.refuse_everything(Status::Unavailable, FAILING, turn);
         self.kill_everybody(turn);
         turn.act(Action::Finished(finish));

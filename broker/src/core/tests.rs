@@ -116,6 +116,7 @@ impl Story {
             | Action::Refuse { .. }
             | Action::Forget { .. }
             | Action::Assign(_)
+            | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Remember(_)
             | Action::Note(_)
@@ -268,7 +269,7 @@ fn the_old_worker_goes_only_when_the_new_one_is_ready() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
     story.actions.clear();
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     assert_eq!(story.orders(), ["spawn 0.2"]);
     story.local(SECOND, place(0, 2));
     assert_eq!(story.orders(), <[String; 0]>::default());
@@ -280,7 +281,7 @@ fn the_old_worker_goes_only_when_the_new_one_is_ready() {
 fn a_newcomer_that_has_served_is_proven_at_once() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     story.ask(1);
     let (_, _, token) = story.assigned()[0];
     story.local(SECOND, place(0, 2));
@@ -296,7 +297,7 @@ fn a_newcomer_that_has_served_is_proven_at_once() {
 fn a_newcomer_that_says_ready_and_dies_leaves_the_old_worker_serving() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     story.local(SECOND, place(0, 2));
     story.actions.clear();
     story.hear(Event::Exited { place: place(0, 2), ending: Ending::Code(1) });
@@ -305,10 +306,46 @@ fn a_newcomer_that_says_ready_and_dies_leaves_the_old_worker_serving() {
 }
 
 #[test]
+fn a_newcomer_gets_its_probe_and_nothing_else_before_it_has_answered() {
+    let probe_timeout = Some(Duration::from_secs(3));
+    let mut story = Story::with(Settings { probe_timeout, ..Settings::default() });
+    story.local(FIRST, place(0, 1));
+    story.hear(Event::Reload { surge: None });
+    story.ask(1);
+    assert_eq!(story.assigned()[0].0, FIRST);
+    story.local(SECOND, place(0, 2));
+    story.ask(2);
+    let probe = |action: &Action<Body>| if let Action::Probe(probe) = action { Some(*probe) } else { None };
+    let probe = story.actions.iter().find_map(probe).unwrap();
+    assert_eq!((probe.worker, probe.detailed, Some(probe.left)), (SECOND, true, probe_timeout));
+    assert_eq!(story.assigned(), []);
+    story.reply(SECOND, probe.token);
+    assert_eq!(story.assigned()[0].0, SECOND);
+    assert_eq!(story.core.counters().received, 2);
+}
+
+#[test]
+fn up_to_surge_slots_are_renewed_at_once_after_the_first() {
+    let size = Settings { workers: 4, surge: 2, ..Settings::default() };
+    let mut story = Story::with(size);
+    for slot in 0..4 {
+        story.local(WorkerId(u64::from(slot) + 1), place(slot, 1));
+    }
+    story.actions.clear();
+    story.hear(Event::Reload { surge: None });
+    assert_eq!(story.orders(), ["spawn 0.2"]);
+    story.local(WorkerId(11), place(0, 2));
+    story.later(Duration::from_secs(1));
+    assert_eq!(story.orders(), ["dismiss 1", "spawn 1.2", "spawn 2.2"]);
+    story.local(WorkerId(12), place(1, 2));
+    assert_eq!(story.orders(), ["dismiss 2", "spawn 3.2"]);
+}
+
+#[test]
 fn a_reload_whose_newcomer_fails_leaves_the_old_worker_serving() {
     let mut story = Story::with(Settings::default());
     story.local(FIRST, place(0, 1));
-    story.hear(Event::Reload);
+    story.hear(Event::Reload { surge: None });
     story.actions.clear();
     story.hear(Event::Exited { place: place(0, 2), ending: Ending::Code(1) });
     assert!(story.actions.iter().any(|action| matches!(action, Action::Note(Note::ReloadFailed { .. }))));
@@ -381,4 +418,42 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
     assert_eq!(story.orders(), <[String; 0]>::default());
     story.later(Duration::from_millis(300));
     assert_eq!(story.orders(), ["terminate 1.1", "spawn 1.2"]);
+}
+
+#[test]
+fn accepted_work_gets_a_worker_while_the_pool_is_handed_over() {
+    let mut story = Story::with(Settings::default());
+    story.local(FIRST, place(0, 1));
+    story.later(Duration::from_mins(1));
+    story.ask(1);
+    story.hear(Event::HandOver);
+    assert_eq!(story.core.phase(), Phase::HandingOver);
+    story.orders();
+    story.hear(Event::Exited { place: place(0, 1), ending: Ending::Signal(9) });
+    story.hear(Event::WorkerLeft { worker: FIRST });
+    assert_eq!(story.orders(), ["spawn 0.2"]);
+    story.local(SECOND, place(0, 2));
+    let token = story.assigned()[0].2;
+    story.reply(SECOND, token);
+    assert_eq!(story.answered(), [1]);
+    story.later(Duration::from_secs(1));
+    assert_eq!(story.core.phase(), Phase::HandedOver);
+    let finished = |action: &Action<Body>| matches!(action, Action::Finished(Finish::HandedOver));
+    assert!(story.actions.iter().any(finished));
+    story.ask(2);
+    assert_eq!(story.refused(), [(2, Status::Unavailable)]);
+}
+
+#[test]
+fn a_stop_without_a_deadline_outlives_the_time_of_a_handover() {
+    let mut story = Story::with(Settings::default());
+    story.local(FIRST, place(0, 1));
+    story.ask(1);
+    story.hear(Event::HandOver);
+    story.hear(Event::Stop(Stop::Finish));
+    let token = story.assigned()[0].2;
+    story.later(Duration::from_hours(1));
+    assert_eq!(story.refused(), []);
+    story.reply(FIRST, token);
+    assert_eq!(story.answered(), [1]);
 }

@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Halted(Place),
     /// The next step of making a process leave is due.
     Leaving(Place),
+    /// The process should have answered its probe.
+    Probe(Place),
     /// The first newcomer of a reload has lived long enough to trust the rest.
     Proven(Place),
     /// The process has lived long enough to trust its slot.
@@ -45,6 +47,10 @@ pub(super) enum Timer {
     Mended,
     /// The drain time is over.
     Drain,
+    /// What was accepted must be answered: the next router waits.
+    HandOver,
+    /// Clients that were answered last have had time to ask again.
+    LastCall,
 }
 
 #[derive(Debug, Default)]
@@ -69,10 +75,14 @@ impl Timers {
 
     /// Nothing that was awaited of this process matters any more.
     pub(super) fn disarm_process(&mut self, place: Place) {
-        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Proven, Reconnect};
-        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Proven, Healthy] {
+        use Timer::{Adoption, Boot, Halted, Healthy, Leaving, Probe, Proven, Reconnect};
+        for timer in [Boot, Adoption, Reconnect, Halted, Leaving, Probe, Proven, Healthy] {
             self.disarm(timer(place));
         }
+    }
+
+    pub(super) fn is_armed(&self, timer: Timer) -> bool {
+        self.armed.contains_key(&timer)
     }
 
     pub(super) fn clear(&mut self) {

@@ -9,16 +9,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal as Number;
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid, write};
 
-use crate::link::ExitStatus;
+use crate::link::{ExitStatus, HookEvent};
 
+use super::conditions::Conditions;
 use super::gate::Threshold;
 use super::identity::Identity;
 use super::{Program, WorkerProcess, process, signals};
 
 /// The code of a child that never ran. What matters is its report; a shell says 127 too.
-const NEVER_RAN: u8 = 127;
+pub(super) const NEVER_RAN: u8 = 127;
 /// Where programs are looked for if the environment says nothing: what `execvp` does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// A name in a report is not longer, whatever the command line held.
@@ -29,6 +30,7 @@ const NAME_LIMIT: usize = 256;
 pub(super) struct WorkerChild<'a> {
     pub(super) worker: WorkerProcess,
     pub(super) identity: &'a Identity,
+    pub(super) conditions: &'a Conditions,
     pub(super) environment: &'a [(OsString, OsString)],
     /// Both stdout and stderr.
     pub(super) output: OwnedFd,
@@ -72,6 +74,8 @@ impl WorkerChild<'_> {
         dup2_stderr(&self.output).map_err(|errno| refused("connect its output", errno))?;
         process::close_all_but(&[self.threshold.number(), self.output.as_raw_fd()]);
         signals::reset(kind);
+        // Before the change of user, who may be allowed less.
+        self.conditions.assume()?;
         self.identity.assume()?;
         // After the change of user, which clears it.
         prctl::set_pdeathsig(Number::SIGKILL).map_err(|errno| refused("tie its life to the parent", errno))
@@ -97,6 +101,46 @@ impl WorkerChild<'_> {
     }
 }
 
+/// What a hook's child is handed.
+#[derive(Debug)]
+pub(super) struct HookChild<'a> {
+    /// For the shell.
+    pub(super) command: String,
+    pub(super) identity: &'a Identity,
+    /// The complete one but for the event.
+    pub(super) environment: Vec<(OsString, OsString)>,
+    /// Both stdout and stderr.
+    pub(super) output: OwnedFd,
+    pub(super) parent: Pid,
+}
+
+impl HookChild<'_> {
+    /// Becomes the shell that runs the command. Gives an exit code if that fails.
+    pub(super) fn run(mut self, event: HookEvent) -> u8 {
+        self.environment.push(("HORNPIPE_EVENT".into(), event.as_str().into()));
+        let argv = ["sh".into(), "-c".into(), OsString::from(&self.command)];
+        let why = match self.prepare() {
+            Ok(()) => execute(&argv, &self.environment),
+            Err(why) => why,
+        };
+        // The parent reads it as it reads everything that a hook says.
+        write(&self.output, format!("not run: {why}\n").as_bytes()).ok();
+        NEVER_RAN
+    }
+
+    fn prepare(&self) -> Result<(), String> {
+        read_nothing()?;
+        dup2_stdout(&self.output).map_err(|errno| refused("connect its output", errno))?;
+        dup2_stderr(&self.output).map_err(|errno| refused("connect its output", errno))?;
+        process::close_all_but(&[self.output.as_raw_fd()]);
+        signals::reset(signals::Child::Program);
+        self.identity.assume()?;
+        prctl::set_pdeathsig(Number::SIGKILL)
+            .map_err(|errno| refused("tie its life to the parent", errno))?;
+        if getppid() == self.parent { Ok(()) } else { Err("the parent has died".to_owned()) }
+    }
+}
+
 /// Prepares the child that becomes the router, which keeps the descriptors `kept`,
 /// stdout and stderr.
 ///
@@ -113,7 +157,7 @@ pub(super) fn prepare_router(kept: &[RawFd], identity: &Identity, parent: Pid) -
     if getppid() == parent { Ok(()) } else { Err("the parent has died".to_owned()) }
 }
 
-fn read_nothing() -> Result<(), String> {
+pub(super) fn read_nothing() -> Result<(), String> {
     let nothing = File::open("/dev/null").map_err(|error| format!("cannot open /dev/null: {error}"))?;
     dup2_stdin(nothing.as_fd()).map_err(|errno| refused("connect its input", errno))
 }
@@ -164,7 +208,7 @@ fn candidates(name: &OsStr, environment: &[(OsString, OsString)]) -> Vec<Vec<u8>
     directories.map(inside).collect()
 }
 
-fn explain(errno: Errno) -> String {
+pub(super) fn explain(errno: Errno) -> String {
     let reason = errno.desc().to_lowercase();
     match errno {
         Errno::ENOEXEC => format!("{reason}: a script needs a first line like #!/bin/sh"),

@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) output: Output,
     /// Somebody stopped it.
     pub(super) halted: bool,
+    /// It was sent KILL from here.
+    pub(super) is_killed: bool,
 }
 
 /// All of them.
@@ -54,6 +56,16 @@ impl Children {
         self.by_pid.insert(pid.as_raw(), worker);
     }
 
+    /// Notes places that were filled before, whoever has filled them.
+    pub(super) fn mark_used(&mut self, places: &[Place]) {
+        self.used.extend(places.iter().map(|place| (place.slot, place.incarnation)));
+    }
+
+    /// All of them, by pid.
+    pub(super) fn all(&self) -> impl Iterator<Item = (i32, &Worker)> {
+        self.by_pid.iter().map(|(pid, worker)| (*pid, worker))
+    }
+
     /// Takes out the worker that has ended.
     pub(super) fn remove(&mut self, pid: Pid) -> Option<Worker> {
         self.by_pid.remove(&pid.as_raw())
@@ -74,14 +86,18 @@ impl Children {
     }
 
     /// Signals the process group of the worker in that place. False if it has ended.
-    pub(super) fn signal(&self, place: Place, number: Number) -> bool {
-        let found = self.by_pid.iter().find(|(_pid, worker)| worker.place == place);
-        found.is_some_and(|(pid, _worker)| signal_group(*pid, number))
+    pub(super) fn signal(&mut self, place: Place, number: Number) -> bool {
+        let Some((pid, worker)) = self.by_pid.iter_mut().find(|(_pid, worker)| worker.place == place) else {
+            return false;
+        };
+        worker.is_killed |= number == Number::SIGKILL;
+        signal_group(*pid, number)
     }
 
     /// Kills the process group of every worker.
-    pub(super) fn kill_all(&self) {
-        for pid in self.by_pid.keys() {
+    pub(super) fn kill_all(&mut self) {
+        for (pid, worker) in &mut self.by_pid {
+            worker.is_killed = true;
             signal_group(*pid, Number::SIGKILL);
         }
     }
@@ -112,6 +128,15 @@ impl Children {
         self.by_pid.iter().filter_map(|(pid, worker)| Some((*pid, worker.output.pipe()?)))
     }
 
+    /// What the worker in that place wrote last, with what it has just written.
+    pub(super) fn last_lines(&mut self, place: Place, each: &mut dyn FnMut(Place, i32, &str)) -> Vec<String> {
+        let Some((pid, worker)) = self.by_pid.iter_mut().find(|(_pid, worker)| worker.place == place) else {
+            return Vec::new();
+        };
+        worker.output.read_turn(&mut |line| each(place, *pid, line));
+        worker.output.last_lines()
+    }
+
     /// Reads one turn's worth of what a worker writes.
     pub(super) fn read_output(&mut self, pid: i32, each: &mut dyn FnMut(Place, i32, &str)) {
         if let Some(worker) = self.by_pid.get_mut(&pid) {
@@ -123,7 +148,7 @@ impl Children {
 
 /// Signals a worker and all that is in its process group. A worker may have moved to
 /// another group, so one that is to die is also named itself.
-fn signal_group(pid: i32, number: Number) -> bool {
+pub(super) fn signal_group(pid: i32, number: Number) -> bool {
     let pid = Pid::from_raw(pid);
     let reached_group = killpg(pid, number).is_ok();
     let names_worker = number == Number::SIGKILL || !reached_group;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+use super::inheritance::InheritanceError;
+
 /// Why [`run`](super::run) gave up. The messages fit after "cannot start: " or "stopped: ".
 #[derive(Debug)]
 pub enum ParentError {
@@ -20,6 +22,8 @@ pub enum ParentError {
         /// What the kernel said.
         source: Errno,
     },
+    /// What the program of before has left is of no use.
+    Inheritance(InheritanceError),
     /// Each router died soon after its start.
     RouterKeepsDying {
         /// How often within the window.
@@ -40,6 +44,7 @@ impl fmt::Display for ParentError {
                 names.join(", ")
             ),
             Self::System { doing, source } => write!(out, "cannot {doing}: {}", source.desc().to_lowercase()),
+            Self::Inheritance(error) => error.fmt(out),
             Self::RouterKeepsDying { deaths, ending } => write!(
                 out,
                 "the router died {deaths} times within {} s, the last time with {ending}: its log lines above say why",
@@ -53,6 +58,7 @@ impl std::error::Error for ParentError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::System { source, .. } => Some(source),
+            Self::Inheritance(error) => Some(error),
             Self::Threads { .. } | Self::RouterKeepsDying { .. } => None,
         }
     }

@@ -22,6 +22,7 @@ impl fmt::Display for ExitStatus {
         match self {
             Self::Code(code) => write!(out, "exit code {code}"),
             Self::Signal(number) => write!(out, "signal {}", signals::name(*number)),
+            Self::OutOfMemory => out.write_str("signal SIGKILL, because there was no memory left"),
             Self::NotExecuted { program, why } => write!(out, "{program} could not be executed: {why}"),
             Self::NotPrepared { why } => write!(out, "the process could not be prepared: {why}"),
         }

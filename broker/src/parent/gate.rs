@@ -36,10 +36,27 @@ impl Gate {
         send(self.0.as_raw_fd(), b"g", MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
     }
 
+    /// The gate of a worker that a parent of before has started.
+    pub(super) fn inherited(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+
+    /// The number of the descriptor, to be handed down.
+    pub(super) fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Why the child could not become what it should be, once it has ended.
     pub(super) fn report(&self) -> Option<ExitStatus> {
         let mut packet = [0; REPORT_LIMIT];
-        let size = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT).ok()?;
+        let size = loop {
+            match recv(self.0.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+                Ok(size) => break size,
+                // Said once, before what the child sent, if it ended without a look at the gate.
+                Err(Errno::ECONNRESET | Errno::EINTR) => {}
+                Err(_nothing) => return None,
+            }
+        };
         rmp_serde::from_slice(packet.get(..size)?).ok()
     }
 }
@@ -67,5 +84,30 @@ impl Threshold {
     /// The number of the descriptor, to be kept by it.
     pub(super) fn number(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_never_looked_at_its_gate_is_heard() {
+        let (gate, threshold) = pair().unwrap();
+        gate.open();
+        let failure = ExitStatus::NotPrepared { why: "no such user".into() };
+        threshold.report(&failure);
+        drop(threshold);
+        assert_eq!(gate.report(), Some(failure));
+        assert_eq!(gate.report(), None);
+    }
+
+    #[test]
+    fn a_child_that_ended_without_a_word_is_not_waited_for() {
+        let (gate, threshold) = pair().unwrap();
+        assert_eq!(gate.report(), None);
+        gate.open();
+        drop(threshold);
+        assert_eq!(gate.report(), None);
     }
 }

@@ -1,9 +1,8 @@
-//! Who router and workers are: user, groups, directories, umask.
+//! Who router and workers are: user, groups, directories.
 
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
 
 /// What a child changes to before it runs. `None` stays as the parent is.
@@ -19,8 +18,6 @@ pub struct Identity {
     pub chroot: Option<PathBuf>,
     /// The working directory, inside the root directory.
     pub directory: Option<PathBuf>,
-    /// The umask.
-    pub umask: Option<u32>,
 }
 
 impl Identity {
@@ -37,9 +34,6 @@ impl Identity {
         if let Some(directory) = &self.directory {
             chdir(directory)
                 .map_err(|errno| refused(&format!("change to {}", directory.display()), errno))?;
-        }
-        if let Some(mask) = self.umask {
-            umask(Mode::from_bits_truncate(mask));
         }
         if let Some(groups) = &self.supplementary_groups {
             let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();

@@ -196,6 +196,16 @@ impl UnixSocket {
         Ok(Self { descriptor, path: path.to_owned(), file: (metadata.dev(), metadata.ino()) })
     }
 
+    /// One that was bound by a parent of before, whose `file` has this device and inode.
+    pub(super) fn inherited(descriptor: OwnedFd, path: PathBuf, file: (u64, u64)) -> Self {
+        Self { descriptor, path, file }
+    }
+
+    /// The device and inode of its file.
+    pub(super) fn file(&self) -> (u64, u64) {
+        self.file
+    }
+
     fn duplicate(&self) -> io::Result<Self> {
         Ok(Self { descriptor: self.descriptor.try_clone()?, path: self.path.clone(), file: self.file })
     }

@@ -6,35 +6,50 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::link::{Link, Place};
+use crate::link::{ExitStatus, Link, Place};
 
 mod child;
 mod children;
 pub mod clock;
+mod conditions;
+pub mod errand;
 mod error;
 mod exit_status;
 mod gate;
+mod hooks;
 mod identity;
+pub mod inheritance;
 pub mod listeners;
+mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;
 mod router_life;
 pub mod signals;
 mod stop;
+pub mod successor;
 mod threads;
 pub mod title;
 mod turn;
 
+pub use self::conditions::{Conditions, Limit, RESOURCES, Resource, UNLIMITED, Unit};
 pub use self::error::ParentError;
+pub use self::hooks::Hook;
 pub use self::identity::Identity;
+use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+use self::successor::Successor;
 pub use self::turn::run;
+pub use crate::link::HookEvent;
 
 /// Takes a line that the worker in that place wrote, and its pid.
 pub type LineTaker = Box<dyn FnMut(Place, i32, &str)>;
+
+/// Takes a worker that has ended: which, its pid, and how.
+pub type ExitTaker = Box<dyn FnMut(&WorkerProcess, i32, &ExitStatus)>;
 
 /// What the parent needs to know.
 pub struct Setup {
@@ -44,9 +59,14 @@ pub struct Setup {
     pub program: Program,
     /// Who router and workers are.
     pub identity: Identity,
+    /// What workers alone run under.
+    pub conditions: Conditions,
     /// The complete environment of an executed program, except for the variables that
     /// name the worker and its backend: those are added.
     pub environment: Vec<(OsString, OsString)>,
+    /// What is run when something happens, as router and workers are, in the workers'
+    /// environment.
+    pub hooks: Vec<Hook>,
     /// Where workers connect, as `HORNPIPE_BACKEND` says it.
     pub worker_backend: String,
     /// How long running requests may take after TERM. The parent waits 5 s longer for the
@@ -54,11 +74,21 @@ pub struct Setup {
     pub drain: Duration,
     /// Is handed what workers write: lines that are cut, cleaned and bounded.
     pub output: LineTaker,
+    /// Called before each fork of a worker.
+    pub before_fork: Box<dyn FnMut(&WorkerProcess)>,
+    /// Called when a worker has ended, with its pid, which names nobody any more.
+    pub on_worker_exit: ExitTaker,
     /// Called when the log files are to be reopened. The router has its own copy of every
     /// descriptor and hears of it by [`Signal::Usr1`](crate::link::Signal::Usr1).
     pub on_reopen: Box<dyn FnMut()>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
+    /// What an upgrade executes, if this program can be executed again.
+    pub successor: Option<Successor>,
+    /// The locked pid file, which goes with the process through an upgrade.
+    pub pid_file: Option<OwnedFd>,
+    /// What a parent of before has left, if there was one.
+    pub inherited: Option<InheritedPool>,
 }
 
 impl fmt::Debug for Setup {
@@ -68,6 +98,7 @@ impl fmt::Debug for Setup {
             .field("listeners", &self.listeners)
             .field("program", &self.program)
             .field("identity", &self.identity)
+            .field("conditions", &self.conditions)
             .field("worker_backend", &self.worker_backend)
             .field("drain", &self.drain)
             .finish_non_exhaustive()

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::read;
+use serde::{Deserialize, Serialize};
 
 /// A longer line becomes several.
 const LINE_LIMIT: usize = 16 * 1024;
@@ -20,6 +21,13 @@ const LAST_BYTES: usize = 64 * 1024;
 const LAST_LINES: usize = 20;
 /// ...and how many bytes they have altogether.
 const LAST_LINES_BYTES: usize = 4096;
+
+/// What a worker has written and the next parent should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Written {
+    unfinished: Vec<u8>,
+    last_lines: Vec<String>,
+}
 
 /// The output of one worker.
 #[derive(Debug)]
@@ -36,6 +44,23 @@ impl Output {
         Self { pipe: Some(pipe), cutter: LineCutter::default(), last_lines: LastLines::default() }
     }
 
+    /// The output of a worker that a parent of before has started.
+    pub(super) fn inherited(pipe: Option<OwnedFd>, written: Written) -> Self {
+        let mut last_lines = LastLines::default();
+        for line in &written.last_lines {
+            last_lines.push(line);
+        }
+        Self { pipe, cutter: LineCutter { unfinished: written.unfinished }, last_lines }
+    }
+
+    /// What has been read and is still of use, to be handed down.
+    pub(super) fn written(&self) -> Written {
+        Written {
+            unfinished: self.cutter.unfinished.clone(),
+            last_lines: self.last_lines.lines.iter().cloned().collect(),
+        }
+    }
+
     /// What to poll for reading.
     pub(super) fn pipe(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
@@ -44,6 +69,11 @@ impl Output {
     /// Reads one turn's worth.
     pub(super) fn read_turn(&mut self, each: &mut dyn FnMut(&str)) {
         self.read_up_to(TURN_BYTES, TURN_LINES, each);
+    }
+
+    /// The last lines so far, oldest first.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        self.last_lines.lines.iter().cloned().collect()
     }
 
     /// Reads what is left when the worker has ended, and gives its last lines.

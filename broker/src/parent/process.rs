@@ -3,10 +3,11 @@
 #![expect(unsafe_code, reason = "fork, waitid, wait4, sigaction, close_range and _exit have no safe form")]
 
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
+use nix::fcntl::FdFlag;
 use nix::unistd::{ForkResult, Pid, setpgid};
 
 use crate::link::ExitStatus;
@@ -138,6 +139,25 @@ pub(super) fn set_disposition(number: i32, disposition: Disposition) {
     };
     // SAFETY: neither value is a handler, so no code of ours can run at a signal.
     unsafe { libc::signal(number, handler) };
+}
+
+/// Takes a descriptor that was open when this program began, by its number.
+pub(super) fn adopt(number: RawFd) -> nix::Result<OwnedFd> {
+    flags(number)?;
+    // SAFETY: it is open, as was just asked, and only whoever was handed the number by the
+    // program of before knows it: nothing else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Sets the flags of a descriptor of this process: whether it is closed on exec.
+pub(super) fn set_flags(number: RawFd, flags: FdFlag) -> nix::Result<()> {
+    // SAFETY: the call changes a flag of a number, and fails if that is not open.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, flags.bits()) }).map(|_done| ())
+}
+
+fn flags(number: RawFd) -> nix::Result<i32> {
+    // SAFETY: the call reads a flag of a number, and fails if that is not open.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })
 }
 
 /// Closes every descriptor from 3 up that is not among `kept`, in a child: also those

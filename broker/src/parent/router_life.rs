@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal as Number, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::link::{Link, ToRouter};
+use crate::link::{Link, Signal, ToRouter};
 
 /// So many deaths...
 const DEATHS_LIMIT: usize = 5;
@@ -60,6 +60,14 @@ impl Unsent {
     pub(super) fn push(&mut self, message: ToRouter, releases: Option<i32>) -> bool {
         self.0.push_back((message, releases));
         self.0.len() <= UNSENT_LIMIT
+    }
+
+    /// The signals among them.
+    pub(super) fn signals(&self) -> impl Iterator<Item = Signal> {
+        self.0.iter().filter_map(|(message, _releases)| match message {
+            ToRouter::Signal(signal) => Some(*signal),
+            _ => None,
+        })
     }
 
     /// Whether to poll for room.

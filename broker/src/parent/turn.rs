@@ -11,15 +11,20 @@ use nix::sys::prctl;
 use nix::unistd::{Pid, getpid, pipe2};
 use tracing::{debug, error, info, warn};
 
-use crate::link::{Ending, Link, Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
+use crate::link::{Ending, HookEvent, Link, Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
+use self::upgrade::{Asker, Upgrade};
 use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
+use super::hooks::{Hooks, Variables};
+use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
+
+mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -48,6 +53,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     // Who loses his parent below us becomes our child: his process group is killed with
     // its worker, and nobody is left who could not be reaped.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
+    let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -55,6 +61,8 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         pid: getpid(),
         started_at: clock::now(),
         children: Children::default(),
+        hooks,
+        out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
         deaths: Deaths::default(),
@@ -65,8 +73,12 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         stop: Stop::default(),
         ending: None,
         is_reaping: false,
+        upgrade: Upgrade::default(),
     };
-    parent.start_router().map_err(system("start the router"))?;
+    match parent.setup.inherited.take() {
+        Some(inherited) => parent.inherit(inherited),
+        None => parent.start_router().map_err(system("start the router"))?,
+    }
     parent.serve()
 }
 
@@ -77,6 +89,8 @@ struct Parent<'a> {
     pid: Pid,
     started_at: Duration,
     children: Children,
+    hooks: Hooks,
+    out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
     life: u32,
@@ -90,6 +104,7 @@ struct Parent<'a> {
     ending: Option<FinalAct>,
     /// There may be more changes of children than the last turn saw.
     is_reaping: bool,
+    upgrade: Upgrade,
 }
 
 #[derive(Debug)]
@@ -117,6 +132,7 @@ impl Parent<'_> {
                 }
             };
             self.take_signals();
+            self.read_trial();
             self.take_changes();
             if readiness.link {
                 self.take_orders();
@@ -124,9 +140,12 @@ impl Parent<'_> {
             self.flush();
             for pid in readiness.outputs {
                 self.children.read_output(pid, &mut self.setup.output);
+                self.hooks.read_output(pid);
             }
             self.see_to_deadlines(clock::now());
-            if let Some(act) = self.ending.take_if(|_act| self.router.is_none() && self.children.is_empty()) {
+            self.start_hooks();
+            let all_gone = self.router.is_none() && self.children.is_empty() && self.hooks.is_idle();
+            if let Some(act) = self.ending.take_if(|_act| all_gone) {
                 return act.outcome;
             }
             // The processes may hang in the kernel, but the parent's end makes them die
@@ -142,12 +161,13 @@ impl Parent<'_> {
     fn wait(&self) -> nix::Result<Readiness> {
         let timeout = self.timeout(clock::now());
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        polled.extend(self.upgrade.pipe().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         let link = self.router.as_ref().filter(|router| router.kill_at.is_none()).map(|router| &router.link);
         let mut wanted = PollFlags::POLLIN;
         wanted.set(PollFlags::POLLOUT, !self.unsent.is_empty());
         polled.extend(link.map(|link| PollFd::new(link.as_fd(), wanted)));
         let first_output = polled.len();
-        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().unzip();
+        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().chain(self.hooks.pipes()).unzip();
         polled.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         poll(&mut polled, timeout)?;
         let has_news = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(true);
@@ -170,8 +190,10 @@ impl Parent<'_> {
         let due = [
             self.start_router_at,
             self.stop.deadline,
+            self.upgrade.deadline(),
             self.router.as_ref().and_then(|router| router.kill_at),
             self.ending.as_ref().map(|act| act.by),
+            self.hooks.next_deadline(),
         ];
         let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up, or the last millisecond would be spent in a busy loop.
@@ -197,13 +219,16 @@ impl Parent<'_> {
             Signal::Term | Signal::Int => self.stop.request(self.setup.drain, clock::now()),
             Signal::Quit => self.stop.begin(),
             Signal::Usr1 => (self.setup.on_reopen)(),
-            Signal::Hup | Signal::Ttin | Signal::Ttou | Signal::Usr2 => {}
+            Signal::Usr2 => return self.begin_upgrade(Asker::Signal),
+            Signal::Hup | Signal::Ttin | Signal::Ttou => {}
         }
         if self.router.is_none() && self.stop.has_begun {
             error!("a stop was asked for and there is no router, so the workers are killed");
             return self.end(Ok(FAILURE));
         }
-        self.tell(ToRouter::Signal(signal));
+        if !self.upgrade.puts_off(signal) {
+            self.tell(ToRouter::Signal(signal));
+        }
     }
 
     fn take_changes(&mut self) {
@@ -245,7 +270,10 @@ impl Parent<'_> {
             self.bury_router(router);
         } else if let Some(worker) = self.children.remove(pid) {
             self.bury_worker(pid, worker);
-        } else {
+        } else if self.hooks.is_running(pid) {
+            self.hooks.bury(pid);
+            self.tell(ToRouter::HookEnded { pid: pid.as_raw() });
+        } else if !self.bury_trial(pid) {
             // A stranger: somebody below us lost his parent. It is not counted.
             process::reap(pid);
         }
@@ -256,9 +284,15 @@ impl Parent<'_> {
         nix::sys::signal::killpg(pid, signals::number(WorkerSignal::Kill)).ok();
         let Some(remains) = process::reap(pid) else { return };
         let place @ Place { slot, incarnation } = worker.place;
+        let (generation, is_killed) = (worker.generation, worker.is_killed);
         let output = &mut self.setup.output;
         let (never_ran, last_lines) = worker.finish(&mut |line| output(place, pid.as_raw(), line));
-        let status = never_ran.unwrap_or(remains.status);
+        let mut status = never_ran.unwrap_or(remains.status);
+        if !is_killed {
+            status = self.out_of_memory.explain(status);
+        }
+        let backend = self.setup.worker_backend.clone();
+        (self.setup.on_worker_exit)(&WorkerProcess { place, generation, backend }, pid.as_raw(), &status);
         debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
         let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
         self.tell(ToRouter::Exited { place, ending });
@@ -266,7 +300,10 @@ impl Parent<'_> {
 
     fn bury_router(&mut self, mut router: Router) {
         let Some(remains) = process::reap(router.pid) else { return };
-        let status = remains.status;
+        let mut status = remains.status;
+        if router.kill_at.is_none() {
+            status = self.out_of_memory.explain(status);
+        }
         // What it said last still counts.
         while let Ok(Received::Message(order)) = router.link.receive() {
             self.obey_the_dead(order);
@@ -279,6 +316,9 @@ impl Parent<'_> {
         if let Some(code) = self.stop.finished {
             info!(code, "pool finished");
             return self.end(Ok(code));
+        }
+        if self.follow_handover() {
+            return;
         }
         if self.stop.has_begun {
             error!(%status, "router died while the pool was stopping, so the workers are killed");
@@ -332,10 +372,17 @@ impl Parent<'_> {
                     (self.setup.on_ready)();
                 }
             }
+            ToParent::Lines { place } => {
+                let lines = self.children.last_lines(place, &mut self.setup.output);
+                self.tell(ToRouter::Lines { place, lines });
+            }
+            ToParent::RunHook { event, variables } => self.run_hooks(event, variables),
             ToParent::Stopping { within_ms: None } => self.stop.begin(),
             ToParent::Stopping { within_ms: Some(milliseconds) } => {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
             }
+            ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
+            ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
         }
     }
@@ -343,13 +390,31 @@ impl Parent<'_> {
     /// What a dead router asked of the workers, its successor decides anew.
     fn obey_the_dead(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { .. } | ToParent::Signal { .. } => {}
+            ToParent::Spawn { .. } | ToParent::Signal { .. } | ToParent::Lines { .. } | ToParent::Upgrade => {
+            }
             ToParent::Remember { .. }
             | ToParent::Ready
+            | ToParent::RunHook { .. }
             | ToParent::Stopping { .. }
+            | ToParent::HandedOver
             | ToParent::Finished { .. } => {
                 self.obey(order);
             }
+        }
+    }
+
+    fn run_hooks(&mut self, event: HookEvent, variables: Vec<(String, String)>) {
+        let variables: Variables =
+            variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        self.hooks.happened(event, &variables, clock::now());
+    }
+
+    /// As many as there is room for. The router is told, because it ends them if the parent dies.
+    fn start_hooks(&mut self) {
+        while let Some(pid) =
+            self.hooks.start_next(&self.setup.identity, &self.setup.environment, self.pid, clock::now())
+        {
+            self.tell(ToRouter::HookStarted { pid: pid.as_raw() });
         }
     }
 
@@ -385,10 +450,14 @@ impl Parent<'_> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
-        let Setup { program, identity, environment, worker_backend, .. } = &mut *self.setup;
+        let Setup { program, identity, conditions, environment, worker_backend, before_fork, .. } =
+            &mut *self.setup;
+        let worker = WorkerProcess { place, generation, backend: worker_backend.clone() };
+        before_fork(&worker);
         let child = WorkerChild {
-            worker: WorkerProcess { place, generation, backend: worker_backend.clone() },
+            worker,
             identity,
+            conditions,
             environment,
             output: theirs,
             threshold,
@@ -397,7 +466,8 @@ impl Parent<'_> {
         let pid = process::fork(move || child.run(program)).map_err(refused)?;
         let output = super::output::Output::new(ours);
         let started_at = clock::now();
-        self.children.insert(pid, Worker { place, generation, started_at, gate, output, halted: false });
+        let worker = Worker { place, generation, started_at, gate, output, halted: false, is_killed: false };
+        self.children.insert(pid, worker);
         Ok(pid)
     }
 
@@ -436,6 +506,9 @@ impl Parent<'_> {
         let halted: Vec<Place> = self.children.halted().collect();
         for place in halted {
             self.tell(ToRouter::Halted { place });
+        }
+        for pid in self.hooks.pids().collect::<Vec<i32>>() {
+            self.tell(ToRouter::HookStarted { pid });
         }
         Ok(())
     }
@@ -484,6 +557,8 @@ impl Parent<'_> {
             // Once more if it is still there then.
             router.kill_at = Some(now.saturating_add(KILL_GRACE));
         }
+        self.see_to_upgrade(now);
+        self.hooks.see_to_deadlines(now);
         if self.stop.deadline.take_if(is_due).is_some() {
             let code = self.stop.finished.unwrap_or(FAILURE);
             error!(code, "pool did not end in time, so everything is killed");
@@ -500,6 +575,7 @@ impl Parent<'_> {
             router.kill();
         }
         self.children.kill_all();
+        self.hooks.kill_all();
         self.start_router_at = None;
         self.stop.deadline = None;
         self.ending = Some(FinalAct { outcome, by: clock::now().saturating_add(KILL_GRACE) });

@@ -1,6 +1,6 @@
 //! Our own workers' processes: whose connection is it, by the kernel's word.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
@@ -11,6 +11,8 @@ use crate::core::Place;
 #[derive(Debug, Default)]
 pub(super) struct CrewList {
     by_pid: BTreeMap<i32, Place>,
+    /// Processes of the operator's hooks, which work for nobody here.
+    hooks: BTreeSet<i32>,
 }
 
 /// Who connected.
@@ -32,6 +34,14 @@ impl CrewList {
         self.by_pid.retain(|_pid, other| *other != place);
     }
 
+    pub(super) fn hook_started(&mut self, pid: i32) {
+        self.hooks.insert(pid);
+    }
+
+    pub(super) fn hook_ended(&mut self, pid: i32) {
+        self.hooks.remove(&pid);
+    }
+
     /// Who a peer of the crew socket is: the process in whose group it lives.
     /// Every worker leads a group of its own, so this also holds for a `sh -c`
     /// in between.
@@ -49,9 +59,9 @@ impl CrewList {
 
     /// The parent is gone, and with it the only one who could reap them.
     pub(super) fn kill_all(&self) {
-        for pid in self.by_pid.keys() {
+        for pid in self.by_pid.keys().chain(&self.hooks) {
             if let Err(error) = killpg(Pid::from_raw(*pid), Signal::SIGKILL) {
-                tracing::debug!(pid, %error, "worker group already gone");
+                tracing::debug!(pid, %error, "group already gone");
             }
         }
     }

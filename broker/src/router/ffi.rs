@@ -106,6 +106,23 @@ impl SharedFrame {
     }
 }
 
+impl SharedFrame {
+    /// Makes the kernel keep what is sent on the connection this came over until the
+    /// connection ends, or for 200 ms. Nothing happens if it is gone.
+    pub(super) fn hold_back_replies(&self) {
+        let Some(number) = self.property(c"__fd").and_then(|number| number.parse::<c_int>().ok()) else {
+            return;
+        };
+        if number < 0 {
+            return;
+        }
+        // SAFETY: it is used for one call. If libzmq has closed it meanwhile, the call fails,
+        // or reaches another connection, which is then late by 200 ms at most.
+        let connection = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::net::sockopt::set_tcp_cork(connection, true).ok();
+    }
+}
+
 impl Clone for SharedFrame {
     fn clone(&self) -> Self {
         let clone = Self::empty();

@@ -8,15 +8,21 @@ mod clients;
 mod workers;
 mod crew;
 mod parent;
+mod inquiries;
+mod process_state;
+mod hooks;
 mod control;
 mod operators;
+mod reloads;
 mod report;
 mod notes;
 mod outbox;
 mod memory;
 mod room;
+mod handover;
 mod capabilities;
 mod memory_limit;
+mod watch;
 mod frame;
 mod clock;
 mod ffi;
@@ -25,19 +31,24 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use hornpipe_proto::control::ControlResponse;
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, RequestId, Timestamp};
+use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
+use handover::Handover;
+use inquiries::Subject;
 use parent::{Orphaned, Parent};
+use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
 pub(crate) use setup::{LiveWorker, Setup, Start};
 use sockets::{Door, RouterSocket};
+use watch::Watch;
 use workers::Workers;
 
 /// Messages taken off one socket before the others have their turn.
@@ -89,6 +100,10 @@ struct Router {
     crew: CrewList,
     parent: Parent,
     room: Room,
+    watch: Option<Watch>,
+    /// Who waits for the end of a reload.
+    reloads: Reloads,
+    handover: Handover,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     actions: Vec<Action<Body>>,
@@ -135,6 +150,9 @@ impl Router {
             crew,
             parent: Parent::new(start.link),
             room,
+            watch: Watch::new(&setup.reload_on),
+            reloads: Reloads::default(),
+            handover: Handover::default(),
             pending,
             actions: Vec::new(),
             frames: Vec::new(),
@@ -146,6 +164,9 @@ impl Router {
         self.settle();
         loop {
             if let Some(code) = self.exit_code {
+                if self.is_handing_over() {
+                    self.part();
+                }
                 self.parent.say_the_last_word();
                 return code;
             }
@@ -175,11 +196,18 @@ impl Router {
             self.serve_operators();
         }
         let now = clock::now();
+        if ready.watch
+            && let Some(watch) = &mut self.watch
+        {
+            watch.read(now);
+        }
+        self.follow_files(now);
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.pending.push_back(Event::Tick);
             self.settle();
         }
         self.clients.retry(&mut self.sockets.frontend, now);
+        self.answer_asker();
         self.room.look(&mut self.sockets, now);
         self.parent.flush();
         Ok(())
@@ -192,17 +220,26 @@ impl Router {
             zmq::PollItem::from_fd(self.parent.descriptor().as_raw_fd(), parent_events),
             self.sockets.crew.poll_item(),
             self.sockets.backend.poll_item(),
-            self.sockets.frontend.poll_item(),
+            if self.is_handing_over() {
+                self.sockets.frontend.silent_poll_item()
+            } else {
+                self.sockets.frontend.poll_item()
+            },
         ];
+        items.extend(self.watch.as_ref().map(Watch::poll_item));
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
-        match zmq::poll(&mut items, timeout) {
+        let began = clock::now();
+        let outcome = zmq::poll(&mut items, timeout);
+        clock::leave_out_a_halt(began, Duration::from_millis(timeout.unsigned_abs()));
+        match outcome {
             Ok(_count) => {
                 let mut readable =
                     items.iter().map(|item| item.is_readable() || item.is_writable() || item.is_error());
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
-                Ready { parent, crew, backend, frontend, control: readable.any(|ready| ready) }
+                let watch = self.watch.is_some() && next();
+                Ready { parent, crew, backend, frontend, watch, control: readable.any(|ready| ready) }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -216,8 +253,12 @@ impl Router {
     /// In milliseconds, rounded up so that nothing is woken too early and spins.
     fn time_to_next_deadline(&self) -> i64 {
         let now = clock::now();
-        let deadlines =
-            [self.core.next_deadline(), self.clients.next_deadline(), Some(self.room.next_deadline())];
+        let deadlines = [
+            self.core.next_deadline(),
+            self.clients.next_deadline(),
+            Some(self.room.next_deadline()),
+            self.watch.as_ref().and_then(Watch::next_deadline),
+        ];
         let next =
             deadlines.into_iter().flatten().min().map_or(Duration::MAX, |deadline| now.until(deadline));
         i64::try_from(next.as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
@@ -235,11 +276,19 @@ impl Router {
                         warn!(%error, "cannot reopen the log file: the old one is used on");
                     }
                 }
-                Signal::Usr2 => info!("USR2: replacing the router is not possible yet"),
-                Signal::Term | Signal::Int | Signal::Quit | Signal::Ttin | Signal::Ttou => (),
+                Signal::Term | Signal::Int | Signal::Quit | Signal::Ttin | Signal::Ttou | Signal::Usr2 => (),
             }
         }
         Ok(())
+    }
+
+    /// A change of the files that somebody named is a reload.
+    fn follow_files(&mut self, now: Timestamp) {
+        if let Some(path) = self.watch.as_mut().and_then(|watch| watch.take_change(now)) {
+            info!(path = %path.display(), "changed on the disk: reloading");
+            self.pending.push_back(Event::Reload { surge: None });
+            self.settle();
+        }
     }
 
     fn read_clients(&mut self) {
@@ -293,6 +342,11 @@ impl Router {
                 let undelivered = self.workers.assign(&mut self.sockets, &assignment, name);
                 self.pending.extend(undelivered);
             }
+            Action::Probe(probe) => {
+                let body = self.setup.probe.clone().unwrap_or_default();
+                let undelivered = self.workers.probe(&mut self.sockets, &probe, body);
+                self.pending.extend(undelivered);
+            }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
             Action::Dismiss { worker } => self.workers.dismiss(&mut self.sockets, worker),
             Action::Spawn { place, generation } => self.parent.spawn(place, generation),
@@ -301,18 +355,46 @@ impl Router {
             Action::Remember(memory) => {
                 self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
             }
-            Action::Note(note) => {
-                notes::log(&note, &self.core, &self.parent);
-                if note == crate::core::Note::Ready {
-                    self.parent.send(ToParent::Ready);
-                }
-            }
+            Action::Note(note) => self.take_note(&note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
                 self.parent.send(ToParent::Stopping { within_ms });
             }
             Action::Finished(finish) => self.finish(&finish),
         }
+    }
+
+    fn take_note(&mut self, note: &Note) {
+        let mourned = notes::mourns(note);
+        let last_words = mourned.map(|place| self.parent.take_last_words(place.slot)).unwrap_or_default();
+        match note {
+            Note::RequestTimedOut { request, place, attempt, after, size } => {
+                let name = self.name(*request);
+                let subject = Subject::Request { name, attempt: *attempt, after: *after, size: *size };
+                match place {
+                    Some(place) => self.inquire(*place, subject),
+                    None => inquiries::tell_briefly(None, &subject),
+                }
+            }
+            Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
+            other => notes::log(other, &self.core, &last_words),
+        }
+        if let Some(order) = hooks::order(note, &self.core) {
+            self.parent.send(order);
+        }
+        if *note == Note::Ready {
+            self.parent.send(ToParent::Ready);
+        }
+        if let Some(report) = reloads::end(note, &self.core, last_words) {
+            for operator in self.reloads.ended(report.generation) {
+                self.sockets.control.respond(operator, &ControlResponse::Reload(report.clone()));
+            }
+        }
+    }
+
+    fn inquire(&mut self, place: Place, subject: Subject) {
+        let pid = self.core.pid_of(place);
+        self.parent.inquire((place, pid), subject, clock::now());
     }
 
     /// The request's name in logs and in the worker's hands.
@@ -325,6 +407,10 @@ impl Router {
 
     fn finish(&mut self, finish: &Finish) {
         let exit_code = match finish {
+            Finish::HandedOver => {
+                self.exit_code = Some(0);
+                return self.parent.send(ToParent::HandedOver);
+            }
             Finish::Stopped => {
                 info!("stopped");
                 0
@@ -358,6 +444,7 @@ struct Ready {
     crew: bool,
     backend: bool,
     frontend: bool,
+    watch: bool,
     control: bool,
 }
 

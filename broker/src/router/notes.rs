@@ -4,32 +4,36 @@ use nix::sys::signal::Signal;
 use tracing::{debug, error, info, warn};
 
 use super::Body;
-use super::parent::Parent;
-use crate::core::{Core, ExitReason, Note, Place, Telling};
+use crate::core::{Core, Degraded, ExitReason, Note, Place, Telling};
 
-pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
+/// Whose last words belong to this news.
+pub(super) fn mourns(note: &Note) -> Option<Place> {
+    match note {
+        Note::WorkerLeft { place, planned: false, .. } | Note::ReloadFailed { place, .. } => Some(*place),
+        _ => None,
+    }
+}
+
+pub(super) fn log(note: &Note, core: &Core<Body>, last_words: &[String]) {
     match note {
         Note::Ready => info!("ready"),
         Note::WorkerReady { place } => {
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, reason, planned, respawn_after, telling } => {
+        Note::WorkerLeft { place, pid, reason, planned, respawn_after, telling, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             let reason = in_words(reason);
             match telling {
-                Telling::Counted => debug!(slot, incarnation, reason, respawn_ms, "worker died"),
-                Telling::Aloud { .. } if *planned => info!(slot, incarnation, reason, "worker left"),
+                Telling::Counted => debug!(slot, incarnation, pid, reason, respawn_ms, "worker died"),
+                Telling::Aloud { .. } if *planned => info!(slot, incarnation, pid, reason, "worker left"),
                 Telling::Aloud { untold } => {
-                    let last_words = parent.last_words(place.slot).join("\n");
+                    let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
                     let untold = (*untold > 0).then_some(*untold);
-                    warn!(slot, incarnation, reason, respawn_ms, untold, last_words, "worker died");
+                    warn!(slot, incarnation, pid, reason, respawn_ms, untold, last_words, "worker died");
                 }
             }
-        }
-        Note::WorkerStuck { place, why } => {
-            warn!(slot = place.slot.0, incarnation = place.incarnation.0, why, "worker is stuck");
         }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
         Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
@@ -37,7 +41,7 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
         Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
         Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
-            let last_words = parent.last_words(place.slot).join("\n");
+            let last_words = last_words.join("\n");
             error!(
                 generation = generation.0,
                 slot = place.slot.0,
@@ -46,6 +50,10 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
                 "reload failed: the old generation keeps serving"
             );
         }
+        Note::ReloadSuperseded { generation, by } => {
+            info!(generation = generation.0, by = by.0, "reload superseded by another");
+        }
+        Note::ReloadAbandoned { generation } => info!(generation = generation.0, "reload abandoned"),
         Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
         Note::Recovered => info!("serving again"),
         Note::Degraded(degraded) => {
@@ -56,10 +64,12 @@ pub(super) fn log(note: &Note, core: &Core<Body>, parent: &Parent) {
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }
-        Note::RequestTimedOut { request, place, attempt, after } => {
-            let slot = place.map(slot_of);
-            warn!(request = request.0, slot, attempt, after_ms = after.as_millis(), "request timed out");
+        Note::HandOverStarted { waiting, in_flight, within } => {
+            let within_ms = within.as_millis();
+            info!(waiting, in_flight, within_ms, "handing over to another router");
         }
+        // What is to be said of these needs the parent: see `inquiries.rs`.
+        Note::RequestTimedOut { .. } | Note::WorkerStuck { .. } => (),
         Note::RequestRetried { request, attempt } => {
             info!(request = request.0, attempt, "worker ended: request goes to another");
         }
@@ -86,4 +96,10 @@ pub(super) fn in_words(reason: &ExitReason) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// The sentence about a degraded pool.
+pub(super) fn what_is_missing(degraded: &Degraded) -> String {
+    let Degraded { unfilled, target, reason } = degraded;
+    format!("{unfilled} of {target} workers cannot start: {}", in_words(reason))
 }

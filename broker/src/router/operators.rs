@@ -1,11 +1,11 @@
 //! What operators ask over the control socket: their requests become events, and
 //! the core's snapshot becomes their report.
 
-use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
+use hornpipe_proto::control::{ControlRequest, ControlResponse, ReloadOutcome, ReloadReport, Scale};
 
 use super::control::Operator;
 use super::{Router, clock, report};
-use crate::core::{Event, Stop};
+use crate::core::{Event, Generation, Stop};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
@@ -18,8 +18,7 @@ impl Router {
     }
 
     /// `None` if the response is known only later.
-    #[expect(clippy::unnecessary_wraps, reason = "verbs that wait for an outcome have none yet")]
-    fn obey(&mut self, _operator: Operator, request: &ControlRequest) -> Option<ControlResponse> {
+    fn obey(&mut self, operator: Operator, request: &ControlRequest) -> Option<ControlResponse> {
         let now = clock::now();
         Some(match request {
             ControlRequest::Status => {
@@ -47,11 +46,30 @@ impl Router {
                 self.settle();
                 ControlResponse::Scaled { from, to: self.core.target() }
             }
+            ControlRequest::Reload { surge, wait } => return self.obey_reload(operator, *surge, *wait),
+            ControlRequest::Upgrade => return self.ask_for_upgrade(operator),
             ControlRequest::Stop { now } => {
                 self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));
                 self.settle();
                 ControlResponse::Stopping
             }
         })
+    }
+
+    fn obey_reload(&mut self, operator: Operator, surge: Option<u32>, wait: bool) -> Option<ControlResponse> {
+        let Generation(before) = self.core.last_generation();
+        let generation = before + 1;
+        if wait {
+            // Before it begins: that of an empty pool ends at once.
+            self.reloads.wait(operator, generation);
+        }
+        self.pending.push_back(Event::Reload { surge: surge.map(|surge| surge.max(1)) });
+        self.settle();
+        if self.core.last_generation() == Generation(before) {
+            self.reloads.forget(operator);
+            return Some(ControlResponse::Refused { message: "the broker is stopping".into() });
+        }
+        let outcome = ReloadOutcome::Started;
+        (!wait).then_some(ControlResponse::Reload(ReloadReport { generation, outcome }))
     }
 }

@@ -8,7 +8,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::crew::CrewList;
 use super::frame::Body;
-use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop};
+use super::inquiries::{Inquiries, Next, Subject};
+use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop, Timestamp};
 use crate::link::{self, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
 /// Orders that the parent has not read yet: far more than a pool needs.
@@ -20,6 +21,10 @@ pub(super) struct Parent {
     outbox: VecDeque<ToParent>,
     /// The last lines of the process that ended last in each slot.
     last_words: BTreeMap<Slot, Vec<String>>,
+    /// Why no other router follows, until somebody asks.
+    pub(super) upgrade_refused: Option<String>,
+    /// What it has been asked about workers.
+    inquiries: Inquiries,
 }
 
 /// A parent that reads nothing for so long is not told how it ended.
@@ -31,7 +36,13 @@ pub(super) struct Orphaned;
 
 impl Parent {
     pub(super) fn new(link: Link) -> Self {
-        Self { link, outbox: VecDeque::new(), last_words: BTreeMap::new() }
+        Self {
+            link,
+            outbox: VecDeque::new(),
+            last_words: BTreeMap::new(),
+            upgrade_refused: None,
+            inquiries: Inquiries::default(),
+        }
     }
 
     /// Reads everything the parent has said.
@@ -71,32 +82,51 @@ impl Parent {
                 events.push(Event::Started { place: from_link(place), pid });
             }
             ToRouter::NotStarted { place, why } => {
+                self.last_words.remove(&Slot(place.slot));
                 events.push(Event::NotStarted { place: from_link(place), why });
             }
             ToRouter::Halted { place } => events.push(Event::Halted { place: from_link(place) }),
             ToRouter::Continued { place } => events.push(Event::Continued { place: from_link(place) }),
             ToRouter::Exited { place, ending } => {
                 crew.ended(from_link(place));
+                // It ended before the question came: these are its last lines all the same.
+                self.inquiries.close(from_link(place), &ending.last_lines);
                 self.last_words.insert(Slot(place.slot), ending.last_lines);
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
+            ToRouter::HandOver => events.push(Event::HandOver),
+            ToRouter::UpgradeRefused { why } => self.upgrade_refused = Some(why),
+            ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),
+            ToRouter::HookStarted { pid } => crew.hook_started(pid),
+            ToRouter::HookEnded { pid } => crew.hook_ended(pid),
             ToRouter::Signal(signal) => match signal {
                 Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
                 Signal::Quit => events.push(Event::Stop(Stop::Finish)),
                 Signal::Hup => {
-                    events.push(Event::Reload);
+                    events.push(Event::Reload { surge: None });
                     return Some(signal);
                 }
                 Signal::Ttin => events.push(Event::Grow),
                 Signal::Ttou => events.push(Event::Shrink),
-                Signal::Usr1 | Signal::Usr2 => return Some(signal),
+                Signal::Usr1 => return Some(signal),
+                // The parent's business.
+                Signal::Usr2 => (),
             },
         }
         None
     }
 
-    pub(super) fn last_words(&self, slot: Slot) -> &[String] {
-        self.last_words.get(&slot).map(Vec::as_slice).unwrap_or_default()
+    /// What the slot's last process said last. It is told once.
+    pub(super) fn take_last_words(&mut self, slot: Slot) -> Vec<String> {
+        self.last_words.remove(&slot).unwrap_or_default()
+    }
+
+    /// Asks what the worker wrote last, for the line that will tell all about it.
+    pub(super) fn inquire(&mut self, worker: (Place, Option<i32>), subject: Subject, now: Timestamp) {
+        let (place, _pid) = worker;
+        if self.inquiries.open(worker, subject, now) == Next::Ask {
+            self.send(ToParent::Lines { place: to_link(place) });
+        }
     }
 
     pub(super) fn spawn(&mut self, place: Place, generation: Generation) {
@@ -158,6 +188,7 @@ fn from_status(status: ExitStatus) -> Ending {
     match status {
         ExitStatus::Code(code) => Ending::Code(code),
         ExitStatus::Signal(signal) => Ending::Signal(signal),
+        ExitStatus::OutOfMemory => Ending::OutOfMemory,
         ExitStatus::NotExecuted { program, why } => Ending::NotExecuted { why: format!("{program}: {why}") },
         ExitStatus::NotPrepared { why } => Ending::NotExecuted { why },
     }
@@ -167,6 +198,6 @@ pub(super) fn from_link(place: link::Place) -> Place {
     Place { slot: Slot(place.slot), incarnation: Incarnation(place.incarnation) }
 }
 
-fn to_link(place: Place) -> link::Place {
+pub(super) fn to_link(place: Place) -> link::Place {
     link::Place { slot: place.slot.0, incarnation: place.incarnation.0 }
 }

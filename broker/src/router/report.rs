@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, RequestReport, StatusReport,
-    TargetReport, WorkerReport,
+    ExternalReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress, RequestReport,
+    StatusReport, TargetReport, WorkerReport,
 };
 
-use super::notes::in_words;
-use crate::core::{Degraded, ExternalSnapshot, Snapshot, WorkerSnapshot};
+use super::notes::{in_words, what_is_missing};
+use crate::core::{ExternalSnapshot, ReloadSnapshot, Snapshot, WorkerSnapshot};
 
 /// What the core does not know of itself.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
             ready: snapshot.pool.ready,
             processing: snapshot.pool.processing,
             generation: snapshot.pool.generation.0,
+            reload: snapshot.pool.reload.map(reload),
+            probed: counters.probed,
             spawned: counters.spawned,
             exited: counters.exited,
             autoscale: snapshot.pool.autoscale,
@@ -48,10 +50,7 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
                 cause: change.cause.to_string(),
                 ago_ms: milliseconds(change.ago),
             }),
-            degraded: snapshot.pool.degraded.map(|degraded| {
-                let Degraded { unfilled, target, reason } = degraded;
-                format!("{unfilled} of {target} workers cannot start: {}", in_words(&reason))
-            }),
+            degraded: snapshot.pool.degraded.as_ref().map(what_is_missing),
         },
         requests: RequestReport {
             received: counters.received,
@@ -80,6 +79,10 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
         workers: snapshot.workers.into_iter().map(worker).collect(),
         external: snapshot.external.into_iter().map(external).collect(),
     }
+}
+
+fn reload(reload: ReloadSnapshot) -> ReloadProgress {
+    ReloadProgress { from: reload.from.0, to: reload.to.0, renewed: reload.renewed }
 }
 
 fn worker(worker: WorkerSnapshot) -> WorkerReport {

@@ -1,6 +1,7 @@
 //! What a router is given, and why there may be none.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,6 +17,10 @@ pub(crate) struct Setup {
     pub(crate) settings: Settings,
     pub(crate) external: External,
     pub(crate) plain_errors: PlainErrors,
+    /// What the workers of a reload are asked first.
+    pub(crate) probe: Option<Vec<u8>>,
+    /// Paths whose change is a reload.
+    pub(crate) reload_on: Vec<PathBuf>,
     /// For `status`: where clients and workers connect.
     pub(crate) frontend: String,
     pub(crate) backend: String,

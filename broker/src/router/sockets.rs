@@ -143,6 +143,11 @@ impl RouterSocket {
         self.socket.as_poll_item(zmq::POLLIN)
     }
 
+    /// In the place of `poll_item`, where nobody wants to know of messages.
+    pub(super) fn silent_poll_item(&self) -> zmq::PollItem<'_> {
+        self.socket.as_poll_item(zmq::PollEvents::empty())
+    }
+
     /// Takes the next message off the socket: the routing id and what follows.
     pub(super) fn receive(&mut self, frames: &mut Vec<Frame>) -> Option<Received> {
         frames.clear();

@@ -16,7 +16,7 @@ use super::ffi::SharedFrame;
 use super::frame::{Body, Frame};
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
 use crate::config::External;
-use crate::core::{Assignment, Details, Event, Home, Speech, WorkerId};
+use crate::core::{Assignment, Details, Event, Home, Probe, Speech, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -144,12 +144,36 @@ impl Workers {
         } else {
             Vec::new()
         };
-        let head = [&b""[..], assignment.token.as_bytes(), &meta];
-        match self.send(sockets, assignment.worker, &head, assignment.body.frames()) {
+        let job = (assignment.worker, assignment.token);
+        self.hand_over(sockets, job, &meta, assignment.body.frames())
+    }
+
+    /// The same for a job of the broker's own.
+    pub(super) fn probe(
+        &mut self,
+        sockets: &mut Sockets,
+        probe: &Probe,
+        body: Vec<u8>,
+    ) -> Option<Event<Body>> {
+        let meta = if probe.detailed {
+            let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
+            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, service: None }.encode()
+        } else {
+            Vec::new()
+        };
+        self.hand_over(sockets, (probe.worker, probe.token), &meta, &[Frame::Own(body.into())])
+    }
+
+    fn hand_over(
+        &mut self,
+        sockets: &mut Sockets,
+        (worker, token): (WorkerId, Token),
+        meta: &[u8],
+        body: &[Frame],
+    ) -> Option<Event<Body>> {
+        match self.send(sockets, worker, &[b"", token.as_bytes(), meta], body) {
             Sent::Yes => None,
-            Sent::Full | Sent::Gone => {
-                Some(Event::Undelivered { worker: assignment.worker, token: assignment.token })
-            }
+            Sent::Full | Sent::Gone => Some(Event::Undelivered { worker, token }),
         }
     }
 

@@ -36,6 +36,7 @@ cases![
     connections_wait_while_there_is_no_router,
     a_router_that_keeps_dying_ends_the_pool,
     signals_are_handed_on,
+    an_upgrade_is_refused_where_there_is_no_program_to_execute,
     without_a_program_nothing_is_started,
     a_place_is_used_once,
     a_stop_that_takes_too_long_is_ended,
@@ -251,7 +252,7 @@ fn another_user_is_still_tied_to_the_parent() {
     }
     let mut scenario = Scenario::start("nobody");
     let router = scenario.expect_number("router");
-    for expected in ["65534", "65533", "65533 65532", "0027", "/usr"] {
+    for expected in ["65534", "65533", "65533 65532", "0027", "-3", "/usr"] {
         assert_eq!(scenario.expect(&format!("line 0.1 {expected}")), "");
     }
     let worker = scenario.expect_number("line 0.1 up");
@@ -329,7 +330,6 @@ fn signals_are_handed_on() {
         (Signal::SIGTTIN, "Ttin"),
         (Signal::SIGTTOU, "Ttou"),
         (Signal::SIGUSR1, "Usr1"),
-        (Signal::SIGUSR2, "Usr2"),
         (Signal::SIGQUIT, "Quit"),
         (Signal::SIGINT, "Int"),
         (Signal::SIGTERM, "Term"),
@@ -342,6 +342,16 @@ fn signals_are_handed_on() {
             scenario.expect("reopened");
         }
     }
+    assert!(is_alive(router));
+}
+
+fn an_upgrade_is_refused_where_there_is_no_program_to_execute() {
+    let mut scenario = Scenario::start("signals");
+    let router = scenario.expect_number("router");
+    scenario.signal(Signal::SIGUSR2);
+    scenario.expect("told UpgradeRefused");
+    scenario.signal(Signal::SIGHUP);
+    scenario.expect("told Signal(Hup)");
     assert!(is_alive(router));
 }
 

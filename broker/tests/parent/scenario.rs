@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use hornpipe::link::{Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 use hornpipe::parent::listeners::{Access, Port, UnixSocket};
-use hornpipe::parent::{Identity, Listeners, Program, RouterProcess, Setup, WorkerProcess, title};
+use hornpipe::parent::{
+    Conditions, Identity, Listeners, Program, RouterProcess, Setup, WorkerProcess, title,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Number, kill, killpg};
 use nix::unistd::Pid;
@@ -37,7 +39,7 @@ pub(crate) fn play(name: &str, directory: &Path) -> u8 {
         "leftovers" => run(with(shell("sleep 1000 & echo grandchild $!; exit 0")), &mut spawn_one),
         "stranger" => run(with(shell(STRANGER)), &mut spawn_one),
         "staying" => run(with(shell(STAYING)), &mut spawn_one),
-        "nobody" => nobody(with(shell("id -u; id -g; id -G; umask; pwd; echo up $$; exec sleep 1000"))),
+        "nobody" => nobody(with(shell("id -u; id -g; id -G; umask; nice; pwd; echo up $$; exec sleep 1000"))),
         "restart" => run(with(shell(STAYING)), &mut restart),
         "deaths" => run(with(Program::None), &mut |_router| 9),
         "signals" => run(with(Program::None), &mut Router::watch),
@@ -97,17 +99,24 @@ fn setup(directory: &Path, program: Program) -> Setup {
         listeners,
         program,
         identity: Identity::default(),
+        conditions: Conditions::default(),
         environment: vec![
             ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
             ("CUSTOM".into(), "kept".into()),
             ("HORNPIPE_SLOT".into(), "nonsense".into()),
             ("FIFO".into(), directory.join("fifo").into()),
         ],
+        hooks: Vec::new(),
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
         output: Box::new(|place, _pid, line| println!("line {}.{} {line}", place.slot, place.incarnation)),
+        before_fork: Box::new(|_worker| {}),
+        on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
+        successor: None,
+        pid_file: None,
+        inherited: None,
     }
 }
 
@@ -235,8 +244,8 @@ fn nobody(mut setup: Setup) -> u8 {
         supplementary_groups: Some(vec![65532]),
         chroot: None,
         directory: Some("/usr".into()),
-        umask: Some(0o027),
     };
+    setup.conditions = Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
     run(setup, &mut spawn_one)
 }
 

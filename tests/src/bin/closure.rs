@@ -2,9 +2,15 @@
 //! from forked workers on free ports.
 //!
 //! Bodies: `number N`, `memory` (private KiB of the worker), `pid`, `fail`, `panic`,
-//! `abort`. With the argument `thread` it starts a thread first, which it may not.
+//! `abort`, `connection` (what was made after the fork). With the arguments `callbacks FILE`
+//! it writes a line there for each call in the parent. With the argument `thread` it starts a thread first, which it may not.
 
+use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use hornpipe::{Context, Failure, Job, Server};
 
@@ -17,14 +23,50 @@ fn main() -> ExitCode {
         assert!(parked.is_ok(), "no thread can be started");
     }
     let numbers: Vec<u64> = (0..NUMBERS).map(|number| number * 3).collect();
-    let handler = move |job: &Job, _context: &mut Context<'_>| handle(&numbers, &job.body());
-    match Server::builder().frontend("0").backend("0").run(handler) {
+    let connection = Rc::new(RefCell::new(String::from("none")));
+    let server = Server::builder().frontend("0").backend("0");
+    let server = match std::env::args().nth(1).as_deref() {
+        Some("callbacks") => with_callbacks(server, &connection),
+        _ => server,
+    };
+    let handler = move |job: &Job, _context: &mut Context<'_>| match &*job.body() {
+        b"connection" => Ok(connection.borrow().clone()),
+        body => handle(&numbers, body),
+    };
+    match server.run(handler) {
         Ok(code) => code.into(),
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn with_callbacks(server: Server, connection: &Rc<RefCell<String>>) -> Server {
+    let file = PathBuf::from(std::env::args_os().nth(2).unwrap_or_default());
+    let note = move |line: String| {
+        let opened = OpenOptions::new().create(true).append(true).open(&file);
+        assert!(opened.and_then(|mut file| file.write_all(line.as_bytes())).is_ok(), "nothing can be noted");
+    };
+    let (note_fork, note_exit) = (note.clone(), note);
+    let connection = Rc::clone(connection);
+    let parent = std::process::id();
+    server
+        .before_fork(move |worker| {
+            let here = std::process::id() == parent;
+            note_fork(format!("fork {}.{} {here}\n", worker.slot, worker.incarnation));
+            assert_ne!(worker.incarnation, 2, "a panic in the parent");
+        })
+        .after_fork(move |worker| {
+            let own = format!("{}.{} of {}", worker.slot, worker.incarnation, std::process::id());
+            connection.replace(own);
+        })
+        .on_worker_exit(move |worker| {
+            note_exit(format!(
+                "exit {}.{} {} {}\n",
+                worker.slot, worker.incarnation, worker.pid, worker.reason
+            ));
+        })
 }
 
 #[expect(clippy::print_stderr, reason = "a program tells its user why it cannot run")]

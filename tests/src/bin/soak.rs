@@ -2,16 +2,25 @@
 //!
 //! `cargo run --release -p hornpipe-tests --bin soak -- --kills-for 10m --requests 1000000`
 //! kills one worker a second under load, and fails unless every request had exactly one
-//! right answer. `... --bin soak -- idle` measures what a broker costs that has nothing to
-//! do. Build the binary with the same profile first: `cargo build --release -p hornpipe`.
+//! right answer. The other modes are in [`USAGE`]; docs/TESTS.md says what each proves.
+//! Build the binary with the same profile first: `cargo build --release -p hornpipe`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its reader sits at a terminal")]
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Chaos, Serve, cpu_time, let_pass};
+use hornpipe_tests::harness::{
+    Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time, let_pass, send,
+};
+use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
-const USAGE: &str = "usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m\n       soak idle";
+const USAGE: &str = "\
+usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
+       soak idle             what a broker costs that has nothing to do
+       soak fair TIME        whether a request ever waits while a worker is idle
+       soak stopped-workers ROUNDS
+       soak stopped-brokers ROUNDS
+       soak killed-brokers ROUNDS";
 
 /// How long a broker is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(20);
@@ -19,16 +28,37 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What it may cost meanwhile, of one core, in percent.
 const IDLE_LIMIT: f64 = 1.0;
 
+/// How long router and parent are stopped.
+const HALT: Duration = Duration::from_secs(5);
+
+/// How much later than its time-out the client of a stopped worker may be told, 99 times
+/// of 100. One that the machine itself keeps waiting is no fault of the broker.
+const LATE_LIMIT: Duration = Duration::from_millis(100);
+
+/// How long a request may wait beside an idle worker.
+const BOTH_LIMIT: Duration = Duration::from_millis(10);
+
+/// In what time everything of a killed broker must be gone.
+const GONE_LIMIT: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if words == ["idle"] {
-        return idle();
-    }
-    let Some(chaos) = parse(&words) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    let passed = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["idle"] => Some(idle()),
+        ["fair", time] => duration(time).map(fair),
+        ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
+        ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
+        ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
+        _ => parse(&words).map(|chaos| kill(&chaos)),
     };
-    kill(&chaos)
+    match passed {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::FAILURE,
+        None => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 fn parse(words: &[String]) -> Option<Chaos> {
@@ -56,26 +86,52 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
 }
 
-fn kill(chaos: &Chaos) -> ExitCode {
+fn kill(chaos: &Chaos) -> bool {
     let broker = Serve::demo(4).options(["--attempts", "5"]).start();
     let figures = chaos.run(&broker);
-    let retried = broker.status().requests.retried;
+    tell(&figures);
+    println!("retried  {}", broker.status().requests.retried);
+    broker.check_counters();
+    is_flawless(&figures) && figures.kills.unrepaired == 0
+}
+
+fn is_flawless(figures: &Figures) -> bool {
+    figures.right == figures.sent && figures.doubled == 0
+}
+
+fn tell(figures: &Figures) {
     println!("sent     {}", figures.sent);
     println!("right    {}", figures.right);
     println!("errors   {}", figures.errors);
     println!("lost     {}", figures.lost);
     println!("wrong    {}", figures.wrong);
     println!("doubled  {}", figures.doubled);
-    println!("kills    {}", figures.kills);
-    println!("retried  {retried}");
+    println!("kills    {}", figures.kills.count);
     if let Some(sample) = &figures.sample {
         println!("one of the errors: {sample}");
     }
-    broker.check_counters();
-    if figures.right == figures.sent && figures.doubled == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // As an operator sees it who looks each millisecond, beside the load on the same cores.
+    tell_times("from a kill until another worker has the request", &figures.kills.redispatched);
+    tell_times("from a kill until the pool is at its size again", &figures.kills.whole);
+    if figures.kills.unrepaired > 0 {
+        println!("kills after which the pool stayed too small: {}", figures.kills.unrepaired);
+    }
 }
 
-fn idle() -> ExitCode {
+fn tell_times(what: &str, times: &[Duration]) {
+    if let (Some(half), Some(most), Some(longest)) = (rank(times, 50), rank(times, 99), times.iter().max()) {
+        println!("{what}: p50 {half:.1?}, p99 {most:.1?}, longest {longest:.1?}, of {}", times.len());
+    }
+}
+
+/// The time that so many percent of these do not exceed.
+fn rank(times: &[Duration], percent: usize) -> Option<Duration> {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied()
+}
+
+fn idle() -> bool {
     let broker = Broker::demo(4);
     let members = broker.session().members();
     let used = || members.iter().map(|pid| cpu_time(*pid)).sum::<Duration>();
@@ -84,5 +140,80 @@ fn idle() -> ExitCode {
     let used = used().saturating_sub(before);
     let percent = 100.0 * used.as_secs_f64() / IDLE.as_secs_f64();
     println!("{} processes, {used:?} in {IDLE:?}: {percent:.2} % of one core", members.len());
-    if percent < IDLE_LIMIT { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    percent < IDLE_LIMIT
+}
+
+fn fair(time: Duration) -> bool {
+    let broker = Serve::demo(6).options(["--attempts", "5"]).start();
+    let chaos = Chaos { clients: 2, time, requests: 0, kill_every: Duration::from_secs(1) };
+    let (figures, fairness) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| chaos.run(&broker));
+        let fairness = Fairness::watch(&broker, || load.is_finished());
+        (load.join().ok(), fairness)
+    });
+    let Some(figures) = figures else { return false };
+    let Fairness { looks, waiting, idle, both, longest } = fairness;
+    println!("{looks} looks in {time:?}: a request waited in {waiting}, a worker was idle in {idle},");
+    println!("both in {both}, for {longest:?} at most");
+    tell(&figures);
+    longest <= BOTH_LIMIT && is_flawless(&figures)
+}
+
+fn stopped_workers(rounds: u64) -> bool {
+    let timeout = format!("{}ms", HALT_TIMEOUT.as_millis());
+    let broker = Serve::demo(2).options(["--timeout", &timeout]).start();
+    let halts = Halts::play(&broker, rounds);
+    println!("{} requests, {} of their workers stopped in time", halts.rounds, halts.stopped);
+    println!("{} stale replies delivered", halts.stale);
+    tell_times("later than the time-out", &halts.late);
+    broker.check_counters();
+    halts.stale == 0 && rank(&halts.late, 99).is_some_and(|late| late <= LATE_LIMIT)
+}
+
+fn stopped_brokers(rounds: u64) -> bool {
+    let broker = Broker::demo(4);
+    let workers = broker.workers();
+    let halts = [("router", broker.router_pid()), ("parent", broker.pid())];
+    let time = (HALT + Duration::from_secs(1)) * u32::try_from(2 * rounds).unwrap_or(u32::MAX);
+    let chaos = Chaos { clients: 4, time, requests: 0, kill_every: Duration::from_hours(24) };
+    let figures = std::thread::scope(|scope| {
+        let load = scope.spawn(|| chaos.run(&broker));
+        for _round in 0..rounds {
+            for (_name, pid) in halts {
+                let_pass(Duration::from_millis(500));
+                send(pid, SIGSTOP);
+                let_pass(HALT);
+                send(pid, SIGCONT);
+            }
+        }
+        load.join().ok()
+    });
+    let Some(figures) = figures else { return false };
+    println!("router and parent were stopped for {HALT:?}, {rounds} times each, in turns");
+    tell(&figures);
+    let report = broker.wait_for_idle(workers.len());
+    println!("workers that ended: {}", report.pool.exited);
+    is_flawless(&figures) && report.pool.exited == 0 && broker.workers() == workers
+}
+
+fn killed_brokers(rounds: u64) -> bool {
+    let mut times = Vec::new();
+    for _round in 0..rounds {
+        // Deaf to every signal that can be ignored, and never out of the processor.
+        let command = "trap '' TERM HUP INT QUIT; while read line; do while :; do :; done; done";
+        let mut broker = Serve::bare(4).options(["--lines"]).program(["sh", "-c", command]).start();
+        let client = Client::dealer(broker.frontend());
+        for number in 0..4_u8 {
+            client.send(&[&[number], b"", b"x"]);
+        }
+        broker.wait_for_in_flight(4);
+        broker.let_it_fail();
+        let since = Deadline::after(GONE_LIMIT);
+        send(broker.pid(), SIGKILL);
+        broker.wait();
+        broker.wait_until_nothing_is_left();
+        times.push(since.elapsed());
+    }
+    tell_times("from the kill of a parent until nothing of its broker is left", &times);
+    times.iter().all(|time| *time <= GONE_LIMIT)
 }

@@ -33,9 +33,12 @@ pub struct Serve {
     workers: u32,
     control: Option<PathBuf>,
     options: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
     program: Vec<OsString>,
     /// A program that is a broker itself, in place of the binary.
     own: Option<PathBuf>,
+    /// The binary by another name.
+    binary: Option<PathBuf>,
 }
 
 /// A running broker. When it is dropped it is stopped, and must end well and leave no
@@ -76,8 +79,10 @@ impl Serve {
             workers,
             control: None,
             options: Vec::new(),
+            variables: Vec::new(),
             program: Vec::new(),
             own: None,
+            binary: None,
         }
     }
 
@@ -86,6 +91,12 @@ impl Serve {
     pub fn own(program: &str, arguments: &[&str], workers: u32) -> Self {
         let program_arguments = arguments.iter().map(OsString::from).collect();
         Self { own: Some(program.into()), program: program_arguments, ..Self::bare(workers) }
+    }
+
+    /// The binary under this name: a copy of it, or a link to it.
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
     }
 
     /// These words of the command line in place of free ports.
@@ -104,6 +115,12 @@ impl Serve {
     /// More words of the command line.
     pub fn options<const N: usize>(mut self, options: [&str; N]) -> Self {
         self.options.extend(options.map(OsString::from));
+        self
+    }
+
+    /// One more variable in its environment.
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -127,6 +144,7 @@ impl Serve {
         let mark = folder.path().display().to_string();
         let workers = self.workers.to_string();
         let mut variables = vec![(MARK, OsStr::new(&mark)), ("XDG_RUNTIME_DIR", folder.path().as_os_str())];
+        variables.extend(self.variables.iter().map(|(name, value)| (*name, value.as_os_str())));
         let (program, arguments) = match &self.own {
             Some(own) => {
                 variables.extend([
@@ -136,7 +154,7 @@ impl Serve {
                 ]);
                 (own.clone(), self.program.clone())
             }
-            None => (hornpipe(), self.arguments(&control)),
+            None => (self.binary.clone().unwrap_or_else(hornpipe), self.arguments(&control)),
         };
         let process =
             Process::start_session(program.as_os_str(), &arguments, &variables, (&folder, "serve-"));

@@ -1,13 +1,12 @@
 //! Load that counts every answer while workers are killed under it.
 
 use std::collections::HashMap;
+use std::sync::mpsc;
 use std::time::Duration;
-
-use nix::sys::signal::Signal;
 
 use super::broker::Broker;
 use super::client::Client;
-use super::processes::send;
+use super::killer::Kills;
 use super::wait::Deadline;
 
 /// Requests that one client has out at once.
@@ -18,6 +17,9 @@ const LONG_ONES: u64 = 50;
 
 /// After the last request, how long is waited for what may still come.
 const LAST_ANSWERS: Duration = Duration::from_secs(15);
+
+/// How long is waited for answers before a look at whether it is enough.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// How long is listened for answers that come twice.
 const ECHOES: Duration = Duration::from_millis(500);
@@ -50,8 +52,8 @@ pub struct Figures {
     pub wrong: u64,
     /// Answers to what had been answered before.
     pub doubled: u64,
-    /// Workers killed.
-    pub kills: u64,
+    /// Workers killed, and how that was made good.
+    pub kills: Kills,
     /// One of the errors, for whoever looks for the cause.
     pub sample: Option<String>,
 }
@@ -65,11 +67,21 @@ struct Peer {
 impl Chaos {
     /// Runs the load against the demo workers of this broker.
     pub fn run(&self, broker: &Broker) -> Figures {
+        std::thread::scope(|scope| {
+            let (load, told) = mpsc::channel();
+            let killer = scope.spawn(move || Kills::until_told(broker, self.kill_every, &told));
+            let mut figures = self.load(broker, load);
+            figures.kills = killer.join().unwrap();
+            figures
+        })
+    }
+
+    /// The load itself. There is killing for as long as there are new requests.
+    fn load(&self, broker: &Broker, killing: mpsc::Sender<()>) -> Figures {
         let peer = |_number| Peer { client: Client::dealer(broker.frontend()), open: HashMap::new() };
         let mut peers: Vec<Peer> = (0..self.clients).map(peer).collect();
         let mut figures = Figures::default();
         let end = Deadline::after(self.time);
-        let mut next_kill = Deadline::after(self.kill_every);
         while !end.is_over() || figures.sent < self.requests {
             for peer in &mut peers {
                 while peer.open.len() < DEPTH {
@@ -77,12 +89,9 @@ impl Chaos {
                     figures.sent += 1;
                 }
             }
-            receive(&mut peers, next_kill.left(), &mut figures);
-            if next_kill.is_over() {
-                next_kill = Deadline::after(self.kill_every);
-                figures.kills += u64::from(kill_one(broker, figures.kills));
-            }
+            receive(&mut peers, BETWEEN_LOOKS, &mut figures);
         }
+        drop(killing);
         let last = Deadline::after(LAST_ANSWERS);
         while peers.iter().any(|peer| !peer.open.is_empty()) && !last.is_over() {
             receive(&mut peers, last.left(), &mut figures);
@@ -146,12 +155,4 @@ fn receive(peers: &mut [Peer], within: Duration, figures: &mut Figures) {
             peer.take(&frames, figures);
         }
     }
-}
-
-/// Kills one of the workers, each in its turn.
-fn kill_one(broker: &Broker, number: u64) -> bool {
-    let workers: Vec<i32> = broker.workers().into_values().collect();
-    let count = workers.len() as u64;
-    let victim = number.checked_rem(count).and_then(|index| workers.get(usize::try_from(index).ok()?));
-    victim.is_some_and(|pid| send(*pid, Signal::SIGKILL))
 }

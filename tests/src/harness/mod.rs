@@ -19,21 +19,29 @@ mod raw;
 mod worker;
 
 mod chaos;
+mod fairness;
+mod halts;
+mod killer;
 
 mod folder;
 mod process;
 mod processes;
 mod programs;
+mod skipped;
 mod wait;
 
 pub use broker::{Broker, Outcome, Serve};
 pub use chaos::{Chaos, Figures};
 pub use client::{Client, OUTCOME_DEADLINE};
 pub use control::{ask as ask_control, refused, status_of};
+pub use fairness::Fairness;
 pub use folder::Folder;
+pub use halts::{HALT_TIMEOUT, Halts};
+pub use killer::Kills;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, is_alive, send, state_of};
-pub use programs::{c_program, hornpipe, python, script};
+pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
 pub use raw::{Zmtp, speak};
+pub use skipped::{faketime, unshare};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
 pub use worker::{NativeWorker, PlainWorker, ReqWorker};

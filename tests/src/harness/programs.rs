@@ -14,6 +14,9 @@ use super::folder::Folder;
 /// The variable that names a Python with pyzmq; `python3` unless set.
 const PYTHON: &str = "HPTEST_PYTHON";
 
+/// The variable that names a Python with pyzmq and gunicorn, for the comparison with it.
+const GUNICORN: &str = "HPTEST_GUNICORN";
+
 /// The binary under test, built with the profile of the tests.
 pub fn hornpipe() -> PathBuf {
     // target/<profile>/deps/e2e-0123 and target/<profile>/soak both lie under <profile>.
@@ -44,6 +47,22 @@ pub fn python() -> PathBuf {
         }
     };
     FOUND.get_or_init(find).clone().unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// A Python interpreter with pyzmq and a gunicorn that has dirty workers.
+pub fn python_with_gunicorn() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let python = env::var_os(GUNICORN).map_or_else(python, PathBuf::from);
+        let output = Command::new(&python).args(["-c", "import zmq, gunicorn.dirty"]).output();
+        assert!(
+            output.as_ref().is_ok_and(|output| output.status.success()),
+            "{} has no pyzmq and gunicorn 25 or later; name a Python that has them in {GUNICORN}: {output:?}",
+            python.display()
+        );
+        python
+    };
+    FOUND.get_or_init(find).clone()
 }
 
 /// A script of `tests/python`.

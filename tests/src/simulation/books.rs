@@ -60,6 +60,8 @@ pub(super) struct Desk {
     pub(super) distrusted: bool,
     pub(super) halted: bool,
     pub(super) elsewhere: bool,
+    /// Its process has still to answer its probe.
+    pub(super) unproven: bool,
     /// What it holds: which job of the connection, and for which request if it still counts.
     pub(super) held: BTreeMap<Token, Sheet>,
     pub(super) sent: u64,
@@ -83,6 +85,9 @@ pub(super) struct Post {
     pub(super) adopted: bool,
     pub(super) since: Timestamp,
     pub(super) ready: bool,
+    pub(super) ready_since: Option<Timestamp>,
+    /// Its probe, and since when it has had it.
+    pub(super) probe: Option<(Token, Timestamp)>,
     pub(super) desk: Option<WorkerId>,
     pub(super) halted: Option<Timestamp>,
     /// It said so itself.
@@ -98,6 +103,15 @@ pub(super) struct Stopped {
     pub(super) over_by: Option<Timestamp>,
     /// KILL needs no TERM any more.
     pub(super) now: bool,
+}
+
+/// The router hands over to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// What was accepted must be answered by then.
+    Until(Timestamp),
+    /// It has said that it is done.
+    Done,
 }
 
 #[derive(Debug)]
@@ -122,6 +136,7 @@ impl Desk {
             distrusted: false,
             halted: false,
             elsewhere: false,
+            unproven: false,
             held: BTreeMap::new(),
             sent: 0,
             last_turn: 0,
@@ -142,6 +157,7 @@ impl Desk {
             && !self.exiting
             && !self.halted
             && !self.elsewhere
+            && !self.unproven
             && room
     }
 
@@ -162,6 +178,8 @@ impl Post {
             adopted,
             since,
             ready: false,
+            ready_since: None,
+            probe: None,
             desk: None,
             halted: None,
             announced: false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{ClientId, Event, Request, RequestId, Stop};
+use hornpipe::core::{ClientId, Ending, Event, Request, RequestId, Stop};
 
 use super::Body;
 use super::calendar::Happening;
@@ -103,7 +103,8 @@ impl World {
             self.hushed_until = self.now.after(self.random.millis(100, 15_000));
         }
         if self.random.percent(self.faults.reload) {
-            self.tell(Event::Reload);
+            let surge = self.random.pick(None, &[None, Some(1), Some(3)]);
+            self.tell(Event::Reload { surge });
         }
         let some = usize::try_from(self.random.below(living.len().max(1) as u64)).unwrap_or(0);
         if let Some(peer) = living.get(some).copied() {
@@ -114,7 +115,8 @@ impl World {
                 self.disconnect(peer);
             }
             if self.random.percent(self.faults.death / 4) {
-                self.end(peer, hornpipe::core::Ending::Signal(9));
+                let starved = self.random.percent(self.faults.out_of_memory);
+                self.end(peer, if starved { Ending::OutOfMemory } else { Ending::Signal(9) });
             }
             if self.random.percent(self.faults.exit_idle) {
                 self.say_exiting(peer);
@@ -126,6 +128,9 @@ impl World {
         }
         if self.random.percent(self.faults.restart / 4) && self.model.stopped.is_none() {
             self.restart();
+        }
+        if self.random.percent(self.faults.hand_over / 4) {
+            self.tell(Event::HandOver);
         }
         if self.random.percent(self.faults.stop / 6) {
             let stop = self.random.pick(Stop::Drain, &[Stop::Finish, Stop::Drain, Stop::Now]);

@@ -26,6 +26,8 @@ macro_rules! faults {
 }
 
 faults! {
+    /// A process that dies is killed for lack of memory.
+    out_of_memory: 50,
     /// A process cannot be forked.
     not_started: 40,
     /// A process ends before it is ready.
@@ -72,6 +74,8 @@ faults! {
     error: 40,
     /// The handler asks for another worker.
     retry: 40,
+    /// A probe ends in an error, in silence, in rubbish or in death.
+    bad_probe: 40,
     /// Somebody stops a process by a signal.
     halt: 30,
     /// A job cannot be handed over.
@@ -98,6 +102,8 @@ faults! {
     reload: 60,
     /// The router ends and another one starts.
     restart: 30,
+    /// The router hands over to another one.
+    hand_over: 40,
     /// The broker is stopped in the middle of everything.
     stop: 30,
 }
@@ -110,6 +116,7 @@ impl Faults {
             faults.boot_death = 30;
             faults.never_ready = 20;
             faults.not_started = 20;
+            faults.bad_probe = 30;
         }
         faults
     }
@@ -132,6 +139,8 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         body_limit: 2048,
         drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
         max_requests: random.pick(None, &[None, Some(1), Some(7)]),
+        surge: random.pick(1, &[1, 2, 3, 20]),
+        probe_timeout: if random.percent(50) { Some(random.millis(150, 2000)) } else { None },
         autoscale: random.percent(50).then(|| AutoscaleRules {
             up_wait: random.pick(Duration::from_millis(50), &[Duration::from_millis(5)]),
             down_after: random.pick(Duration::from_secs(10), &[Duration::from_millis(300)]),

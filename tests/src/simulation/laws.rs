@@ -1,13 +1,14 @@
 //! The laws: what the core may order, and what must hold after each step.
 
 use hornpipe::core::{
-    Action, Assignment, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe, RequestId,
+    Slot, Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Desk, Due, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
-use super::{Body, Core};
+use super::{Body, Core, PROBE};
 
 macro_rules! law {
     ($model:expr, $holds:expr, $($why:tt)+) => {
@@ -15,11 +16,19 @@ macro_rules! law {
     };
 }
 
+/// After the last answer, before the router parts.
+const LAST_CALL: std::time::Duration = std::time::Duration::from_millis(100);
+
 const HALT_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the core orders.
 impl Model {
     pub(super) fn judge(&mut self, action: &Action<Body>, now: Timestamp, core: &Core) {
+        let is_order = matches!(
+            action,
+            Action::Answer { .. } | Action::Assign(_) | Action::Dismiss { .. } | Action::Spawn { .. }
+        );
+        law!(self, !is_order || self.parting != Some(Parting::Done), "handed over, and then {action:?}");
         match action {
             Action::Answer { request, attempt, body } => self.judge_answer(*request, *attempt, body),
             Action::Refuse { request, status, attempt, .. } => {
@@ -31,6 +40,7 @@ impl Model {
                 self.dropped += 1;
             }
             Action::Assign(assignment) => self.judge_assignment(assignment, now, core),
+            Action::Probe(probe) => self.judge_probe(probe, now),
             Action::Cancel { worker, token } => self.judge_cancel(*worker, *token),
             Action::Dismiss { worker } => self.judge_dismissal(*worker, now),
             Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
@@ -47,19 +57,22 @@ impl Model {
 
     fn judge_note(&mut self, note: &Note, now: Timestamp, core: &Core) {
         match note {
-            Note::ReloadStarted { .. } => self.load.reloading = true,
-            Note::ReloadFinished { generation } => {
-                self.load.reloading = false;
-                self.load.changed = now;
-                self.judge_reload(*generation);
+            Note::ReloadFinished { generation } => self.judge_reload(*generation),
+            Note::ReloadFailed { generation, .. } => {
+                let first = self.failed.insert(*generation);
+                law!(self, first, "generation {generation} fails twice");
             }
-            Note::ReloadFailed { .. } => {
-                self.load.reloading = false;
-                self.load.changed = now;
+            Note::ReloadAbandoned { generation } => {
+                let over = self.stopped.is_some() || self.gave_up(core);
+                law!(self, over, "generation {generation} is abandoned, and nobody said stop");
             }
             Note::TargetChanged { from, to, cause } => self.judge_target((*from, *to), cause, now, core),
-            Note::WorkerLeft { place, reason, respawn_after, telling, .. } => {
+            Note::WorkerLeft { place, reason, planned, respawn_after, telling, .. } => {
+                self.judge_end(*place, reason, *planned);
                 self.judge_death((*place, reason), *respawn_after, *telling, now);
+            }
+            Note::RequestTimedOut { request, place, attempt, size, .. } => {
+                self.judge_time_out(*request, *place, (*attempt, *size));
             }
             Note::Degraded(_) => self.judge_degraded(),
             Note::Restored => self.judge_restored(now),
@@ -101,6 +114,9 @@ impl Model {
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        let gave_up = self.gave_up(core);
+        let is_parting = self.parting.is_some();
+        let is_parting_time = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
         let state = self.close(request);
         self.refused += 1;
         let arriving = self.arrival.as_mut().filter(|arrival| arrival.request == request);
@@ -111,8 +127,10 @@ impl Model {
             (Status::Timeout, State::Held { until, .. }) => late || until.is_some_and(|until| until <= now),
             (Status::Draining, _) => self.stopped.is_some(),
             (Status::Unavailable, State::Waiting) => {
-                self.phase_before == Phase::Failing || core.phase() == Phase::Failing || self.gave_up(core)
+                let failing = self.phase_before == Phase::Failing || core.phase() == Phase::Failing;
+                failing || gave_up || is_parting_time || (is_parting && arriving.is_some())
             }
+            (Status::Unavailable, State::Held { .. }) => is_parting_time,
             (Status::Busy, State::Waiting) => arriving.is_some_and(|arrival| {
                 let full =
                     arrival.waiting >= self.settings.backlog_limit && !(arrival.idle && arrival.waiting == 0);
@@ -158,6 +176,8 @@ impl Model {
         law!(self, native == *detailed, "{worker} gets details: {detailed}");
         if let Home::Local(place) = place {
             let fit = self.posts.get(&place).is_some_and(|post| !post.is_leaving() && post.halted.is_none());
+            let proven = self.posts.get(&place).is_none_or(|post| post.probe.is_none() || post.ready);
+            law!(self, proven, "work for {place}, which has not answered its probe");
             law!(self, fit, "work for {place}, which is leaving or stopped");
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));
@@ -173,6 +193,32 @@ impl Model {
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
     }
 
+    fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
+        let Probe { worker, token, left, detailed } = *probe;
+        law!(self, self.settings.probe_timeout == Some(left), "a probe of {left:?}");
+        let Some(desk) = self.desks.get_mut(&worker) else {
+            law!(self, false, "a probe for {worker}, which is gone");
+            return;
+        };
+        let fit = desk.unproven && desk.ready && desk.held.is_empty() && !desk.barred;
+        let (native, home) = (desk.is_native(), desk.home);
+        self.turns += 1;
+        self.probed += 1;
+        desk.sent += 1;
+        desk.last_turn = self.turns;
+        desk.ready = native;
+        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false });
+        law!(self, fit, "{worker} is to prove nothing, or not yet");
+        law!(self, native == detailed, "{worker} gets details: {detailed}");
+        let Home::Local(place) = home else {
+            law!(self, false, "{worker} is probed, and is not ours");
+            return;
+        };
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        let first = post.probe.replace((token, now)).is_none();
+        law!(self, first, "{place} is probed twice");
+    }
+
     fn judge_cancel(&self, worker: WorkerId, token: Token) {
         let fit =
             self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
@@ -181,6 +227,7 @@ impl Model {
     }
 
     fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {
+        law!(self, self.parting.is_none(), "{worker} is dismissed, and is the next router's");
         let Some(desk) = self.desks.get_mut(&worker) else {
             law!(self, false, "{worker} is dismissed, and is gone");
             return;
@@ -205,7 +252,7 @@ impl Model {
     fn judge_spawn(&mut self, place: Place, generation: Generation, now: Timestamp, core: &Core) {
         law!(self, self.in_slot(place.slot) < 2, "{place} would be the third in its slot");
         law!(self, !matches!(core.phase(), Phase::Ending | Phase::Over), "{place} spawned at the end");
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || self.parting.is_some() {
             law!(self, !self.line.is_empty(), "{place} spawned while draining, for no work");
             law!(
                 self,
@@ -216,12 +263,60 @@ impl Model {
         self.judge_refill(place, now);
         let doubled = self.posts.insert(place, Post::new(generation, false, now)).is_some();
         law!(self, !doubled, "{place} is spawned twice");
+        law!(self, !self.failed.contains(&generation), "{place} is of a generation that failed");
+        let newcomers = self.newcomers_len();
+        let limit = match core.reload_under_way() {
+            Some(reload) if self.worked.contains(&reload.to) => self.surge as usize,
+            Some(_) | None => 1,
+        };
+        law!(self, newcomers <= limit, "{newcomers} newcomers, at most {limit} may be");
     }
 
     fn judge_reload(&self, generation: Generation) {
         let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
         let renewed = self.posts.values().filter(renewed).count();
         law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
+    }
+
+    /// Slots where somebody warms up beside the process it is to replace.
+    fn newcomers_len(&self) -> usize {
+        let warms = |post: &Post| !post.ready && !post.adopted && !post.is_leaving();
+        let replaces = |new: &Place| {
+            let mut others = self.posts.iter().filter(|(old, _)| old.slot == new.slot && *old != new);
+            others.any(|(old, post)| !post.is_leaving() && !self.may_be_finishing(*old))
+        };
+        self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
+    }
+
+    /// Nobody tells a plain worker that it leaves after its request.
+    fn may_be_finishing(&self, place: Place) -> bool {
+        let of_it = |desk: &&Desk| desk.home == Home::Local(place);
+        self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
+    }
+
+    /// What is said of a process's end is what happened, or what was wished before.
+    fn judge_end(&self, place: Place, reason: &ExitReason, planned: bool) {
+        let starved = self.ended_now == Some((place, Ending::OutOfMemory));
+        let told = *reason == ExitReason::OutOfMemory;
+        law!(self, starved || !told, "{place} had memory enough, and left for lack of it");
+        let by_itself = matches!(reason, ExitReason::Code(_) | ExitReason::Signal(_));
+        law!(self, !(starved && by_itself), "{place} was killed for lack of memory, not {reason}");
+        law!(self, !(told && planned), "{place} was killed for lack of memory, and that was planned");
+    }
+
+    fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
+        let asked = self.requests.get(&request);
+        let known = asked.map(|asked| (asked.attempts, asked.size));
+        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
+        let holder = asked.and_then(|asked| match asked.state {
+            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
+            State::Waiting | State::Due(_) => None,
+        });
+        let fits = holder.is_none_or(|home| match home {
+            Home::Local(holder) => place == Some(holder),
+            Home::External => place.is_none(),
+        });
+        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
     }
 
     fn in_slot(&self, slot: Slot) -> usize {
@@ -261,6 +356,14 @@ impl Model {
 
     fn judge_finish(&mut self, finish: &Finish) {
         law!(self, !self.finished, "finished twice");
+        if *finish == Finish::HandedOver {
+            let began = matches!(self.parting, Some(Parting::Until(_)));
+            law!(self, began, "handed over while {:?}, {:?}", self.parting, self.stopped);
+            law!(self, self.requests.is_empty(), "handed over, and requests are open");
+            self.parting = Some(Parting::Done);
+            return;
+        }
+        law!(self, self.parting.is_none(), "finished for good while it hands over");
         self.finished = true;
         if *finish == Finish::Stopped {
             law!(self, self.stopped.is_some(), "finished, and nobody said stop");
@@ -285,12 +388,18 @@ impl Model {
         self.check_deadlines(now);
         self.check_idle(core);
         self.check_posts(now);
+        self.check_reload(core);
         self.check_bounds(core);
         self.check_load(now, core);
         self.check_health(now, core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
+        if let Some(Parting::Until(end)) = self.parting {
+            law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
+            // The tick that ends the time may be late, and the last call is counted from it.
+            law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
+        }
         let over = self.stopped.is_some_and(|stopped| stopped.now);
         law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
     }
@@ -312,6 +421,7 @@ impl Model {
         );
         law!(self, answered == self.answered, "answered {answered}, not {}", self.answered);
         law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
+        law!(self, counters.probed == self.probed, "probed {}, not {}", counters.probed, self.probed);
         law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
         let all = answered + refused + counters.dropped + (held + waiting) as u64;
         law!(self, all == self.received, "a request was lost or doubled");
@@ -328,7 +438,10 @@ impl Model {
     fn check_idle(&self, core: &Core) {
         let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
         let Some((worker, _)) = idle else { return };
-        let serving = matches!(core.phase(), Phase::Starting | Phase::Serving | Phase::Draining { .. });
+        let serving = matches!(
+            core.phase(),
+            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
+        );
         law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
         law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
     }
@@ -348,9 +461,15 @@ impl Model {
             let killed = post.killed.is_some();
             law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
             law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
-            let booting = !post.ready && !post.adopted && !post.is_leaving();
+            let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
             let boot = overdue(Some(post.since), self.settings.boot_timeout);
             law!(self, !booting || !boot, "{place} may boot for too long");
+            if let (Some((token, since)), false, false) = (post.probe, post.ready, post.is_leaving()) {
+                let late = self.settings.probe_timeout.is_none_or(|time| overdue(Some(since), time));
+                law!(self, !late, "{place} may be silent for too long");
+                let held = self.desks.values().any(|desk| desk.held.contains_key(&token));
+                law!(self, held, "{place} has let go of its probe, and stays");
+            }
             let desk = post.desk.and_then(|worker| self.desks.get(&worker));
             // Since when it holds nothing, on none of its connections.
             let idle = desk.filter(|desk| desk.held.is_empty() && !self.is_finishing(desk));
@@ -362,6 +481,14 @@ impl Model {
         }
     }
 
+    fn check_reload(&self, core: &Core) {
+        let Some(reload) = core.reload_under_way() else { return };
+        let renewed = |post: &Post| post.generation == reload.to && post.ready && !post.is_leaving();
+        let most = self.posts.values().filter(|post| renewed(post)).count();
+        law!(self, reload.renewed as usize <= most, "{} are renewed, not {most}", reload.renewed);
+        law!(self, reload.from < reload.to, "a reload from {} to {}", reload.from, reload.to);
+    }
+
     fn check_bounds(&mut self, core: &Core) {
         let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
         let untried = self.line.iter().filter(untried).count();
@@ -371,6 +498,11 @@ impl Model {
         if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
             let admitted = !refused && self.requests.contains_key(&request);
             let room = waiting < limit || (idle && waiting == 0);
+            law!(
+                self,
+                !admitted || self.parting.is_none(),
+                "{request} is admitted, and nobody is to serve it"
+            );
             law!(self, !admitted || room, "{request} is admitted to a full queue");
         }
         let tables = core.tables();
@@ -379,7 +511,7 @@ impl Model {
         law!(self, tables.held == held, "{} held, not {held}", tables.held);
         law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
         law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
-        let timers = tables.requests + 2 * held + tables.connections + 7 * tables.processes + 24;
+        let timers = tables.requests + 2 * held + tables.connections + 8 * tables.processes + 24;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

@@ -29,9 +29,7 @@ pub(super) struct Load {
     /// Whether the target has ever become less.
     pub(super) shrunk: bool,
     spares_went: Option<Timestamp>,
-    /// A reload is under way.
-    pub(super) reloading: bool,
-    /// One was, or was asked for, when this step began.
+    /// A reload was under way, or was asked for, when this step began.
     pub(super) reload_in_step: bool,
 }
 
@@ -68,10 +66,10 @@ impl Model {
     }
 
     /// Every slot has its one process, which serves, and has had it for long.
-    fn is_steady(&self, now: Timestamp) -> bool {
+    fn is_steady(&self, now: Timestamp, core: &Core) -> bool {
         let quiet = self.early.last().is_none_or(|last| last.after(std::time::Duration::from_secs(15)) < now);
         quiet
-            && !self.load.reloading
+            && core.reload_under_way().is_none()
             && !self.load.reload_in_step
             && self.posts.len() == self.target as usize
             && self.serving_slots() == self.target
@@ -168,13 +166,17 @@ impl Model {
 
     pub(super) fn check_load(&mut self, now: Timestamp, core: &Core) {
         self.load.shrinks = false;
+        if self.reloading.is_some() && core.reload_under_way().is_none() {
+            // Nobody says so before the process that brought it down has ended.
+            self.load.changed = now;
+        }
         let idle = self.idle_locals();
         self.load.idle.push_back((now, idle));
         let horizon = self.settings.autoscale.map_or(std::time::Duration::ZERO, |rules| rules.down_after * 3);
         while self.load.idle.get(1).is_some_and(|(at, _)| at.after(horizon) < now) {
             self.load.idle.pop_front();
         }
-        if core.phase() != Phase::Serving || !self.is_steady(now) || self.target >= self.settings.max {
+        if core.phase() != Phase::Serving || !self.is_steady(now, core) || self.target >= self.settings.max {
             return;
         }
         if let (Some(rules), Some(since)) = (self.settings.autoscale, self.oldest_wait()) {

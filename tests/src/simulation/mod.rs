@@ -14,6 +14,7 @@ mod workers;
 mod calendar;
 mod model;
 mod books;
+mod trial;
 mod laws;
 mod load;
 mod early;
@@ -22,6 +23,9 @@ mod random;
 use hornpipe::core::RequestId;
 
 pub use world::{Report, run};
+
+/// Stands for the request in whose name a probe is made, which no client has sent.
+const PROBE: RequestId = RequestId(0);
 
 type Core = hornpipe::core::Core<Body>;
 

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Event, Home, Memory, Phase, Place, Request, RequestId, Settings, Speech, Stop,
-    Timestamp, WorkerId,
+    ClientId, Details, Ending, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings,
+    Speech, Stop, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Arrival, Asked, Desk, Due, Post, Sheet, State, Stopped};
+use super::books::{Arrival, Asked, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::early::Early;
 use super::load::Load;
 use super::{Body, Core};
@@ -36,10 +36,22 @@ pub(super) struct Model {
     pub(super) target: u32,
     pub(super) stopped: Option<Stopped>,
     pub(super) finished: bool,
+    pub(super) parting: Option<Parting>,
     pub(super) turns: u64,
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
+    /// The reload that is under way as this step begins.
+    pub(super) reloading: Option<Generation>,
+    /// How many slots it may renew at once.
+    pub(super) surge: u32,
+    /// Generations of which a process has shown that it works.
+    pub(super) worked: BTreeSet<Generation>,
+    /// Generations whose reload has failed.
+    pub(super) failed: BTreeSet<Generation>,
+    pub(super) probed: u64,
+    /// The process that has ended in this step, and how.
+    pub(super) ended_now: Option<(Place, Ending)>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
     pub(super) now: Timestamp,
@@ -53,6 +65,11 @@ impl Model {
             seed,
             step: 0,
             target: memory.map_or(settings.workers, |memory| memory.target),
+            surge: settings.surge,
+            reloading: None,
+            worked: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            probed: 0,
             settings,
             requests: BTreeMap::new(),
             line: VecDeque::new(),
@@ -64,9 +81,11 @@ impl Model {
             dropped: 0,
             stopped: None,
             finished: false,
+            parting: None,
             turns: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
+            ended_now: None,
             arrival: None,
             now: Timestamp::default(),
             load: Load::default(),
@@ -86,9 +105,12 @@ impl Model {
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
         self.now = now;
-        self.load.reload_in_step = self.load.reloading;
+        self.load.reload_in_step = core.reload_under_way().is_some();
         self.gone_now.clear();
+        self.ended_now = None;
         self.phase_before = core.phase();
+        self.reloading = core.reload_under_way().map(|reload| reload.to);
+        self.note_survivors(now);
         match event {
             Event::Request(request) => self.asked(request, now),
             Event::UnreadableRequest { request, .. } => {
@@ -111,18 +133,24 @@ impl Model {
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place, .. } | Event::Exited { place, .. } => self.ended(*place, now),
+            Event::NotStarted { place, .. } => self.ended(*place, now),
+            Event::Exited { place, ending } => {
+                self.ended_now = Some((*place, ending.clone()));
+                self.ended(*place, now);
+            }
             Event::Halted { place } => self.set_halted(*place, Some(now)),
             Event::Continued { place } => self.set_halted(*place, None),
             Event::Grow => self.scale(self.target.saturating_add(1)),
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
-            Event::Reload => {
+            Event::Reload { surge } => {
+                self.surge = surge.unwrap_or(self.settings.surge);
                 self.load.reload_in_step = true;
                 self.early.reload(now);
             }
             Event::Stop(stop) => self.stop(*stop, now, core),
+            Event::HandOver => self.part(now),
             Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
@@ -274,10 +302,15 @@ impl Model {
             desk.ready = true;
             desk.free_since = now;
         }
-        if let Some(post) = self.post_of(worker)
+        if self.is_to_prove_itself(worker) {
+            if let Some(desk) = self.desks.get_mut(&worker) {
+                desk.unproven = true;
+            }
+        } else if let Some(post) = self.post_of(worker)
             && !post.is_leaving()
         {
             post.ready = true;
+            post.ready_since.get_or_insert(now);
         }
     }
 
@@ -289,8 +322,10 @@ impl Model {
         }
         let first = !desk.spoke && !desk.exiting;
         desk.spoke |= first;
+        let proves = self.is_to_prove_itself(worker);
         if let Some(post) = self.post_of(worker)
             && first
+            && !proves
             && !post.is_leaving()
         {
             post.ready = true;
@@ -319,6 +354,7 @@ impl Model {
             desk.ready |= !matches!(desk.speech, Some(Speech::Plain)) && !desk.exiting;
             desk.free_since = now;
         }
+        self.note_success(worker, token, status, now);
         let Some(asked) = self.requests.get_mut(&request) else { return };
         match asked.state {
             State::Held { token: current, .. } if current == token => (),
@@ -450,6 +486,9 @@ impl Model {
     }
 
     fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
+        if self.parting != Some(Parting::Done) {
+            self.parting = None;
+        }
         let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
         let drain = now.after(self.settings.drain);
         let earlier = self.stopped;
@@ -462,6 +501,12 @@ impl Model {
             (Stop::Finish, None) => Stopped { over_by: None, now: false },
             (Stop::Finish, Some(earlier)) => earlier,
         });
+    }
+
+    fn part(&mut self, now: Timestamp) {
+        if self.stopped.is_none() && self.parting.is_none() {
+            self.parting = Some(Parting::Until(now.after(self.settings.drain)));
+        }
     }
 
     pub(super) fn is_quiet(&self) -> bool {

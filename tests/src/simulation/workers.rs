@@ -6,10 +6,10 @@ use hornpipe::core::{Ending, Event, Home, RequestId, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
-use super::Body;
 use super::calendar::{Happening, Order};
 use super::peer::{Kind, Link, PeerId};
 use super::world::World;
+use super::{Body, PROBE};
 
 /// A stopped worker is looked after again after this time.
 const LATER: Duration = Duration::from_millis(100);
@@ -274,16 +274,13 @@ impl World {
     }
 
     fn begin(&mut self, peer: PeerId, worker: WorkerId, (token, body): (Token, Body)) {
-        let runs = self.runs.entry(body.request).or_insert(0);
-        *runs += 1;
-        let limit = self.settings.attempts.max(1);
-        assert!(
-            *runs <= limit,
-            "seed {} step {}: {} runs too often",
-            self.seed,
-            self.model.step,
-            body.request
-        );
+        if body.request == PROBE {
+            if self.random.percent(self.faults.bad_probe) {
+                return self.fail_probe(peer, worker, token);
+            }
+        } else {
+            self.count_run(body);
+        }
         if self.random.percent(30)
             && let Some(process) = self.peers.get(&peer)
         {
@@ -298,6 +295,33 @@ impl World {
         self.enter(time, Happening::Done { peer, token });
     }
 
+    fn fail_probe(&mut self, peer: PeerId, worker: WorkerId, token: Token) {
+        match self.random.below(4) {
+            0 => (),
+            1 => self.end(peer, Ending::Signal(11)),
+            2 => self.reply(peer, token, ReplyStatus::Error),
+            _ => {
+                if let Some(process) = self.peers.get_mut(&peer) {
+                    process.jobs.clear();
+                }
+                self.send_up(worker, Event::Malformed { worker });
+            }
+        }
+    }
+
+    fn count_run(&mut self, body: Body) {
+        let runs = self.runs.entry(body.request).or_insert(0);
+        *runs += 1;
+        let limit = self.settings.attempts.max(1);
+        assert!(
+            *runs <= limit,
+            "seed {} step {}: {} runs too often",
+            self.seed,
+            self.model.step,
+            body.request
+        );
+    }
+
     pub(super) fn done(&mut self, peer: PeerId, token: Token) {
         let Some(process) = self.peers.get_mut(&peer).filter(|process| process.jobs.contains_key(&token))
         else {
@@ -308,7 +332,8 @@ impl World {
         }
         let native = process.is_native();
         if self.random.percent(self.faults.death) {
-            return self.end(peer, Ending::Signal(11));
+            let starved = self.random.percent(self.faults.out_of_memory);
+            return self.end(peer, if starved { Ending::OutOfMemory } else { Ending::Signal(11) });
         }
         if self.random.percent(self.faults.exit_in_hand) {
             return self.say_exiting(peer);

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Event, Generator, Memory, Phase, Place, RequestId, Settings, Stop, Timestamp, WorkerId,
+    Action, ClientId, Event, Generator, Memory, Phase, Place, Request, RequestId, Settings, Stop, Timestamp,
+    WorkerId,
 };
 use hornpipe_proto::Status;
 
+use super::books::Parting;
 use super::calendar::{Calendar, Happening, Order, Signal};
 use super::faults::{self, Faults};
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId};
 use super::random::Random;
-use super::{Body, Core};
+use super::{Body, Core, PROBE};
 
 /// What one run has seen.
 #[derive(Debug, Default, Clone, Copy)]
@@ -143,6 +145,9 @@ impl World {
 
     /// The next thing that happens, or the core's own deadline.
     fn turn(&mut self) {
+        if self.model.parting == Some(Parting::Done) {
+            return self.succeed();
+        }
         let late = if self.random.percent(self.faults.late_tick) {
             self.random.millis(0, 30)
         } else {
@@ -235,6 +240,9 @@ impl World {
             }
             Action::Forget { .. } => self.report.dropped += 1,
             Action::Assign(job) => self.hand_over(job.worker, job.token, job.body),
+            Action::Probe(probe) => {
+                self.hand_over(probe.worker, probe.token, Body { request: PROBE, number: 0 });
+            }
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
             Action::Dismiss { worker } => self.send_down(worker, Order::Stop),
             Action::Spawn { place, generation } => {
@@ -291,6 +299,31 @@ impl World {
     }
 }
 
+impl World {
+    /// The router has handed over; what still arrives before it ends is refused.
+    fn succeed(&mut self) {
+        for number in 0..self.random.below(3) {
+            let request = RequestId(self.name());
+            let body = Body { request, number: 0 };
+            self.tell(Event::Request(Request {
+                request,
+                client: ClientId(1 + number),
+                service: None,
+                timeout: None,
+                attempts: None,
+                size: 1,
+                body,
+            }));
+        }
+        let stopped = self.model.stopped.is_some();
+        self.restart();
+        if stopped {
+            // The parent has heard it, and says it again.
+            self.tell(Event::Stop(Stop::Drain));
+        }
+    }
+}
+
 fn generator(life: u32, seed: u64) -> Generator {
     let mut bytes = [0; 32];
     for (to, from) in bytes.iter_mut().zip(seed.to_le_bytes()) {
@@ -312,7 +345,7 @@ impl World {
         self.closed = true;
         let before =
             self.peers.values().filter(|peer| peer.place.is_some()).map(|peer| peer.generation).max();
-        self.tell(Event::Reload);
+        self.tell(Event::Reload { surge: None });
         self.wait(CALM);
         let seed = self.seed;
         let elsewhere = self.peers.values().any(|peer| peer.elsewhere);

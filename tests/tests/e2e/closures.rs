@@ -1,6 +1,6 @@
 //! A closure in a program of one's own: forked workers that share what was loaded before.
 
-use hornpipe_tests::harness::{Broker, Serve, eventually, send};
+use hornpipe_tests::harness::{Broker, Folder, Serve, eventually, send};
 use nix::sys::signal::Signal::{SIGHUP, SIGKILL};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_closure");
@@ -76,6 +76,25 @@ fn a_program_with_threads_is_refused_and_they_are_named() {
     assert_ne!(outcome.ended.code(), Some(0));
     assert!(outcome.ended.stderr.contains("busybody"), "{}", outcome.ended.stderr);
     assert_eq!(outcome.left, "");
+}
+
+#[test]
+fn callbacks_are_called_around_each_workers_life() {
+    let folder = Folder::new();
+    let file = folder.file("calls");
+    let broker = Serve::own(PROGRAM, &["callbacks", file.to_str().unwrap()], 1).start();
+    let calls = || std::fs::read_to_string(&file).unwrap_or_default();
+    let first = broker.workers()[&0];
+    assert_eq!(calls(), "fork 0.1 true\n", "before the fork, in the parent");
+    assert_eq!(broker.ask("connection"), format!("0.1 of {first}"), "after it, in the worker");
+    send(first, SIGKILL);
+    broker.wait_until("it is replaced", |report| {
+        report.workers.iter().any(|worker| worker.incarnation == 2 && worker.state == "waiting")
+    });
+    assert_eq!(calls(), format!("fork 0.1 true\nexit 0.1 {first} signal SIGKILL\nfork 0.2 true\n"));
+    let second = broker.workers()[&0];
+    assert_eq!(broker.ask("connection"), format!("0.2 of {second}"), "a panic in the parent is contained");
+    assert!(broker.log().contains("callback panicked callback=before_fork"), "and told");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hornpipe_proto::Status;
 use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
-use hornpipe_tests::harness::{Broker, Client, Ended, Process, Serve, hornpipe, send};
+use hornpipe_tests::harness::{Broker, Chaos, Client, Ended, Process, Serve, hornpipe, python, script, send};
 use nix::sys::signal::Signal::SIGKILL;
 use serde_json::Value;
 
@@ -249,6 +249,67 @@ fn what_workers_print_is_logged_line_by_line_with_slot_and_pid() {
         let text = value.to_string();
         assert!(text.contains("\"slot\":0") && text.contains(&format!("\"pid\":{worker}")), "{line}");
     }
+}
+
+#[test]
+fn status_lists_every_slot_at_every_moment_of_a_massacre() {
+    let broker = Serve::demo(4).options(["--attempts", "20"]).start();
+    let time = Duration::from_secs(4);
+    let massacre = Chaos { clients: 2, time, requests: 0, kill_every: Duration::from_millis(50) };
+    let figures = std::thread::scope(|scope| {
+        let load = scope.spawn(|| massacre.run(&broker));
+        let mut looks = 0;
+        while !load.is_finished() {
+            let status = status_json(&broker);
+            let workers = status["workers"].as_array().unwrap();
+            let mut slots: Vec<u64> = workers.iter().map(|worker| worker["slot"].as_u64().unwrap()).collect();
+            // A slot may be there twice while its worker's successor starts.
+            slots.dedup();
+            assert_eq!(slots, [0, 1, 2, 3], "{status:#}");
+            assert!(workers.iter().all(|worker| worker["state"].is_string()), "{status:#}");
+            looks += 1;
+        }
+        assert!(looks >= 10, "{looks} looks are few");
+        load.join().unwrap()
+    });
+    assert!(figures.kills.count >= 8 && figures.lost == 0 && figures.wrong == 0, "{figures:?}");
+    broker.check_counters();
+}
+
+#[test]
+fn megabytes_on_both_outputs_of_a_worker_harm_nobody_and_are_logged_with_its_pid() {
+    let (spam, scum) = ("spam ".repeat(20), "scum ".repeat(20));
+    let flood = format!("yes {spam} | head -c 2000000; yes {scum} | head -c 2000000 >&2");
+    let worker = format!(
+        "{flood}; echo the last word; exec {} {}",
+        python().display(),
+        script("plain_worker.py").display()
+    );
+    let file = hornpipe_tests::harness::Folder::new();
+    let log = file.file("log");
+    let broker = Serve::bare(2)
+        .options(["--log-format", "json", "--log-file", log.to_str().unwrap()])
+        .program(["sh", "-c", &worker])
+        .start();
+    let pids = broker.workers();
+    assert_eq!(broker.ask("x"), "X");
+    let report = broker.wait_for_idle(2);
+    assert_eq!((report.pool.exited, report.router_life), (0, 1));
+    hornpipe_tests::harness::eventually("both are read to the end", || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.matches("the last word").count() == 2
+    });
+    let log = std::fs::read_to_string(&log).unwrap();
+    for (slot, pid) in pids {
+        let words = [format!("\"slot\":{slot}"), format!("\"pid\":{pid}")];
+        for text in ["spam", "scum"] {
+            let count = log.lines().filter(|line| line.contains(text));
+            let count = count.filter(|line| words.iter().all(|word| line.contains(word))).count();
+            assert!(count > 0, "no {text} of worker {slot}");
+        }
+    }
+    let bad = log.lines().find(|line| serde_json::from_str::<Value>(line).is_err());
+    assert_eq!(bad, None, "every line is an object");
 }
 
 #[test]

@@ -80,6 +80,26 @@ fn a_killed_busy_workers_request_goes_to_another_worker() {
 }
 
 #[test]
+fn the_siblings_of_a_killed_worker_go_on_with_their_requests() {
+    let broker = Broker::demo(3);
+    let before = broker.workers();
+    let clients: Vec<Client> = (0..3).map(|_| broker.client()).collect();
+    for client in &clients {
+        client.send(&[b"sleep 1000"]);
+    }
+    broker.wait_for_in_flight(3);
+    send(before[&1], SIGKILL);
+    for client in &clients {
+        assert_eq!(client.receive(), [b"slept 1000"]);
+    }
+    let report = broker.wait_for_idle(3);
+    let after = broker.workers();
+    assert_eq!((after[&0], after[&2]), (before[&0], before[&2]), "a sibling was replaced");
+    assert_eq!((report.requests.retried, report.pool.exited), (1, 1), "only one request was tried again");
+    broker.check_counters();
+}
+
+#[test]
 fn with_one_attempt_a_request_that_loses_its_worker_is_lost_and_never_runs_twice() {
     let broker = Serve::demo(2).options(["--attempts", "1"]).start();
     let client = broker.client();

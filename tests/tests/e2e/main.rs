@@ -11,20 +11,25 @@
     reason = "tests fail by panicking"
 )]
 
+mod bursts;
 mod routing;
 
 mod bodies;
 mod dialects;
 
 mod closures;
+mod conditions;
 mod workers_each;
 mod workers_lines;
 mod workers_native;
 
 mod deaths;
 mod halted;
+mod hooks;
 mod parent_death;
 mod router_death;
+mod upgrade;
+mod pids;
 mod timeouts;
 
 mod clients_leave;
@@ -32,6 +37,7 @@ mod clients_leave;
 mod autoscale;
 mod degraded;
 mod reload;
+mod reload_verb;
 mod signals;
 
 mod bad_input;
@@ -41,4 +47,5 @@ mod control;
 mod net_server;
 
 mod chaos;
+mod clock;
 mod idle;

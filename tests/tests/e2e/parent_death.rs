@@ -1,7 +1,12 @@
 //! `kill -9` of the parent: nothing is left, and a new start needs no clean-up.
 
-use hornpipe_tests::harness::{Broker, Client, Serve, python, script, send};
+use std::time::Duration;
+
+use hornpipe_tests::harness::{Broker, Client, Deadline, Serve, python, script, send};
 use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
+
+/// Ten times the second in which everything should be gone.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Kills the parent, and starts the same broker again as soon as nothing is left.
 fn kill_parent_and_start_again(mut broker: Broker) {
@@ -77,4 +82,21 @@ fn a_parent_killed_together_with_its_router_leaves_nothing() {
     send(broker.pid(), SIGKILL);
     broker.wait();
     broker.wait_until_nothing_is_left();
+}
+
+#[test]
+fn workers_that_never_stop_computing_and_heed_no_signal_are_gone_soon_after() {
+    let command = "trap '' TERM HUP INT QUIT; while read line; do while :; do :; done; done";
+    let mut broker = Serve::bare(2).options(["--lines"]).program(["sh", "-c", command]).start();
+    let clients: [Client; 2] = [(); 2].map(|()| broker.client());
+    for client in &clients {
+        client.send(&[b"x"]);
+    }
+    broker.wait_for_in_flight(2);
+    broker.let_it_fail();
+    send(broker.pid(), SIGKILL);
+    let soon = Deadline::after(SOON);
+    broker.wait();
+    broker.wait_until_nothing_is_left();
+    assert!(!soon.is_over(), "it took {:?}", soon.elapsed());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hornpipe_proto::Status;
 use hornpipe_proto::client::RequestMeta;
 use hornpipe_tests::harness::{
-    Broker, Client, Deadline, Serve, eventually, is_alive, python, refused, script, send,
+    Broker, Client, Deadline, Serve, eventually, hornpipe, is_alive, python, refused, script, send,
 };
 use nix::sys::signal::Signal::SIGSTOP;
 
@@ -57,6 +57,63 @@ fn the_client_of_a_stopped_worker_hears_it_too() {
     send(broker.workers()[&0], SIGSTOP);
     expect_timeout(&client, Duration::from_millis(500));
     assert_eq!(client.ask_text("echo x"), "x");
+}
+
+#[test]
+fn the_log_names_the_request_and_what_its_stopped_worker_did() {
+    let worker = format!("echo ready to begin; exec {} worker demo", hornpipe().display());
+    let serve = Serve::bare(1).options(["--timeout", "800ms"]).program(["sh", "-c", &worker]);
+    let broker = serve.start();
+    let pid = broker.workers()[&0];
+    let client = Client::dealer(broker.frontend());
+    let meta = RequestMeta { id: "order-66".into(), ..RequestMeta::default() };
+    client.send_native(&meta, b"sleep 60000");
+    broker.wait_for_in_flight(1);
+    send(pid, SIGSTOP);
+    let waited = Deadline::after(ON_TIME);
+    let (reply, _body) = client.receive_native();
+    assert_eq!(reply.status, Status::Timeout);
+    assert!(!waited.is_over(), "told after {:?}", waited.elapsed());
+    let mut told = String::new();
+    eventually("it is told", || {
+        let log = broker.log();
+        told = log.lines().find(|line| line.contains("request timed out")).unwrap_or_default().to_owned();
+        !told.is_empty()
+    });
+    let pid = format!("pid={pid}");
+    let words = ["request=order-66", "size=11", "slot=0", "incarnation=1", &pid, "state=stopped"];
+    for word in words.into_iter().chain(["after_ms=8", "last_words=\"ready to begin\""]) {
+        assert!(told.contains(word), "{word:?} is not said: {told}");
+    }
+}
+
+#[test]
+fn the_log_says_where_a_stuck_worker_sleeps() {
+    let program = [python().into_os_string(), script("stubborn_worker.py").into()];
+    let broker = Serve::bare(1).program(program).options(["--timeout", "500ms"]).start();
+    let client = broker.client();
+    client.send(&[b"hang"]);
+    expect_timeout(&client, Duration::from_millis(500));
+    eventually("it is told", || {
+        let log = broker.log();
+        let stuck = log.lines().find(|line| line.contains("worker is stuck"));
+        stuck.is_some_and(|line| line.contains("state=") && line.contains("why=\"no reply in time\""))
+    });
+}
+
+#[test]
+fn a_crowd_of_time_outs_is_answered_in_time_and_told_briefly() {
+    let broker = Serve::demo(12).options(["--timeout", "700ms"]).start();
+    let clients: Vec<Client> = (0..12).map(|_| broker.client()).collect();
+    for client in &clients {
+        client.send(&[b"sleep 60000"]);
+    }
+    for client in &clients {
+        expect_timeout(client, Duration::from_millis(700));
+    }
+    let told = || broker.log().lines().filter(|line| line.contains("request timed out")).count();
+    eventually("each of them is told", || told() == 12);
+    broker.check_counters();
 }
 
 #[test]

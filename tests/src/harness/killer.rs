@@ -1,0 +1,86 @@
+//! Kills workers, one after the other, and measures how soon the broker has made it good.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use hornpipe_proto::control::StatusReport;
+use nix::sys::signal::Signal::SIGKILL;
+
+use super::broker::Broker;
+use super::control::status_of;
+use super::processes::send;
+use super::wait::{Deadline, let_pass};
+
+/// After a kill, how long its consequences are watched at most.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Between two looks at them, which is what the figures may be too large by.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// What killing has led to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kills {
+    /// Workers killed.
+    pub count: u64,
+    /// From each kill of a worker with a request until another worker had that request.
+    pub redispatched: Vec<Duration>,
+    /// From each kill until the pool had all its workers again.
+    pub whole: Vec<Duration>,
+    /// Kills after which the pool stayed too small as long as it was watched.
+    pub unrepaired: u64,
+}
+
+impl Kills {
+    /// Kills a worker after each such time, until the other end of the channel is dropped.
+    pub(super) fn until_told(broker: &Broker, every: Duration, told: &Receiver<()>) -> Self {
+        let mut kills = Self::default();
+        let mut next = Deadline::after(every);
+        while told.recv_timeout(next.left()) == Err(RecvTimeoutError::Timeout) {
+            next = Deadline::after(every);
+            kills.kill_one(broker, next);
+        }
+        kills
+    }
+
+    /// Kills one of the workers, each in its turn, and watches until the next is due.
+    fn kill_one(&mut self, broker: &Broker, next: Deadline) {
+        let workers = broker.workers();
+        let place = self.count.checked_rem(workers.len() as u64).and_then(|place| place.try_into().ok());
+        let victim = place.and_then(|place| workers.iter().nth(place));
+        let Some((slot, pid)) = victim else { return };
+        let before = broker.status();
+        let since = Deadline::after(WATCH.min(next.left()));
+        if !send(*pid, SIGKILL) {
+            return;
+        }
+        self.count += 1;
+        let mut is_redispatched = false;
+        loop {
+            let report = status_of(broker.control());
+            let elapsed = since.elapsed();
+            if let Some(report) = report {
+                if !is_redispatched && report.requests.retried > before.requests.retried {
+                    is_redispatched = true;
+                    self.redispatched.push(elapsed);
+                }
+                if is_whole(&report, *slot, *pid) {
+                    self.whole.push(elapsed);
+                    return;
+                }
+            }
+            if since.is_over() {
+                self.unrepaired += 1;
+                return;
+            }
+            let_pass(BETWEEN_LOOKS);
+        }
+    }
+}
+
+fn is_whole(report: &StatusReport, slot: u32, victim: i32) -> bool {
+    let is_replaced = report
+        .workers
+        .iter()
+        .any(|worker| worker.slot == slot && worker.pid.is_some_and(|pid| pid != victim));
+    is_replaced && report.pool.target <= report.pool.ready
+}
