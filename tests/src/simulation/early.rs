@@ -30,6 +30,8 @@ pub(super) struct Early {
     last_bad: Timestamp,
     /// When a slot was last relieved of what it had failed in.
     eased: Timestamp,
+    /// Since when every slot that is wanted has a process that serves.
+    filled_since: Option<Timestamp>,
     degraded: bool,
     told: Option<Timestamp>,
     untold: u64,
@@ -42,6 +44,9 @@ struct Row {
     failures: u32,
     hopeless: bool,
     not_before: Timestamp,
+    failed_at: Timestamp,
+    /// A process has lived there for so long that the row may be forgiven, of which nobody is told.
+    uncertain: bool,
     /// A process serves there now.
     served_since: Option<Timestamp>,
     /// Which of them failed last.
@@ -54,6 +59,8 @@ impl Default for Row {
             failures: 0,
             hopeless: false,
             not_before: Timestamp::default(),
+            failed_at: Timestamp::default(),
+            uncertain: false,
             served_since: None,
             failed: Incarnation(0),
         }
@@ -67,7 +74,7 @@ impl Row {
     }
 
     fn is_bad(&self) -> bool {
-        self.served_since.is_none() && self.has_failed()
+        self.served_since.is_none() && self.has_failed() && !self.uncertain
     }
 }
 
@@ -90,7 +97,9 @@ impl Model {
     /// Whether a slot is certainly empty because its process died early.
     pub(super) fn backs_off(&self, now: Timestamp) -> bool {
         let empty = |slot: &Slot| self.posts.keys().all(|place| place.slot != *slot);
-        self.early.slots.iter().any(|(slot, row)| now < row.not_before && empty(slot))
+        // One that failed before the pool last shrank may have been closed, and have begun anew.
+        let since = |row: &Row| self.load.shrunk.is_none_or(|shrunk| shrunk < row.failed_at);
+        self.early.slots.iter().any(|(slot, row)| now < row.not_before && since(row) && empty(slot))
     }
 
     pub(super) fn judge_death(
@@ -115,11 +124,10 @@ impl Model {
         }
         let row = self.early.slots.entry(place.slot).or_default();
         // Processes may have relieved one another, none of which lived for so long.
-        let maybe_healthy = row.served_since.take().is_some_and(|since| since.after(HEALTHY) <= now);
+        row.uncertain |= row.served_since.take().is_some_and(|since| since.after(HEALTHY) <= now);
         if respawn_after == Duration::ZERO {
-            row.hopeless = false;
             // A slot that was closed meanwhile began anew.
-            let anew = !is_wished(reason) || *reason == ExitReason::Shrink || maybe_healthy;
+            let anew = !is_wished(reason) || *reason == ExitReason::Shrink;
             if anew || row.failures == 0 {
                 self.early.slots.remove(&place.slot);
             }
@@ -133,12 +141,14 @@ impl Model {
         };
         let fit =
             |failures: u32| base(failures) <= respawn_after && respawn_after <= base(failures).mul_f64(1.251);
-        if (self.load.shrunk || maybe_healthy) && !fit(row.failures) {
+        if (self.load.shrunk.is_some() || row.uncertain) && !fit(row.failures) {
             // It may have been closed and wanted again, or been forgiven, of which nobody is told.
             row.failures = (1..9).find(|failures| fit(*failures)).unwrap_or(row.failures);
         }
         let fits = fit(row.failures);
         row.hopeless = matches!(reason, ExitReason::NotStarted(_) | ExitReason::NotExecuted(_));
+        row.uncertain = false;
+        row.failed_at = now;
         row.not_before = now.after(respawn_after);
         let failures = row.failures;
         self.early.last = Some(now);
@@ -215,6 +225,8 @@ impl Model {
                 early.eased = now;
             }
             row.served_since = serves.then(|| row.served_since.unwrap_or(now));
+            let old = |post: &Post| post.ready && post.since.after(HEALTHY) <= now;
+            row.uncertain |= posts.iter().any(|(place, post)| place.slot == *slot && old(post));
         }
         let bad = early.slots.iter().find(|(slot, row)| row.is_bad() && slots.get(slot) == Some(&true));
         let assessed = matches!(core.phase(), Phase::Serving | Phase::Failing);
@@ -222,14 +234,11 @@ impl Model {
         law!(self, !assessed || bad.is_none() || degraded, "{bad:?} fails, and the pool is not degraded");
         law!(self, degraded == self.early.degraded, "degraded {degraded}, and the notes say otherwise");
         let filled = !early_is_bad(&self.early) && self.posts.len() == self.target as usize;
-        let since = self.early.eased.max(self.early.last_bad).max(self.load.changed);
-        let all_ready = self.posts.values().all(|post| post.ready && !post.is_leaving());
-        let restored_by = since.after(SECOND);
-        law!(
-            self,
-            !(assessed && filled && all_ready && restored_by <= now && degraded),
-            "every slot is filled, and the pool is degraded"
-        );
+        let filled = filled && self.posts.values().all(|post| post.ready && !post.is_leaving());
+        self.early.filled_since = filled.then(|| self.early.filled_since.unwrap_or(now));
+        let others = self.early.eased.max(self.early.last_bad).max(self.load.changed);
+        let restored = self.early.filled_since.is_some_and(|since| since.max(others).after(SECOND) <= now);
+        law!(self, !(assessed && restored && degraded), "every slot is filled, and the pool is degraded");
     }
 }
 

@@ -233,7 +233,8 @@ impl Model {
             return;
         };
         desk.barred = true;
-        let busy = !desk.held.is_empty();
+        // A probe is nobody's request.
+        let busy = desk.held.values().any(|sheet| sheet.request != PROBE);
         let (native, home) = (desk.is_native(), desk.home);
         law!(self, native, "{worker} is dismissed, and knows no such word");
         // Nothing but a smaller pool asks anybody to leave in such a step.
@@ -387,7 +388,9 @@ impl Model {
         self.check_accounts(core);
         self.check_deadlines(now);
         self.check_idle(core);
-        self.check_posts(now);
+        if self.parting != Some(Parting::Done) {
+            self.check_posts(now);
+        }
         self.check_reload(core);
         self.check_bounds(core);
         self.check_load(now, core);
@@ -504,6 +507,10 @@ impl Model {
                 "{request} is admitted, and nobody is to serve it"
             );
             law!(self, !admitted || room, "{request} is admitted to a full queue");
+        }
+        if self.parting == Some(Parting::Done) {
+            // What it keeps, it keeps for good: nothing is waited for any more.
+            return;
         }
         let tables = core.tables();
         let held: usize = self.desks.values().map(|desk| desk.held.len()).sum();

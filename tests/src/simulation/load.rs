@@ -26,8 +26,8 @@ pub(super) struct Load {
     last_step: Option<(u32, Timestamp)>,
     /// A shrink of this step: whoever goes for it must be idle.
     pub(super) shrinks: bool,
-    /// Whether the target has ever become less.
-    pub(super) shrunk: bool,
+    /// When the target last became less.
+    pub(super) shrunk: Option<Timestamp>,
     spares_went: Option<Timestamp>,
     /// A reload was under way, or was asked for, when this step began.
     pub(super) reload_in_step: bool,
@@ -83,7 +83,9 @@ impl Model {
         core: &Core,
     ) {
         self.load.changed = now;
-        self.load.shrunk |= to < from;
+        if to < from {
+            self.load.shrunk = Some(now);
+        }
         if *cause == Cause::Operator {
             self.load.last_step = None;
             law!(self, to == self.target, "the operator's target is {}, not {to}", self.target);

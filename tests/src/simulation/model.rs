@@ -480,7 +480,9 @@ impl Model {
 
     fn scale(&mut self, target: u32) {
         let target = target.clamp(self.settings.min, self.settings.max);
-        self.load.shrunk |= target < self.target;
+        if target < self.target {
+            self.load.shrunk = Some(self.now);
+        }
         self.load.changed = self.now;
         self.target = target;
     }
