@@ -9,8 +9,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hornpipe_proto::control::{ControlRequest, Scale};
 use hornpipe_tests::harness::{
-    Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time, let_pass, send,
+    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time,
+    let_pass, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
@@ -20,7 +22,8 @@ usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak fair TIME        whether a request ever waits while a worker is idle
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
-       soak killed-brokers ROUNDS";
+       soak killed-brokers ROUNDS
+       soak broken TIME      how often a program is started that ends at once";
 
 /// How long a broker is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(20);
@@ -38,6 +41,12 @@ const LATE_LIMIT: Duration = Duration::from_millis(100);
 /// How long a request may wait beside an idle worker.
 const BOTH_LIMIT: Duration = Duration::from_millis(10);
 
+/// How many slots have the program that ends at once, beside one that serves.
+const BROKEN: u32 = 8;
+
+/// How often it may be started in one slot in the first minute.
+const FORKS_LIMIT: u32 = 12;
+
 /// In what time everything of a killed broker must be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -49,6 +58,7 @@ fn main() -> ExitCode {
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
         ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
+        ["broken", time] => duration(time).map(broken),
         _ => parse(&words).map(|chaos| kill(&chaos)),
     };
     match passed {
@@ -216,4 +226,31 @@ fn killed_brokers(rounds: u64) -> bool {
     }
     tell_times("from the kill of a parent until nothing of its broker is left", &times);
     times.iter().all(|time| *time <= GONE_LIMIT)
+}
+
+fn broken(time: Duration) -> bool {
+    let program = Breakable::new();
+    let broker = Serve::bare(1).program(program.program()).start();
+    let serving: Vec<u32> = broker.workers().into_keys().collect();
+    program.break_it();
+    let members = broker.session().members();
+    let used = || members.iter().map(|pid| cpu_time(*pid)).sum::<Duration>();
+    let before = used();
+    broker.order(&ControlRequest::Scale(Scale::To(1 + BROKEN)));
+    let_pass(time);
+    let (report, used) = (broker.status(), used().saturating_sub(before));
+    let forks = report.workers.iter().filter(|worker| !serving.contains(&worker.slot));
+    let forks: Vec<u32> = forks.map(|worker| worker.incarnation).collect();
+    let told = broker.log().lines().filter(|line| line.contains("worker died")).count();
+    println!("forks in {time:?}, by slot: {forks:?}, {told} of the deaths told in a line of their own");
+    println!("{used:?} of processor time in the router, the parent and the worker that serves");
+    let served = (0..100).all(|number| broker.ask(&format!("echo {number}")) == number.to_string());
+    let minutes = u32::try_from(time.as_secs().div_ceil(60)).unwrap_or(u32::MAX);
+    let seconds = usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
+    program.mend();
+    broker.wait_until("all are there", |report| report.pool.ready == 1 + BROKEN);
+    served
+        && forks.len() == BROKEN as usize
+        && forks.iter().all(|forks| *forks <= FORKS_LIMIT * minutes)
+        && told <= BROKEN as usize + seconds + 1
 }

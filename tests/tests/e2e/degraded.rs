@@ -1,28 +1,16 @@
 //! Workers that cannot be had: the others serve, the machine has peace, the log stays
 //! short, and everything is as before once the cause is gone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
-use hornpipe_tests::harness::{Broker, Process, Serve, hornpipe, let_pass, send};
+use hornpipe_tests::harness::{Breakable, Broker, Process, Serve, let_pass, send};
 use nix::sys::signal::Signal::SIGKILL;
 
-/// A demo worker that ends at once while there is a certain file.
-fn breakable(workers: u32) -> (Broker, PathBuf) {
-    let script =
-        r#"if [ -e "$1" ]; then echo "the database is not there"; exit 3; fi; exec "$2" worker demo"#;
-    let flag = std::env::temp_dir().join(format!("hptest-broken-{}-{workers}", std::process::id()));
-    std::fs::remove_file(&flag).ok();
-    let program = [
-        "sh".into(),
-        "-c".into(),
-        script.into(),
-        "sh".into(),
-        flag.clone().into_os_string(),
-        hornpipe().into_os_string(),
-    ];
-    (Serve::bare(workers).program(program).start(), flag)
+fn breakable(workers: u32) -> (Broker, Breakable) {
+    let program = Breakable::new();
+    (Serve::bare(workers).program(program.program()).start(), program)
 }
 
 fn deaths_told(broker: &Broker) -> usize {
@@ -31,8 +19,8 @@ fn deaths_told(broker: &Broker) -> usize {
 
 #[test]
 fn workers_that_end_at_once_are_a_degraded_pool_with_few_forks_and_few_lines() {
-    let (broker, broken) = breakable(3);
-    std::fs::write(&broken, "").unwrap();
+    let (broker, program) = breakable(3);
+    program.break_it();
     broker.order(&ControlRequest::Scale(Scale::To(11)));
     let report = broker.wait_until("it is degraded", |report| {
         report.pool.degraded.as_ref().is_some_and(|why| why.starts_with("8 of 11 workers cannot start"))
@@ -54,7 +42,7 @@ fn workers_that_end_at_once_are_a_degraded_pool_with_few_forks_and_few_lines() {
     for number in 0..20 {
         assert_eq!(broker.ask(&format!("echo {number}")), number.to_string());
     }
-    std::fs::remove_file(&broken).unwrap();
+    program.mend();
     let report = broker
         .wait_until("all are there", |report| report.pool.ready == 11 && report.pool.degraded.is_none());
     assert_eq!(report.pool.target, 11);
@@ -63,14 +51,14 @@ fn workers_that_end_at_once_are_a_degraded_pool_with_few_forks_and_few_lines() {
 
 #[test]
 fn a_pool_whose_program_is_mended_serves_again_by_itself() {
-    let (broker, broken) = breakable(2);
-    std::fs::write(&broken, "").unwrap();
+    let (broker, program) = breakable(2);
+    program.break_it();
     for pid in broker.workers().into_values() {
         send(pid, SIGKILL);
     }
     broker.wait_until("it fails", |report| report.phase == "failing" && report.pool.degraded.is_some());
     assert!(broker.ask("echo x").starts_with("ERR unavailable"));
-    std::fs::remove_file(&broken).unwrap();
+    program.mend();
     broker.wait_until("it serves", |report| report.phase == "serving" && report.pool.ready == 2);
     assert_eq!(broker.ask("echo x"), "x");
     broker.wait_until("nothing is missing", |report| report.pool.degraded.is_none());
