@@ -146,8 +146,8 @@ impl<B: Clone> Core<B> {
         }
         let waiting = self.requests.backlog_len();
         let coming = self.pool.target.saturating_sub(self.roster.tally().serving);
-        let wanting = u32::try_from(waiting).unwrap_or(u32::MAX).saturating_sub(coming);
-        let step = self.pool.autoscale.step().min(wanting).min(self.settings.max - self.pool.target);
+        let missing = u32::try_from(waiting).unwrap_or(u32::MAX).saturating_sub(coming);
+        let step = self.pool.autoscale.step().min(missing).min(self.settings.max - self.pool.target);
         if step > 0 {
             self.pool.autoscale.steps += 1;
             self.pool.autoscale.not_before = turn.now.after(rules.up_wait);

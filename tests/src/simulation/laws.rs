@@ -1,8 +1,8 @@
 //! The laws: what the core may order, and what must hold after each step.
 
 use hornpipe::core::{
-    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe, RequestId,
-    Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot,
+    Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
@@ -193,32 +193,6 @@ impl Model {
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
     }
 
-    fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
-        let Probe { worker, token, left, detailed } = *probe;
-        law!(self, self.settings.probe_timeout == Some(left), "a probe of {left:?}");
-        let Some(desk) = self.desks.get_mut(&worker) else {
-            law!(self, false, "a probe for {worker}, which is gone");
-            return;
-        };
-        let fit = desk.unproven && desk.ready && desk.held.is_empty() && !desk.barred;
-        let (native, home) = (desk.is_native(), desk.home);
-        self.turns += 1;
-        self.probed += 1;
-        desk.sent += 1;
-        desk.last_turn = self.turns;
-        desk.ready = native;
-        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false });
-        law!(self, fit, "{worker} is to prove nothing, or not yet");
-        law!(self, native == detailed, "{worker} gets details: {detailed}");
-        let Home::Local(place) = home else {
-            law!(self, false, "{worker} is probed, and is not ours");
-            return;
-        };
-        let Some(post) = self.posts.get_mut(&place) else { return };
-        let first = post.probe.replace((token, now)).is_none();
-        law!(self, first, "{place} is probed twice");
-    }
-
     fn judge_cancel(&self, worker: WorkerId, token: Token) {
         let fit =
             self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
@@ -271,28 +245,6 @@ impl Model {
             Some(_) | None => 1,
         };
         law!(self, newcomers <= limit, "{newcomers} newcomers, at most {limit} may be");
-    }
-
-    fn judge_reload(&self, generation: Generation) {
-        let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
-        let renewed = self.posts.values().filter(renewed).count();
-        law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
-    }
-
-    /// Slots where somebody warms up beside the process it is to replace.
-    fn newcomers_len(&self) -> usize {
-        let warms = |post: &Post| !post.ready && !post.adopted && !post.is_leaving();
-        let replaces = |new: &Place| {
-            let mut others = self.posts.iter().filter(|(old, _)| old.slot == new.slot && *old != new);
-            others.any(|(old, post)| !post.is_leaving() && !self.may_be_finishing(*old))
-        };
-        self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
-    }
-
-    /// Nobody tells a plain worker that it leaves after its request.
-    fn may_be_finishing(&self, place: Place) -> bool {
-        let of_it = |desk: &&Desk| desk.home == Home::Local(place);
-        self.desks.values().filter(of_it).any(|desk| !desk.is_native() && !desk.held.is_empty())
     }
 
     /// What is said of a process's end is what happened, or what was wished before.
@@ -482,14 +434,6 @@ impl Model {
                 law!(self, killed || post.terminated.is_some() || !ignored, "{place} ignores its dismissal");
             }
         }
-    }
-
-    fn check_reload(&self, core: &Core) {
-        let Some(reload) = core.reload_under_way() else { return };
-        let renewed = |post: &Post| post.generation == reload.to && post.ready && !post.is_leaving();
-        let most = self.posts.values().filter(|post| renewed(post)).count();
-        law!(self, reload.renewed as usize <= most, "{} are renewed, not {most}", reload.renewed);
-        law!(self, reload.from < reload.to, "a reload from {} to {}", reload.from, reload.to);
     }
 
     fn check_bounds(&mut self, core: &Core) {

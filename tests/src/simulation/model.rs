@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hornpipe::core::{
     ClientId, Details, Ending, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings,
-    Speech, Stop, Timestamp, WorkerId,
+    Speech, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
@@ -14,6 +14,7 @@ use hornpipe_proto::{Status, Token};
 use super::books::{Arrival, Asked, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::early::Early;
 use super::load::Load;
+use super::wishes::STOP_SLACK;
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -193,9 +194,6 @@ impl Model {
         }
     }
 }
-
-/// The parent ends everything so long after the drain time.
-pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
 
 /// Clients.
 impl Model {
@@ -459,7 +457,7 @@ fn in_order(desk: &Desk) -> Vec<Token> {
     held.into_iter().map(|(_, token)| token).collect()
 }
 
-/// Processes and operators.
+/// Processes.
 impl Model {
     fn ended(&mut self, place: Place, now: Timestamp) {
         let Some(post) = self.posts.remove(&place) else { return };
@@ -475,39 +473,6 @@ impl Model {
         post.halted = halted;
         if let Some(desk) = post.desk.and_then(|worker| self.desks.get_mut(&worker)) {
             desk.halted = halted.is_some();
-        }
-    }
-
-    fn scale(&mut self, target: u32) {
-        let target = target.clamp(self.settings.min, self.settings.max);
-        if target < self.target {
-            self.load.shrunk = Some(self.now);
-        }
-        self.load.changed = self.now;
-        self.target = target;
-    }
-
-    fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
-        if self.parting != Some(Parting::Done) {
-            self.parting = None;
-        }
-        let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
-        let drain = now.after(self.settings.drain);
-        let earlier = self.stopped;
-        let over_by = |end: Timestamp| Some(end.after(STOP_SLACK));
-        self.stopped = Some(match (stop, earlier) {
-            (Stop::Drain, None | Some(Stopped { over_by: None, .. })) if !ending => {
-                Stopped { over_by: over_by(drain), now: self.settings.drain.is_zero() }
-            }
-            (Stop::Drain | Stop::Now, _) => Stopped { over_by: over_by(now), now: true },
-            (Stop::Finish, None) => Stopped { over_by: None, now: false },
-            (Stop::Finish, Some(earlier)) => earlier,
-        });
-    }
-
-    fn part(&mut self, now: Timestamp) {
-        if self.stopped.is_none() && self.parting.is_none() {
-            self.parting = Some(Parting::Until(now.after(self.settings.drain)));
         }
     }
 

@@ -98,7 +98,7 @@ fn a_pool_that_is_pushed_up_and_down_under_load_loses_nothing() {
     std::thread::scope(|scope| {
         let load = scope.spawn(|| {
             let time = Duration::from_secs(8);
-            Chaos { clients: 4, time, requests: 0, kill_every: Duration::from_secs(600) }.run(&broker)
+            Chaos { clients: 4, time, requests: 0, kill_every: Duration::from_mins(10) }.run(&broker)
         });
         for target in [16, 1, 16, 1, 16, 1] {
             broker.order(&ControlRequest::Scale(Scale::To(target)));

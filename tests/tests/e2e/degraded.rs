@@ -76,7 +76,7 @@ fn a_parent_without_descriptors_goes_on_with_what_lives() {
     let broker = Broker::demo(2);
     // Not one more than it has.
     let taken = |number: &u32| Path::new(&format!("/proc/{}/fd/{number}", broker.pid())).exists();
-    let free = (0..).find(|number| !taken(number)).unwrap();
+    let free = (0..1024).find(|number| !taken(number)).unwrap();
     limit_descriptors(&broker, &free.to_string());
     broker.order(&ControlRequest::Scale(Scale::To(4)));
     broker.wait_until("it is degraded", |report| {
