@@ -16,7 +16,12 @@ mod model;
 mod quarantine;
 mod books;
 mod trial;
+mod wishes;
 mod laws;
+mod renewal;
+mod wear;
+mod load;
+mod early;
 mod random;
 
 use hornpipe::core::RequestId;
