@@ -90,6 +90,8 @@ pub enum ConfigError {
     BodyTooLarge,
     /// Spare workers, and no limit to how many there may be.
     SparesWithoutMax,
+    /// Spare workers, and a process for each request.
+    SparesWithFresh,
     /// Fewer spare workers allowed than wanted.
     SparesCrossed {
         /// The least.
@@ -205,6 +207,9 @@ impl fmt::Display for ConfigError {
                 show_size(*queue_bytes)
             ),
             Self::BodyTooLarge => f.write_str("--max-body is more than a message can have"),
+            Self::SparesWithFresh => {
+                f.write_str("--fresh keeps no idle workers: leave out --min-spare-servers and --max-spare-servers")
+            }
             Self::SparesWithoutMax => f.write_str(
                 "--min-spare-servers needs --max: under load every spare worker becomes a busy one, and the pool \
                  grows until something stops it",

@@ -57,7 +57,8 @@ impl RawConfig {
     /// Whoever gives two limits wants the pool to move between them.
     fn autoscales(&self) -> bool {
         let limits = self.min.zip(self.max);
-        !self.no_autoscale && limits.is_some_and(|(min, max)| min < max)
+        // A process that has one request is idle at no time that could be measured.
+        !self.no_autoscale && !self.fresh && limits.is_some_and(|(min, max)| min < max)
     }
 
     pub(super) fn resolve_autoscale(&self) -> Result<Option<AutoscaleRules>, ConfigError> {
@@ -77,6 +78,9 @@ impl RawConfig {
     pub(super) fn resolve_spares(&self) -> Result<Option<SpareRules>, ConfigError> {
         if self.min_spare_servers.is_none() && self.max_spare_servers.is_none() {
             return Ok(None);
+        }
+        if self.fresh {
+            return Err(ConfigError::SparesWithFresh);
         }
         let (min, max) = (self.min_spare_servers.unwrap_or(0), self.max_spare_servers.unwrap_or(u32::MAX));
         if MAX_WORKERS < min {

@@ -172,7 +172,7 @@ impl<B: Clone> Core<B> {
         let why = recycle::why_it_ended(&process, reason);
         let given = process.given + self.crew.sent_to(place);
         // What was made for one request, and had it, says nothing of the next one.
-        let done = self.settings.fresh && given > 0;
+        let done = self.settings.fresh && process.was_ready() && given > 0;
         let meaning = if done { Meaning::Late } else { meaning(&process, &why, turn.now) };
         if meaning == Meaning::Early && (!process.was_ready() || process.served + given == 0) {
             // Not one that a request killed: the next request may be better.

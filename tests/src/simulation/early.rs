@@ -112,6 +112,9 @@ impl Model {
         let ended = self.early.ended_now.take();
         let expected = ended.as_ref().is_some_and(|(ended, _)| *ended == place);
         law!(self, expected, "{place} left, and nobody said so");
+        let made_for_one =
+            |post: &Post| self.settings.fresh && post.ready && (post.given > 0 || post.probe.is_some());
+        let has_had_it = ended.as_ref().is_some_and(|(_, post)| made_for_one(post));
         let useless = ended.is_some_and(|(_, post)| !post.ready && !post.adopted && !post.is_leaving());
         law!(
             self,
@@ -126,8 +129,9 @@ impl Model {
         // Processes may have relieved one another, none of which lived for so long.
         row.uncertain |= row.served_since.take().is_some_and(|since| since.after(HEALTHY) <= now);
         if respawn_after == Duration::ZERO {
-            // A slot that was closed meanwhile began anew.
-            let anew = !is_wished(reason) || *reason == ExitReason::Shrink;
+            // A slot that was closed meanwhile began anew, and so does one whose process has
+            // had the one request that it was made for.
+            let anew = !is_wished(reason) || *reason == ExitReason::Shrink || has_had_it;
             if anew || row.failures == 0 {
                 self.early.slots.remove(&place.slot);
             }

@@ -98,6 +98,9 @@ impl World {
     fn new(seed: u64, trace: bool) -> Self {
         let mut random = Random::new(seed);
         let mut settings = faults::draw_settings(&mut random);
+        if settings.fresh {
+            (settings.autoscale, settings.spares) = (None, None);
+        }
         let only_replacements = random.percent(15);
         if only_replacements {
             settings.timeout = None;
