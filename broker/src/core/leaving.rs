@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::action::{Action, ExitReason};
+use super::action::{Action, ExitReason, RecycleCause};
 use super::crew::{Tongue, Worker};
 use super::ids::{Place, WorkerId};
 use super::roster::{Process, Stage, Step};
@@ -14,8 +14,10 @@ use super::{Core, Phase, Turn};
 impl<B: Clone> Core<B> {
     /// Lets the process finish what it holds, then go.
     pub(super) fn retire(&mut self, place: Place, reason: ExitReason, turn: &mut Turn<'_, B>) {
-        // The next router decides who goes, when there is one.
-        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver);
+        // The next router decides who goes, when there is one. That a process may have one
+        // request and no other is decided already.
+        let is_handed_over = matches!(self.phase, Phase::HandingOver | Phase::HandedOver)
+            && reason != ExitReason::Recycle(RecycleCause::Fresh);
         if is_handed_over || self.roster.is_leaving(place) || !self.roster.contains(place) {
             return;
         }
@@ -81,12 +83,12 @@ impl<B: Clone> Core<B> {
 
     /// The process has lost a connection, and lives.
     pub(super) fn process_disconnected(&mut self, place: Place, turn: &mut Turn<'_, B>) {
-        let elsewhere = self.roster.process(place).is_some_and(|process| process.worker.is_some());
-        if self.is_finishing(place) && elsewhere {
-            // What it was to finish is lost, and on its other connection nobody told it to go.
-            self.step(place, Step::Terminated, turn);
-        } else if self.is_finishing(place) {
-            self.finish_soon(place, turn);
+        if self.is_finishing(place) {
+            match self.roster.process(place).and_then(|process| process.worker) {
+                // It has another one, over which it was given nothing to finish.
+                Some(worker) if !self.is_busy(place) => self.leave_when_free(worker, turn),
+                Some(_) | None => self.finish_soon(place, turn),
+            }
         } else if self.roster.process(place).is_some_and(Process::is_cut_off) {
             self.timers.arm(turn.now.after(RECONNECT_GRACE), Timer::Reconnect(place));
         }

@@ -243,7 +243,9 @@ impl Model {
     }
 
     fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {
-        law!(self, self.parting.is_none(), "{worker} is dismissed, and is the next router's");
+        // One that is made for a single request goes after it, whoever follows.
+        let stays = self.parting.is_some() && !self.settings.fresh;
+        law!(self, !stays, "{worker} is dismissed, and is the next router's");
         let Some(desk) = self.desks.get_mut(&worker) else {
             law!(self, false, "{worker} is dismissed, and is gone");
             return;
@@ -298,8 +300,9 @@ impl Model {
             let works = |other: &Place, post: &Post| {
                 let told = post.announced || post.terminated.is_some() || post.killed.is_some();
                 let at = |desk: &Desk| desk.home == Home::Local(*other) && !desk.held.is_empty();
-                // A replacement that warms beside it may be ready before it is done.
-                !told && post.given_at <= born_at && self.desks.values().any(at)
+                // A replacement that warms beside it may be ready before it is done. A probe
+                // is no request.
+                !told && post.given > 0 && post.given_at <= born_at && self.desks.values().any(at)
             };
             let doubled = neighbours().find(|(other, post)| works(other, post)).map(|(other, _)| other);
             law!(self, doubled.is_none(), "{place} works beside {doubled:?}");

@@ -366,7 +366,8 @@ impl Model {
     fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
         let Some(request) = self.take(worker, token) else { return };
         if let Some(post) = self.post_of(worker) {
-            post.served += 1;
+            // A probe is none of the requests that wear a process out.
+            post.served += u64::from(post.probe.is_none_or(|(probe, _since)| probe != token));
         }
         if let Some(desk) = self.desks.get_mut(&worker) {
             if let Home::Local(place) = desk.home {
@@ -431,13 +432,13 @@ impl Model {
         {
             (post.desk, post.bereft) = (None, held);
         }
-        let other = self.post_of(worker).and_then(|post| post.desk);
-        if let Some(other) = other.and_then(|other| self.desks.get_mut(&other))
-            && held
+        let Some(gone) = self.desks.remove(&worker) else { return };
+        // Only from now on is its process free, which may have come back before.
+        for other in
+            self.desks.values_mut().filter(|other| other.home == gone.home && other.home != Home::External)
         {
             other.free_since = now;
         }
-        self.desks.remove(&worker);
     }
 
     fn undelivered(&mut self, worker: WorkerId, token: Token) {
