@@ -13,10 +13,12 @@ mod peer;
 mod workers;
 mod calendar;
 mod model;
+mod ends;
 mod quarantine;
 mod books;
 mod trial;
 mod laws;
+mod checks;
 mod random;
 
 use hornpipe::core::RequestId;
