@@ -203,6 +203,28 @@ pub struct PoolReport {
     pub spawned: u64,
     /// Workers ended since this router started.
     pub exited: u64,
+    /// Whether the target follows the load.
+    #[serde(default)]
+    pub autoscale: bool,
+    /// How the target came to be what it is, if this router has changed it.
+    #[serde(default)]
+    pub last_change: Option<TargetReport>,
+    /// One sentence, if some of the workers that are wanted cannot be had.
+    #[serde(default)]
+    pub degraded: Option<String>,
+}
+
+/// The last change of the pool's target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Before.
+    pub from: u32,
+    /// After.
+    pub to: u32,
+    /// `operator`, `queue wait: ...`, `idle: ...`, `spare: ...`.
+    pub cause: String,
+    /// Milliseconds ago.
+    pub ago_ms: u64,
 }
 
 /// How far a reload is.

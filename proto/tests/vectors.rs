@@ -81,6 +81,14 @@ fn report() -> StatusReport {
             probed: 0,
             spawned: 1,
             exited: 0,
+            autoscale: true,
+            last_change: Some(control::TargetReport {
+                from: 2,
+                to: 1,
+                cause: "idle: 1 for 10 s".into(),
+                ago_ms: 300,
+            }),
+            degraded: None,
         },
         queue: control::QueueReport {
             backlog_len: 0,

@@ -371,7 +371,7 @@ fn every_option_in_operations_exists() {
     known.extend(options(&help(&["worker", "demo"])));
     known.extend(options_of("poison"));
     // Net::Server's, which help does not show.
-    known.extend(["min-servers", "max-servers", "min-spare-servers", "max-spare-servers"].map(str::to_owned));
+    known.extend(["min-servers", "max-servers"].map(str::to_owned));
     let page = read("docs/OPERATIONS.md");
     let named = page.match_indices("`--").map(|(at, _)| page.get(at + 3..).unwrap());
     let option = |text: &str| -> String {

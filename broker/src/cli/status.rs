@@ -67,6 +67,8 @@ fn screen(report: &StatusReport) -> String {
         pool(report),
     ];
     lines.extend(reload(report));
+    lines.extend(target(report));
+    lines.extend(report.pool.degraded.as_deref().map(|why| format!("degraded  {}", harmless(why))));
     lines.extend(noise(&report.noise));
     lines.extend(workers(report));
     lines.extend(externals(report));
@@ -119,6 +121,17 @@ fn pool(report: &StatusReport) -> String {
         "workers   {own} ready of {} wanted ({} to {}){external}   {} processing   generation {}   {} started   {} ended",
         pool.target, pool.min, pool.max, pool.processing, pool.generation, pool.spawned, pool.exited
     )
+}
+
+/// How the target came to be what it is.
+fn target(report: &StatusReport) -> Option<String> {
+    let pool = &report.pool;
+    let automatic = if pool.autoscale { "   autoscaling" } else { "" };
+    let change = pool.last_change.as_ref().map(|change| {
+        format!("   {} to {} {} ago, {}", change.from, change.to, age(change.ago_ms), harmless(&change.cause))
+    });
+    let known = pool.autoscale || change.is_some();
+    known.then(|| format!("target    {}{automatic}{}", pool.target, change.unwrap_or_default()))
 }
 
 /// Only while one is under way.
@@ -200,7 +213,7 @@ fn ordinal(number: u32) -> String {
 mod tests {
     use hornpipe_proto::Status;
     use hornpipe_proto::control::{
-        ExternalReport, LastExit, PoolReport, QueueReport, RequestReport, WorkerReport,
+        ExternalReport, LastExit, PoolReport, QueueReport, RequestReport, TargetReport, WorkerReport,
     };
 
     use super::*;
@@ -226,6 +239,14 @@ mod tests {
                 probed: 0,
                 spawned: 3,
                 exited: 1,
+                autoscale: true,
+                last_change: Some(TargetReport {
+                    from: 1,
+                    to: 2,
+                    cause: "queue wait: 3 waiting, the oldest for 51 ms".into(),
+                    ago_ms: 2000,
+                }),
+                degraded: Some("1 of 2 workers cannot start: exit code 1".into()),
             },
             queue: QueueReport {
                 backlog_len: 0,
@@ -289,6 +310,8 @@ parent    pid 4711   up 2h15m   router pid 4712, the 2nd of this parent
 requests  12 received   10 answered   1 timeout   1 running
 queue     0 of 10000   1KiB of 256MiB held
 workers   2 ready of 2 wanted (1 to 1024)   and 1 external   1 processing   generation 0   3 started   1 ended
+target    2   autoscaling   1 to 2 2s ago, queue wait: 3 waiting, the oldest for 51 ms
+degraded  1 of 2 workers cannot start: exit code 1
 noise     3 stale replies
 SLOT  PID   STATE       AGE    REQUESTS  MEMORY  NOW    INC  GEN  LAST EXIT
 0     4713  waiting     2h14m  9         29MiB   -      1    0    -

@@ -88,8 +88,20 @@ pub enum ConfigError {
     },
     /// A limit that libzmq cannot count to.
     BodyTooLarge,
-    /// Net::Server's spare servers.
-    SpareServers,
+    /// Spare workers, and no limit to how many there may be.
+    SparesWithoutMax,
+    /// Fewer spare workers allowed than wanted.
+    SparesCrossed {
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
+    /// An option of autoscaling, and none.
+    NotAutoscaling {
+        /// The option.
+        option: &'static str,
+    },
     /// Two ways of talking at once.
     EachAndLines,
     /// A way of talking, and nobody to talk to.
@@ -193,10 +205,16 @@ impl fmt::Display for ConfigError {
                 show_size(*queue_bytes)
             ),
             Self::BodyTooLarge => f.write_str("--max-body is more than a message can have"),
-            Self::SpareServers => f.write_str(
-                "spare servers need a pool that resizes itself, and this one keeps its size: use --workers, and \
-                 `hornpipe scale` or the signals TTIN and TTOU",
+            Self::SparesWithoutMax => f.write_str(
+                "--min-spare-servers needs --max: under load every spare worker becomes a busy one, and the pool \
+                 grows until something stops it",
             ),
+            Self::SparesCrossed { min, max } => {
+                write!(f, "--min-spare-servers {min} is more than --max-spare-servers {max}")
+            }
+            Self::NotAutoscaling { option } => {
+                write!(f, "{option} needs autoscaling: give --min and --max, and leave out --no-autoscale")
+            }
             Self::EachAndLines => f.write_str("--each and --lines exclude each other"),
             Self::NoProgram { option } => {
                 write!(f, "{option} needs a program after --, as in: hornpipe serve 6660 6661 {option} -- tr a-z A-Z")

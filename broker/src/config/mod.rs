@@ -13,6 +13,7 @@ mod error;
 mod hooks;
 mod raw;
 mod resolve;
+mod pool_size;
 mod wear;
 mod units;
 

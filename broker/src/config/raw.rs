@@ -31,10 +31,10 @@ pub struct RawConfig {
     /// How many workers at the start; 0 for none of our own
     #[arg(short = 'n', long, alias = "min-servers", value_name = "N", help_heading = "Pool")]
     pub workers: Option<u32>,
-    /// TTOU and `scale` stop at so few
+    /// TTOU, `scale` and autoscaling stop at so few
     #[arg(long, value_name = "N", help_heading = "Pool", hide_short_help = true)]
     pub min: Option<u32>,
-    /// TTIN and `scale` stop at so many
+    /// TTIN, `scale` and autoscaling stop at so many
     #[arg(long, alias = "max-servers", value_name = "N", help_heading = "Pool", hide_short_help = true)]
     pub max: Option<u32>,
     /// How long a worker may take to be ready
@@ -82,10 +82,30 @@ pub struct RawConfig {
     /// Accept no workers but our own, also from this machine
     #[arg(long, help_heading = "Pool", hide_short_help = true)]
     pub no_external: bool,
-    #[arg(long, value_name = "N", hide = true)]
-    pub min_spare_servers: Option<String>,
-    #[arg(long, value_name = "N", hide = true)]
-    pub max_spare_servers: Option<String>,
+    /// Keep the size between --min and --max that it is given
+    #[arg(long, help_heading = "Pool", hide_short_help = true)]
+    pub no_autoscale: bool,
+    /// The pool grows when a request waits so long and nobody is idle
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub scale_up_wait: Option<Duration>,
+    /// The pool shrinks by the workers that were idle all this time
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
+    pub scale_down_after: Option<Duration>,
+    /// Keep at least so many workers idle, up to --max
+    #[arg(long, value_name = "N", help_heading = "Pool", hide_short_help = true)]
+    pub min_spare_servers: Option<u32>,
+    /// Let idle workers go that are more than these, down to --min
+    #[arg(long, value_name = "N", help_heading = "Pool", hide_short_help = true)]
+    pub max_spare_servers: Option<u32>,
+    /// How often idle workers are counted that may be too many
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration_or_seconds,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub check_for_waiting: Option<Duration>,
 
     /// How long one attempt at a request may take
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests")]
@@ -204,11 +224,12 @@ impl RawConfig {
             options:
                 workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard
                 surge probe probe_timeout reload_on check_for_dead min_spare_servers max_spare_servers
+                scale_up_wait scale_down_after check_for_waiting
                 timeout queue_timeout cancel_grace term_grace
                 attempts queue queue_bytes max_body plain_errors drain
                 log_file log_format log_level control hook
                 user group chroot chdir rlimit nice umask env pid_file;
-            switches: each lines fresh no_external insecure
+            switches: each lines fresh no_external no_autoscale insecure
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid};
 
 use super::account::{Account, find_group};
+use super::pool_size::PoolSize;
 use super::{
     Address, Config, ConfigError, ControlPlace, Environment, External, PlainErrors, Privilege, ProgramKind,
     RawConfig, env,
@@ -55,9 +56,6 @@ impl RawConfig {
         argv: Vec<OsString>,
         surroundings: &Surroundings,
     ) -> Result<Config, ConfigError> {
-        if self.min_spare_servers.is_some() || self.max_spare_servers.is_some() {
-            return Err(ConfigError::SpareServers);
-        }
         let (frontend, backend) = self.resolve_addresses(frontend, backend)?;
         let program = self.resolve_program(argv)?;
         let identity = self.resolve_identity(surroundings)?;
@@ -163,6 +161,9 @@ impl RawConfig {
             (self.timeout.is_some_and(|time| time.is_zero()), "--timeout"),
             (self.queue_timeout.is_some_and(|time| time.is_zero()), "--queue-timeout"),
             (self.boot_timeout.is_some_and(|time| time.is_zero()), "--boot-timeout"),
+            (self.scale_up_wait.is_some_and(|time| time.is_zero()), "--scale-up-wait"),
+            (self.scale_down_after.is_some_and(|time| time.is_zero()), "--scale-down-after"),
+            (self.check_for_waiting.is_some_and(|time| time.is_zero()), "--check-for-waiting"),
             (self.surge == Some(0), "--surge"),
             (self.probe_timeout.is_some_and(|time| time.is_zero()), "--probe-timeout"),
             (body_limit == 0, "--max-body"),
@@ -172,6 +173,7 @@ impl RawConfig {
         }
         self.check_wear()?;
         let PoolSize { workers, min, max } = self.resolve_pool(program, surroundings.processors)?;
+        let (autoscale, spares) = (self.resolve_autoscale()?, self.resolve_spares()?);
         Ok(Settings {
             workers,
             min,
@@ -192,42 +194,12 @@ impl RawConfig {
             max_memory: self.max_memory.or(defaults.max_memory),
             max_memory_hard: self.max_memory_hard.or(defaults.max_memory_hard),
             fresh: self.fresh,
+            autoscale,
+            spares,
             surge: self.surge.unwrap_or(defaults.surge),
             probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults
         })
-    }
-
-    fn resolve_pool(&self, program: &ProgramKind, processors: u32) -> Result<PoolSize, ConfigError> {
-        for (option, value) in [("--workers", self.workers), ("--min", self.min), ("--max", self.max)] {
-            if value.is_some_and(|value| MAX_WORKERS < value) {
-                return Err(ConfigError::TooManyWorkers { option, limit: MAX_WORKERS });
-            }
-        }
-        if self.workers == Some(0) {
-            if *program == ProgramKind::None {
-                return match self.min.or(self.max).unwrap_or(0) {
-                    0 => Ok(PoolSize { workers: 0, min: 0, max: 0 }),
-                    _ => Err(ConfigError::NoProgramToGrow),
-                };
-            }
-        } else {
-            for (option, value) in [("--min", self.min), ("--max", self.max)] {
-                if value == Some(0) {
-                    return Err(ConfigError::Zero { option });
-                }
-            }
-        }
-        let min = self.min.unwrap_or(self.workers.map_or(1, |workers| workers.min(1)));
-        let max = self.max.unwrap_or(MAX_WORKERS);
-        if max < min {
-            return Err(ConfigError::MinAboveMax { min, max });
-        }
-        let workers = self.workers.unwrap_or(processors.clamp(min, max));
-        if workers < min || max < workers {
-            return Err(ConfigError::WorkersOutside { workers, min, max });
-        }
-        Ok(PoolSize { workers, min, max })
     }
 
     fn resolve_identity(&self, surroundings: &Surroundings) -> Result<Identity, ConfigError> {
@@ -265,13 +237,6 @@ impl RawConfig {
         }
         Ok(identity)
     }
-}
-
-/// How many workers, and between which limits.
-struct PoolSize {
-    workers: u32,
-    min: u32,
-    max: u32,
 }
 
 fn check_directory(option: &'static str, path: Option<&PathBuf>) -> Result<(), ConfigError> {
@@ -373,28 +338,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_starts_within_its_limits() {
-        let size = |workers, min, max| {
-            let settings = settings(RawConfig { workers, min, max, ..raw() });
-            settings.map(|settings| (settings.workers, settings.min, settings.max))
-        };
-        assert_eq!(size(Some(4), None, None), Ok((4, 1, MAX_WORKERS)));
-        assert_eq!(size(Some(0), None, None), Ok((0, 0, MAX_WORKERS)));
-        assert_eq!(size(None, None, Some(3)), Ok((3, 1, 3)));
-        assert_eq!(size(None, Some(8), None), Ok((8, 8, MAX_WORKERS)));
-        assert_eq!(size(Some(4), Some(2), Some(4)), Ok((4, 2, 4)));
-        assert_eq!(size(None, Some(3), Some(2)), Err(ConfigError::MinAboveMax { min: 3, max: 2 }));
-        assert_eq!(
-            size(Some(5), None, Some(4)),
-            Err(ConfigError::WorkersOutside { workers: 5, min: 1, max: 4 })
-        );
-        assert_eq!(size(None, Some(0), None), Err(ConfigError::Zero { option: "--min" }));
-        let limit = MAX_WORKERS;
-        let option = "--workers";
-        assert_eq!(size(Some(limit + 1), None, None), Err(ConfigError::TooManyWorkers { option, limit }));
-    }
-
-    #[test]
     fn no_workers_and_no_program_can_never_become_workers() {
         let none = RawConfig { workers: Some(0), ..raw() };
         let config = resolve(none.clone(), ("6660", "6661"), &[]).unwrap();
@@ -446,12 +389,6 @@ mod tests {
         );
         let endless = RawConfig { max_body: Some(u64::MAX), queue_bytes: Some(u64::MAX), ..raw() };
         assert_eq!(settings(endless), Err(ConfigError::BodyTooLarge));
-    }
-
-    #[test]
-    fn spare_servers_are_refused_with_a_sentence() {
-        let sentence = sentence(RawConfig { max_spare_servers: Some("10".into()), ..raw() });
-        assert!(sentence.contains("keeps its size") && sentence.contains("--workers"), "{sentence}");
     }
 
     #[test]

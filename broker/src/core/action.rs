@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
+use super::autoscale::Cause;
+use super::degraded::Degraded;
 use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
+use super::telling::Telling;
 
 #[derive(Debug, Clone)]
 pub enum Action<B> {
@@ -149,6 +152,8 @@ pub enum Note {
         respawn_after: Duration,
         /// What it had at its end, unless that was planned.
         last: LastFlights,
+        /// Whether it is worth a line of its own.
+        telling: Telling,
     },
     /// A worker did not do what it should: what, and what follows.
     WorkerStuck {
@@ -165,6 +170,7 @@ pub enum Note {
     TargetChanged {
         from: u32,
         to: u32,
+        cause: Cause,
     },
     ReloadStarted {
         generation: Generation,
@@ -190,6 +196,10 @@ pub enum Note {
     /// All slots fail: requests are refused until a worker is ready again.
     Failing,
     Recovered,
+    /// Some of the workers that are wanted cannot be had, while others serve.
+    Degraded(Degraded),
+    /// All that are wanted can be had again.
+    Restored,
     DrainStarted {
         waiting_refused: usize,
         in_flight: usize,
@@ -269,8 +279,8 @@ pub enum ExitReason {
     /// The kernel killed it because there was no memory left.
     OutOfMemory,
     NotExecuted(String),
-    /// The process could not be made.
-    NotStarted,
+    /// The process could not be made, and why.
+    NotStarted(String),
 }
 
 impl std::fmt::Display for ExitReason {
@@ -294,7 +304,7 @@ impl std::fmt::Display for ExitReason {
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
             Self::OutOfMemory => f.write_str("killed for lack of memory (OOM)"),
             Self::NotExecuted(why) => write!(f, "cannot execute: {why}"),
-            Self::NotStarted => f.write_str("cannot fork"),
+            Self::NotStarted(why) => write!(f, "cannot fork: {why}"),
         }
     }
 }

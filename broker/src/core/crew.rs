@@ -17,7 +17,30 @@ pub(super) struct Crew {
     table: BTreeMap<WorkerId, Worker>,
     /// Who would take a request: least loaded first, then least recently used.
     eligible: BTreeSet<(usize, u64, WorkerId)>,
+    /// How many workers of our own do nothing, and how many have something to do.
+    local: Occupations,
     turns: u64,
+}
+
+/// Of workers that are ours and are not made to leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Occupations {
+    pub(super) idle: u32,
+    pub(super) busy: u32,
+}
+
+impl Occupations {
+    fn add(&mut self, worker: &Worker) {
+        let (idle, busy) = worker.local_occupation();
+        self.idle += u32::from(idle);
+        self.busy += u32::from(busy);
+    }
+
+    fn subtract(&mut self, worker: &Worker) {
+        let (idle, busy) = worker.local_occupation();
+        self.idle -= u32::from(idle);
+        self.busy -= u32::from(busy);
+    }
 }
 
 #[derive(Debug)]
@@ -126,6 +149,14 @@ impl Worker {
         !self.withheld.lastingly() && matches!(self.state, WorkerState::Waiting | WorkerState::Processing)
     }
 
+    /// Whether it is one of ours and idle, and whether it is one of ours and busy.
+    /// One that has not said what it does, or that somebody stopped, is neither.
+    fn local_occupation(&self) -> (bool, bool) {
+        let counts = self.home != Home::External && !self.withheld.lastingly() && !self.withheld.halted;
+        let is = |state: WorkerState| counts && self.state == state;
+        (is(WorkerState::Waiting), is(WorkerState::Processing))
+    }
+
     fn takes_more(&self) -> bool {
         let withheld = self.withheld.lastingly() || self.withheld.halted;
         let room = self.held.len() < self.credits as usize;
@@ -141,6 +172,7 @@ impl Worker {
 
 impl Crew {
     pub(super) fn join(&mut self, worker: WorkerId, home: Home, now: Timestamp) {
+        // One that has said nothing yet is neither idle nor busy.
         self.table.entry(worker).or_insert_with(|| Worker::new(home, now));
     }
 
@@ -148,6 +180,7 @@ impl Crew {
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Worker> {
         let removed = self.table.remove(&worker)?;
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
+        self.local.subtract(&removed);
         Some(removed)
     }
 
@@ -186,6 +219,11 @@ impl Crew {
         self.eligible.first().map(|(_load, _turn, worker)| *worker)
     }
 
+    /// What our own workers do at present.
+    pub(super) fn local(&self) -> Occupations {
+        self.local
+    }
+
     /// Whether anybody could take a request, now or after the present one.
     pub(super) fn anybody_serves(&self) -> bool {
         self.table.values().any(Worker::serves)
@@ -195,7 +233,9 @@ impl Crew {
     fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.table.get_mut(&id)?;
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
+        self.local.subtract(worker);
         let result = change(worker);
+        self.local.add(worker);
         if worker.takes_more() {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
         }
@@ -304,6 +344,9 @@ impl Crew {
     }
 
     pub(super) fn check<B>(&self, requests: &Requests<B>) {
+        let mut local = Occupations::default();
+        self.table.values().for_each(|worker| local.add(worker));
+        debug_assert_eq!(local, self.local, "idle and busy workers are miscounted");
         for (id, worker) in &self.table {
             let listed = self.eligible.contains(&(worker.held.len(), worker.last_turn, *id));
             debug_assert_eq!(listed, worker.takes_more(), "{id}: wrongly in or out of the idle");

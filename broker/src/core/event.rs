@@ -92,8 +92,10 @@ pub enum Event<B> {
         place: Place,
         pid: i32,
     },
+    /// The process could not be made, and why.
     NotStarted {
         place: Place,
+        why: String,
     },
     /// Somebody stopped the process (SIGSTOP).
     Halted {

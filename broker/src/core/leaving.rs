@@ -83,12 +83,12 @@ impl<B: Clone> Core<B> {
 
     /// The process has lost a connection, and lives.
     pub(super) fn process_disconnected(&mut self, place: Place, turn: &mut Turn<'_, B>) {
-        if self.is_finishing(place) {
-            match self.roster.process(place).and_then(|process| process.worker) {
-                // It has another one, over which it was given nothing to finish.
-                Some(worker) if !self.is_busy(place) => self.leave_when_free(worker, turn),
-                Some(_) | None => self.finish_soon(place, turn),
-            }
+        let elsewhere = self.roster.process(place).is_some_and(|process| process.worker.is_some());
+        if self.is_finishing(place) && elsewhere {
+            // What it was to finish is lost, and on its other connection nobody told it to go.
+            self.step(place, Step::Terminated, turn);
+        } else if self.is_finishing(place) {
+            self.finish_soon(place, turn);
         } else if self.roster.process(place).is_some_and(Process::is_cut_off) {
             self.timers.arm(turn.now.after(RECONNECT_GRACE), Timer::Reconnect(place));
         }

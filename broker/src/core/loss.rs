@@ -39,19 +39,19 @@ pub enum Loss {
 pub struct Fate {
     pub pid: Option<i32>,
     pub reason: ExitReason,
-    pub cause: Cause,
+    pub cause: DeathCause,
 }
 
 /// Whose doing the end of a process was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum DeathCause {
     /// Its own: what it ran ended it.
     Itself,
     /// Ours, an operator's, or anybody's who can send a signal.
     Others,
 }
 
-impl Cause {
+impl DeathCause {
     /// The one place where it is decided, for a process that nobody told to leave.
     pub(super) fn of(reason: &ExitReason) -> Self {
         match reason {
@@ -72,7 +72,7 @@ impl Cause {
             | ExitReason::Silent
             | ExitReason::Halted
             | ExitReason::NotExecuted(_)
-            | ExitReason::NotStarted => Self::Others,
+            | ExitReason::NotStarted(_) => Self::Others,
         }
     }
 }
@@ -83,7 +83,7 @@ const SIGNALS_OF_ITS_OWN: [i32; 10] = [4, 5, 6, 7, 8, 11, 13, 24, 25, 31];
 
 impl Loss {
     fn is_by_itself(&self) -> bool {
-        matches!(self, Self::Ended(Fate { cause: Cause::Itself, .. }))
+        matches!(self, Self::Ended(Fate { cause: DeathCause::Itself, .. }))
     }
 }
 

@@ -20,6 +20,11 @@ mod roster;
 mod processes;
 mod leaving;
 mod pool;
+mod autoscale;
+mod spares;
+mod fork_room;
+mod degraded;
+mod telling;
 mod reload;
 mod recycle;
 mod probe;
@@ -34,19 +39,22 @@ mod snapshot;
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
 };
+pub use autoscale::Cause;
 pub use counters::Counters;
+pub use degraded::Degraded;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
 pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
-pub use loss::{Attempt, Cause, Fate, Loss};
+pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use quarantine::{Poisoned, Quarantine};
-pub use settings::{MAX_CREDITS, MAX_WORKERS, Settings};
+pub use settings::{AutoscaleRules, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
     ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,
-    WorkerSnapshot,
+    TargetChange, WorkerSnapshot,
 };
 pub use stopping::Phase;
+pub use telling::Telling;
 pub use worker_state::WorkerState;
 
 use crew::Crew;
@@ -135,7 +143,9 @@ impl<B: Clone> Core<B> {
                 return;
             }
             Event::Started { place, pid } => self.process_started(place, pid, turn),
-            Event::NotStarted { place } => self.process_ended(place, &ExitReason::NotStarted, turn),
+            Event::NotStarted { place, why } => {
+                self.process_ended(place, &ExitReason::NotStarted(why), turn);
+            }
             Event::Halted { place } => self.process_halted(place, turn),
             Event::Continued { place } => self.process_continued(place),
             Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
@@ -156,7 +166,9 @@ impl<B: Clone> Core<B> {
         self.fire_timers(turn);
         self.assess_pool(turn);
         self.dispatch(turn);
+        self.follow_load(turn);
         self.balance(turn);
+        self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
         self.debug_check();
@@ -202,6 +214,12 @@ impl<B: Clone> Core<B> {
                 Timer::Idle(place) => self.idle_deadline(place, turn),
                 Timer::Memory(place) => self.memory_deadline(place, turn),
                 Timer::Backoff(_slot) => self.roster.disturb(),
+                Timer::ForkRoom => self.roster.disturb(),
+                Timer::ScaleUp => self.pool.autoscale.up_timer_fired(),
+                Timer::ScaleDown => self.pool.autoscale.down_timer_fired(),
+                // The idle are counted in this turn.
+                Timer::SpareCheck => (),
+                Timer::Mended => self.mended(turn),
                 Timer::Drain => self.stop(Stop::Now, turn),
                 Timer::HandOver => self.handover_deadline(turn),
                 Timer::LastCall => self.last_call_is_over(turn),

@@ -4,10 +4,16 @@
 use std::collections::BTreeSet;
 
 use super::action::{Action, ExitReason, Finish, Memory, Note};
-use super::ids::{Generation, Place, Slot};
+use super::autoscale::{Autoscale, Cause};
+use super::degraded::Health;
+use super::fork_room::ForkRoom;
+use super::ids::{Generation, Place, Slot, Timestamp};
 use super::reload::Reload;
 use super::roster::{Process, SlotRecord, Stage};
 use super::settings::Settings;
+use super::spares::SpareCheck;
+use super::telling::Teller;
+use super::timers::Timer;
 use super::worker_state::WorkerState;
 use super::{Core, Phase, Turn};
 
@@ -26,6 +32,21 @@ pub(super) struct Pool {
     pub(super) newcomers: BTreeSet<Place>,
     /// Whether any worker has ever been ready.
     pub(super) ever_ready: bool,
+    pub(super) last_change: Option<Change>,
+    pub(super) autoscale: Autoscale,
+    pub(super) spare_check: SpareCheck,
+    pub(super) fork_room: ForkRoom,
+    pub(super) health: Health,
+    pub(super) teller: Teller,
+}
+
+/// How the target came to be what it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    pub(super) from: u32,
+    pub(super) to: u32,
+    pub(super) cause: Cause,
+    pub(super) at: Timestamp,
 }
 
 impl Pool {
@@ -38,7 +59,18 @@ impl Pool {
             reload: None,
             newcomers: BTreeSet::new(),
             ever_ready: memory.is_some(),
+            last_change: None,
+            autoscale: Autoscale::default(),
+            spare_check: SpareCheck::default(),
+            fork_room: ForkRoom::default(),
+            health: Health::default(),
+            teller: Teller::default(),
         }
+    }
+
+    /// Whether new code has still to show that it works.
+    pub(super) fn is_reload_unproven(&self) -> bool {
+        self.reload.as_ref().is_some_and(|reload| !reload.is_proven())
     }
 
     /// What a process started now belongs to.
@@ -47,14 +79,24 @@ impl Pool {
     }
 }
 
-/// The operator's wishes.
+/// The wishes.
 impl<B: Clone> Core<B> {
     pub(super) fn scale_to(&mut self, target: u32, turn: &mut Turn<'_, B>) {
         let target = target.clamp(self.settings.min, self.settings.max);
-        let from = std::mem::replace(&mut self.pool.target, target);
-        if from != target {
+        self.set_target(target, Cause::Operator, turn);
+        if let Some(rules) = self.settings.autoscale {
+            self.pool.autoscale.start_afresh(turn.now, rules.up_wait);
+        }
+        self.forget_spare_check();
+    }
+
+    /// The one place where the target changes.
+    pub(super) fn set_target(&mut self, to: u32, cause: Cause, turn: &mut Turn<'_, B>) {
+        let from = std::mem::replace(&mut self.pool.target, to);
+        if from != to {
             self.roster.disturb();
-            turn.note(Note::TargetChanged { from, to: target });
+            self.pool.last_change = Some(Change { from, to, cause, at: turn.now });
+            turn.note(Note::TargetChanged { from, to, cause });
             turn.act(Action::Remember(self.memory()));
         }
     }
@@ -146,10 +188,25 @@ impl<B: Clone> Core<B> {
             .take(limit)
             .collect();
         for slot in empty {
+            if !self.has_fork_room(slot, turn) {
+                continue;
+            }
             let generation = self.pool.current_generation();
             let place = self.roster.fill(slot, generation, now);
             self.spawn(place, generation, turn);
         }
+    }
+
+    /// Whether a process may be started there now; if not, it is tried again.
+    pub(super) fn has_fork_room(&mut self, slot: Slot, turn: &Turn<'_, B>) -> bool {
+        if self.roster.slot(slot).is_none_or(|record| record.failures == 0) {
+            return true;
+        }
+        let room = self.pool.fork_room.take(self.settings.forks_after_early_deaths, turn.now);
+        if let Err(later) = room {
+            self.timers.arm(later, Timer::ForkRoom);
+        }
+        room.is_ok()
     }
 
     fn keep_one_for_accepted_work(&mut self, turn: &mut Turn<'_, B>) {

@@ -7,9 +7,9 @@ use super::action::{Action, ExitReason, LastFlights, Note, RecycleCause};
 use super::crew::Worker;
 use super::event::Ending;
 use super::flight::Exit;
-use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
-use super::loss::{Cause, Fate};
-use super::roster::{Heard, Process, Stage, Step};
+use super::ids::{Generation, Incarnation, Place, Timestamp, WorkerId};
+use super::loss::{DeathCause, Fate};
+use super::roster::{Failure, Heard, Process, Stage, Step};
 use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
 use super::timers::Timer;
 use super::{Core, Turn, backoff, recycle};
@@ -178,7 +178,12 @@ impl<B: Clone> Core<B> {
             // Not one that a request killed: the next request may be better.
             self.roster.started_badly(place.slot);
         }
-        let respawn_after = self.learn_from_death(place.slot, &why, meaning, turn.now);
+        let respawn_after = self.learn_from_death(place, &why, meaning, turn.now);
+        let failures = match meaning {
+            Meaning::Early => self.roster.slot(place.slot).map_or(0, |record| record.failures),
+            Meaning::Late | Meaning::Nothing => 0,
+        };
+        let telling = self.pool.teller.tell(failures, turn.now);
         let failed = !process.was_ready() || (on_trial && is_own_failure(&why));
         if !failed || is_wished(&why) {
             self.newcomer_withdrawn(place);
@@ -207,6 +212,7 @@ impl<B: Clone> Core<B> {
             planned,
             respawn_after,
             last,
+            telling,
         });
         self.recorder.exit(Exit { place, pid: process.pid, reason: why.clone(), at: turn.now });
         self.recorder.prune(&self.roster);
@@ -239,7 +245,7 @@ impl<B: Clone> Core<B> {
     /// Makes the slot wait, if the death was an early one. Returns how long.
     fn learn_from_death(
         &mut self,
-        slot: Slot,
+        Place { slot, incarnation }: Place,
         why: &ExitReason,
         meaning: Meaning,
         now: Timestamp,
@@ -254,10 +260,13 @@ impl<B: Clone> Core<B> {
                 record.bad_starts = 0;
                 return Duration::ZERO;
             }
-            Meaning::Early => record.failures += 1,
+            Meaning::Early => {
+                record.failures += 1;
+                record.failed = Some(Failure { incarnation, reason: why.clone(), at: now });
+            }
         }
         // That there is no room for a process says nothing of the program.
-        if never_ready && *why != ExitReason::NotStarted {
+        if never_ready && !matches!(why, ExitReason::NotStarted(_)) {
             record.boot_failures += 1;
         }
         let delay = self.generator.lengthened(backoff::delay(record.failures));
@@ -291,10 +300,10 @@ fn fate(process: &Process, reason: &ExitReason, why: &ExitReason) -> Fate {
     match &process.stage {
         Stage::Leaving { step: Step::Terminated | Step::Killed, .. }
         | Stage::Leaving { reason: ExitReason::Announced(_), .. } => {
-            Fate { pid, reason: why.clone(), cause: Cause::Others }
+            Fate { pid, reason: why.clone(), cause: DeathCause::Others }
         }
         Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving | Stage::Leaving { .. } => {
-            Fate { pid, reason: reason.clone(), cause: Cause::of(reason) }
+            Fate { pid, reason: reason.clone(), cause: DeathCause::of(reason) }
         }
     }
 }
@@ -332,7 +341,7 @@ fn meaning(process: &Process, why: &ExitReason, now: Timestamp) -> Meaning {
         | ExitReason::Signal(_)
         | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
-        | ExitReason::NotStarted => young,
+        | ExitReason::NotStarted(_) => young,
     };
     // An adopted one was ready before, as far as anybody knows.
     let never_ready = !process.was_ready() && process.stage != Stage::Adopted;
@@ -370,7 +379,7 @@ fn is_planned(why: &ExitReason) -> bool {
         | ExitReason::Signal(_)
         | ExitReason::OutOfMemory
         | ExitReason::NotExecuted(_)
-        | ExitReason::NotStarted => false,
+        | ExitReason::NotStarted(_) => false,
     }
 }
 

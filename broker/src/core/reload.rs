@@ -22,6 +22,12 @@ pub(super) struct Reload {
     surge: u32,
 }
 
+impl Reload {
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven
+    }
+}
+
 /// The operator's wish.
 impl<B: Clone> Core<B> {
     pub(super) fn reload(&mut self, surge: Option<u32>, turn: &mut Turn<'_, B>) {
@@ -75,6 +81,9 @@ impl<B: Clone> Core<B> {
     /// Starts the newcomers that are due, as many as may be under way.
     pub(super) fn replace(&mut self, turn: &mut Turn<'_, B>) {
         while let Some(slot) = self.next_to_renew(turn.now) {
+            if !self.has_fork_room(slot, turn) {
+                return;
+            }
             let generation = self.pool.current_generation();
             let place = self.roster.fill(slot, generation, turn.now);
             self.pool.newcomers.insert(place);

@@ -38,7 +38,6 @@ pub(super) struct Record<B> {
     pub(super) name: Option<Arc<str>>,
     pub(super) body: B,
     pub(super) size: u64,
-    arrived: Timestamp,
     /// Since when it has waited for a worker, the last time it did.
     waiting_since: Timestamp,
     deadline: Option<Timestamp>,
@@ -114,9 +113,15 @@ impl<B> Requests<B> {
         self.held_bytes
     }
 
+    /// Since when the one that has waited longest waits.
     pub(super) fn oldest_waiting(&self) -> Option<Timestamp> {
-        let request = self.backlog.first_key_value().map(|(_order, request)| request)?;
-        self.table.get(request).map(|record| record.arrived)
+        // Those that came back stand before all others, the last to come first.
+        let returned = self.backlog.range(..0).next_back();
+        let arrived = self.backlog.range(0..).next();
+        let since = |(_order, request): (&i64, &RequestId)| {
+            self.table.get(request).map(|record| record.waiting_since)
+        };
+        [returned, arrived].into_iter().flatten().filter_map(since).min()
     }
 
     pub(super) fn held(&self, token: Token) -> Option<&Held> {
@@ -209,7 +214,6 @@ impl<B: Clone> Core<B> {
             name: request.name,
             body: request.body,
             size: request.size,
-            arrived: turn.now,
             waiting_since: turn.now,
             deadline,
             attempt: 0,

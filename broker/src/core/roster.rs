@@ -19,6 +19,19 @@ pub(super) struct Roster {
     wanted_len: usize,
     /// Whether anything has changed since the pool was last compared with its wish.
     disturbed: bool,
+    /// What there was at the last count, if nothing has changed since.
+    tally: Option<Tally>,
+}
+
+/// How the wanted slots fare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// A process serves.
+    pub(super) serving: u32,
+    /// None does, and the last one died early.
+    pub(super) ailing: u32,
+    /// Of these, those that fail again and again.
+    pub(super) unfilled: u32,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +47,15 @@ pub(super) struct SlotRecord {
     pub(super) boot_failures: u32,
     pub(super) not_before: Timestamp,
     pub(super) last_exit: Option<(ExitReason, Timestamp)>,
+    /// The last early death, whatever has ended there since.
+    pub(super) failed: Option<Failure>,
+}
+
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) incarnation: Incarnation,
+    pub(super) reason: ExitReason,
+    pub(super) at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -136,6 +158,28 @@ impl Process {
 }
 
 impl SlotRecord {
+    fn is_serving(&self) -> bool {
+        self.staying().any(|(_, process)| process.stage == Stage::Serving)
+    }
+
+    /// Whether it is empty, or filled with hope only, after an early death.
+    fn is_ailing(&self) -> bool {
+        let Some(Failure { incarnation: failed, .. }) = self.failed else { return false };
+        // One that was ready since and is made to leave is no failure, or not yet.
+        let mut later = self.processes.iter().filter(|(incarnation, _)| failed < **incarnation);
+        let relieved = self.is_serving() || later.any(|(_, process)| process.was_ready());
+        self.wanted && self.failures > 0 && !relieved
+    }
+
+    /// Whether it cannot be filled. A single early death is an accident, unless it
+    /// says itself that the next will be no better.
+    pub(super) fn is_unfilled(&self) -> bool {
+        let hopeless = |failure: &Failure| {
+            matches!(failure.reason, ExitReason::NotStarted(_) | ExitReason::NotExecuted(_))
+        };
+        self.is_ailing() && (self.failures > 1 || self.failed.as_ref().is_some_and(hopeless))
+    }
+
     /// Those that are to stay: one, or two while a replacement warms.
     pub(super) fn staying(&self) -> impl Iterator<Item = (Incarnation, &Process)> {
         self.processes
@@ -160,13 +204,14 @@ impl Roster {
     }
 
     pub(super) fn slots_mut(&mut self) -> impl Iterator<Item = &mut SlotRecord> {
-        self.disturbed = true;
+        self.disturb();
         self.slots.values_mut()
     }
 
     /// The pool must be compared with its wish.
     pub(super) fn disturb(&mut self) {
         self.disturbed = true;
+        self.tally = None;
     }
 
     /// Whether anything has changed since the last call.
@@ -182,12 +227,27 @@ impl Roster {
         self.wanted_len
     }
 
+    /// How the wanted slots fare; counted anew only if something has changed.
+    pub(super) fn tally(&mut self) -> Tally {
+        if let Some(tally) = self.tally {
+            return tally;
+        }
+        let mut tally = Tally::default();
+        for (_slot, record) in self.wanted() {
+            tally.serving += u32::from(record.is_serving());
+            tally.ailing += u32::from(record.is_ailing());
+            tally.unfilled += u32::from(record.is_unfilled());
+        }
+        self.tally = Some(tally);
+        tally
+    }
+
     pub(super) fn slot(&self, slot: Slot) -> Option<&SlotRecord> {
         self.slots.get(&slot)
     }
 
     pub(super) fn slot_mut(&mut self, slot: Slot) -> Option<&mut SlotRecord> {
-        self.disturbed = true;
+        self.disturb();
         self.slots.get_mut(&slot)
     }
 
@@ -205,7 +265,7 @@ impl Roster {
     }
 
     pub(super) fn process_mut(&mut self, place: Place) -> Option<&mut Process> {
-        self.disturbed = true;
+        self.disturb();
         self.slots.get_mut(&place.slot)?.processes.get_mut(&place.incarnation)
     }
 
@@ -227,7 +287,7 @@ impl Roster {
     }
 
     pub(super) fn want(&mut self, slot: Slot) {
-        self.disturbed = true;
+        self.disturb();
         let record = self.slots.entry(slot).or_default();
         self.wanted_len += usize::from(!record.wanted);
         record.wanted = true;
@@ -235,10 +295,13 @@ impl Roster {
 
     /// The slot is not filled again, and is gone with its last process.
     pub(super) fn unwant(&mut self, slot: Slot) {
-        self.disturbed = true;
+        self.disturb();
         if let Some(record) = self.slots.get_mut(&slot) {
             self.wanted_len -= usize::from(record.wanted);
             record.wanted = false;
+            // Should it be wanted again before it is gone, it begins as any other.
+            record.failures = 0;
+            record.bad_starts = 0;
         }
         self.close_if_empty(slot);
     }
@@ -270,7 +333,7 @@ impl Roster {
 
     /// Puts a process on the roster that exists already.
     pub(super) fn insert(&mut self, place: Place, process: Process) {
-        self.disturbed = true;
+        self.disturb();
         let last = self.incarnations.entry(place.slot).or_insert(place.incarnation);
         *last = (*last).max(place.incarnation);
         self.slots.entry(place.slot).or_default().processes.insert(place.incarnation, process);
@@ -278,7 +341,7 @@ impl Roster {
 
     /// Takes a process off the roster, and a slot with it that nobody wants.
     pub(super) fn remove(&mut self, place: Place) -> Option<Process> {
-        self.disturbed = true;
+        self.disturb();
         let record = self.slots.get_mut(&place.slot)?;
         let process = record.processes.remove(&place.incarnation);
         self.close_if_empty(place.slot);
@@ -337,6 +400,7 @@ impl Roster {
         {
             record.failures = 0;
             record.bad_starts = 0;
+            self.tally = None;
         }
     }
 

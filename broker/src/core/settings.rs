@@ -51,6 +51,32 @@ pub struct Settings {
     pub surge: u32,
     /// How long the processes of a reload may take for their probe, if they get one.
     pub probe_timeout: Option<Duration>,
+    /// Whether, and how, the pool's size follows the load.
+    pub autoscale: Option<AutoscaleRules>,
+    /// Whether idle workers are kept ahead of demand.
+    pub spares: Option<SpareRules>,
+    /// How many processes a second may be started where the last one died early.
+    pub forks_after_early_deaths: usize,
+}
+
+/// How the pool follows the load between `min` and `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoscaleRules {
+    /// A request that waits so long means that workers are missing.
+    pub up_wait: Duration,
+    /// Workers that are idle for so long are too many.
+    pub down_after: Duration,
+}
+
+/// How many idle workers there should be, whatever the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpareRules {
+    /// Fewer than these are made up for at once.
+    pub min: u32,
+    /// More than these are let go of at the next check.
+    pub max: u32,
+    /// Between two checks.
+    pub check: Duration,
 }
 
 impl Default for Settings {
@@ -80,6 +106,9 @@ impl Default for Settings {
             fresh: false,
             surge: 1,
             probe_timeout: None,
+            autoscale: None,
+            spares: None,
+            forks_after_early_deaths: 32,
         }
     }
 }

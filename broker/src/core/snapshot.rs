@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::action::{ExitReason, Footprint};
+use super::autoscale::Cause;
 use super::counters::Counters;
 use super::crew::Worker;
+use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
 use super::processes::age;
@@ -34,6 +36,11 @@ pub struct PoolSnapshot {
     pub processing: u32,
     pub generation: Generation,
     pub reload: Option<ReloadSnapshot>,
+    /// Whether the target follows the load.
+    pub autoscale: bool,
+    pub last_change: Option<TargetChange>,
+    /// What is missing, if anything is.
+    pub degraded: Option<Degraded>,
 }
 
 /// A reload under way.
@@ -43,6 +50,15 @@ pub struct ReloadSnapshot {
     pub to: Generation,
     /// How many slots are of the new generation.
     pub renewed: u32,
+}
+
+/// The last change of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetChange {
+    pub from: u32,
+    pub to: u32,
+    pub cause: Cause,
+    pub ago: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,13 +197,21 @@ impl<B: Clone> Core<B> {
                 processing: counted(processing),
                 generation: self.pool.generation,
                 reload: self.reload_under_way(),
+                autoscale: self.settings.autoscale.is_some() || self.settings.spares.is_some(),
+                last_change: self.pool.last_change.map(|change| TargetChange {
+                    from: change.from,
+                    to: change.to,
+                    cause: change.cause,
+                    ago: now.since(change.at),
+                }),
+                degraded: self.degraded(),
             },
             queue: QueueSnapshot {
                 backlog_len: self.requests.backlog_len() as u64,
                 backlog_limit: self.settings.backlog_limit as u64,
                 held_bytes: self.requests.held_bytes(),
                 held_bytes_limit: self.settings.held_bytes_limit,
-                oldest: self.requests.oldest_waiting().map(|arrived| now.since(arrived)),
+                oldest: self.requests.oldest_waiting().map(|since| now.since(since)),
             },
             counters: self.counters.clone(),
             in_flight: self.requests.in_flight_len() as u64,

@@ -43,6 +43,16 @@ pub(super) enum Timer {
     Memory(Place),
     /// The slot may be filled again.
     Backoff(Slot),
+    /// Slots that back off may fork again.
+    ForkRoom,
+    /// A request may have waited so long that the pool grows.
+    ScaleUp,
+    /// Workers may have been idle for so long that the pool shrinks.
+    ScaleDown,
+    /// The idle workers are counted.
+    SpareCheck,
+    /// Every slot has been filled for long enough to say so.
+    Mended,
     /// The drain time is over.
     Drain,
     /// What was accepted must be answered: the next router waits.

@@ -435,7 +435,8 @@ impl Parent<'_> {
                 self.tell_and_release(ToRouter::Started { place, pid }, Some(pid));
             }
             Err(why) => {
-                warn!(slot, incarnation, why, "worker not started");
+                // The router says so, no more often than is of use.
+                debug!(slot, incarnation, why, "worker not started");
                 self.tell(ToRouter::NotStarted { place, why });
             }
         }

@@ -1,7 +1,7 @@
 //! Which notes of the core are occasions for the operator's hooks, and what is told of each.
 
 use super::frame::Body;
-use super::notes::in_words;
+use super::notes::{in_words, what_is_missing};
 use super::parent::to_link;
 use crate::core::{Core, Generation, Note, Place};
 use crate::link::{HookEvent, ToParent};
@@ -26,6 +26,7 @@ pub(super) fn order(note: &Note, core: &Core<Body>) -> Option<ToParent> {
             variables.push(because(reason));
             (HookEvent::ReloadFailed, variables)
         }
+        Note::Degraded(degraded) => (HookEvent::Degraded, vec![because(&what_is_missing(degraded))]),
         _no_occasion => return None,
     };
     Some(ToParent::RunHook { event, variables })

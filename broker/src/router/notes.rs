@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Body;
 use super::report::{name_of, outcome_in_words};
-use crate::core::{Core, ExitReason, Flight, LastFlights, Note, Place, RecycleCause};
+use crate::core::{Core, Degraded, ExitReason, Flight, LastFlights, Note, Place, RecycleCause, Telling};
 
 /// Whose last words belong to this news.
 pub(super) fn mourns(note: &Note) -> Option<Place> {
@@ -26,7 +26,7 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
         }
-        Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, .. } => {
+        Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, telling, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
@@ -34,17 +34,23 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
                 return;
             }
             let reason = in_words(reason);
-            if *planned {
-                info!(slot, incarnation, pid, reason, "worker left");
-            } else {
-                let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
-                let (held, before) = (held_in_words(last, life), before_in_words(last, life));
-                warn!(slot, incarnation, pid, reason, respawn_ms, held, before, last_words, "worker died");
+            match telling {
+                Telling::Counted => debug!(slot, incarnation, pid, reason, respawn_ms, "worker died"),
+                Telling::Aloud { .. } if *planned => info!(slot, incarnation, pid, reason, "worker left"),
+                Telling::Aloud { untold } => {
+                    let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
+                    let untold = (*untold > 0).then_some(*untold);
+                    let (held, before) = (held_in_words(last, life), before_in_words(last, life));
+                    warn!(
+                        slot,
+                        incarnation, pid, reason, respawn_ms, untold, held, before, last_words, "worker died"
+                    );
+                }
             }
         }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
         Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
-        Note::TargetChanged { from, to } => info!(from, to, "pool target changed"),
+        Note::TargetChanged { from, to, cause } => info!(from, to, %cause, "pool target changed"),
         Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
         Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
@@ -63,6 +69,11 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
         Note::ReloadAbandoned { generation } => info!(generation = generation.0, "reload abandoned"),
         Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
         Note::Recovered => info!("serving again"),
+        Note::Degraded(degraded) => {
+            let (unfilled, target, reason) = (degraded.unfilled, degraded.target, in_words(&degraded.reason));
+            warn!(unfilled, target, reason, "degraded: some workers cannot be started");
+        }
+        Note::Restored => info!("restored: every worker can be started again"),
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }
@@ -134,4 +145,10 @@ pub(super) fn in_words(reason: &ExitReason) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// The sentence about a degraded pool.
+pub(super) fn what_is_missing(degraded: &Degraded) -> String {
+    let Degraded { unfilled, target, reason } = degraded;
+    format!("{unfilled} of {target} workers cannot start: {}", in_words(reason))
 }

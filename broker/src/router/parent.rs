@@ -82,9 +82,8 @@ impl Parent {
                 events.push(Event::Started { place: from_link(place), pid });
             }
             ToRouter::NotStarted { place, why } => {
-                tracing::warn!(slot = place.slot, %why, "cannot start a worker");
                 self.last_words.remove(&Slot(place.slot));
-                events.push(Event::NotStarted { place: from_link(place) });
+                events.push(Event::NotStarted { place: from_link(place), why });
             }
             ToRouter::Halted { place } => events.push(Event::Halted { place: from_link(place) }),
             ToRouter::Continued { place } => events.push(Event::Continued { place: from_link(place) }),

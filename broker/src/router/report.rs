@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hornpipe_proto::control::{
     ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress,
-    RequestReport, SlotReport, StatusReport, WorkerReport,
+    RequestReport, SlotReport, StatusReport, TargetReport, WorkerReport,
 };
 
-use super::notes::in_words;
+use super::notes::{in_words, what_is_missing};
 use crate::core::{
     Exit, ExternalSnapshot, Flight, Loss, Outcome, ReloadSnapshot, RequestId, SlotSnapshot, Snapshot,
     Timestamp, WorkerSnapshot,
@@ -46,6 +46,14 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
             probed: counters.probed,
             spawned: counters.spawned,
             exited: counters.exited,
+            autoscale: snapshot.pool.autoscale,
+            last_change: snapshot.pool.last_change.map(|change| TargetReport {
+                from: change.from,
+                to: change.to,
+                cause: change.cause.to_string(),
+                ago_ms: milliseconds(change.ago),
+            }),
+            degraded: snapshot.pool.degraded.as_ref().map(what_is_missing),
         },
         requests: RequestReport {
             received: counters.received,

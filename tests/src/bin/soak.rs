@@ -9,9 +9,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hornpipe_proto::control::{ControlRequest, Scale};
 use hornpipe_tests::harness::{
-    Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time, descriptors,
-    let_pass, resident, send,
+    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time,
+    descriptors, let_pass, resident, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
@@ -23,7 +24,8 @@ usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak fair TIME        whether a request ever waits while a worker is idle
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
-       soak killed-brokers ROUNDS";
+       soak killed-brokers ROUNDS
+       soak broken TIME      how often a program is started that ends at once";
 
 /// How long a broker is watched that has nothing to do.
 const IDLE: Duration = Duration::from_secs(20);
@@ -44,6 +46,12 @@ const BOTH_LIMIT: Duration = Duration::from_millis(10);
 /// In what time everything of a killed broker must be gone.
 const GONE_LIMIT: Duration = Duration::from_secs(1);
 
+/// How many slots have the program that ends at once, beside one that serves.
+const BROKEN: u32 = 8;
+
+/// How often it may be started in one slot in the first minute.
+const FORKS_LIMIT: u32 = 12;
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let passed = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -54,6 +62,7 @@ fn main() -> ExitCode {
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
         ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
+        ["broken", time] => duration(time).map(broken),
         _ => parse(&words).map(|chaos| kill(&chaos)),
     };
     match passed {
@@ -303,4 +312,31 @@ fn recycle(requests: u64) -> bool {
     }
     broker.check_counters();
     sound
+}
+
+fn broken(time: Duration) -> bool {
+    let program = Breakable::new();
+    let broker = Serve::bare(1).program(program.program()).start();
+    let serving: Vec<u32> = broker.workers().into_keys().collect();
+    program.break_it();
+    let members = broker.session().members();
+    let used = || members.iter().map(|pid| cpu_time(*pid)).sum::<Duration>();
+    let before = used();
+    broker.order(&ControlRequest::Scale(Scale::To(1 + BROKEN)));
+    let_pass(time);
+    let (report, used) = (broker.status(), used().saturating_sub(before));
+    let forks = report.workers.iter().filter(|worker| !serving.contains(&worker.slot));
+    let forks: Vec<u32> = forks.map(|worker| worker.incarnation).collect();
+    let told = broker.log().lines().filter(|line| line.contains("worker died")).count();
+    println!("forks in {time:?}, by slot: {forks:?}, {told} of the deaths told in a line of their own");
+    println!("{used:?} of processor time in the router, the parent and the worker that serves");
+    let served = (0..100).all(|number| broker.ask(&format!("echo {number}")) == number.to_string());
+    let minutes = u32::try_from(time.as_secs().div_ceil(60)).unwrap_or(u32::MAX);
+    let seconds = usize::try_from(time.as_secs()).unwrap_or(usize::MAX);
+    program.mend();
+    broker.wait_until("all are there", |report| report.pool.ready == 1 + BROKEN);
+    served
+        && forks.len() == BROKEN as usize
+        && forks.iter().all(|forks| *forks <= FORKS_LIMIT * minutes)
+        && told <= BROKEN as usize + seconds + 1
 }

@@ -18,6 +18,7 @@ mod client;
 mod raw;
 mod worker;
 
+mod breakable;
 mod chaos;
 mod fairness;
 mod halts;
@@ -30,6 +31,7 @@ mod programs;
 mod skipped;
 mod wait;
 
+pub use breakable::Breakable;
 pub use broker::{Broker, Outcome, Serve};
 pub use chaos::{Chaos, Figures};
 pub use client::{Client, OUTCOME_DEADLINE};

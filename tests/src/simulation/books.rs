@@ -12,6 +12,8 @@ pub(super) struct Asked {
     pub(super) size: u64,
     pub(super) service: Option<String>,
     pub(super) deadline: Option<Timestamp>,
+    /// Since when it waits, if it does.
+    pub(super) waiting_since: Timestamp,
     pub(super) attempts: u32,
     /// It has been on its way to a worker.
     pub(super) tried: bool,
@@ -99,7 +101,7 @@ pub(super) struct Sheet {
 }
 
 /// A process as the router knows it: asked for, and not known to have ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is what one word or notice has said")]
 pub(super) struct Post {
     pub(super) generation: Generation,
@@ -243,6 +245,7 @@ impl Asked {
             size,
             service: None,
             deadline: None,
+            waiting_since: Timestamp::default(),
             attempts: 0,
             tried: false,
             attempts_limit: 1,

@@ -28,10 +28,19 @@ impl World {
         if self.closed {
             return;
         }
+        if self.now < self.hushed_until {
+            self.calendar.enter(self.hushed_until, Happening::Ask { client });
+            return;
+        }
         if self.random.percent(self.faults.leave) {
             self.tell(Event::ClientLeft { client });
         }
-        let pause = if self.calm { self.random.millis(500, 9000) } else { self.random.millis(0, 60) };
+        let burst = self.random.percent(self.faults.burst);
+        let pause = match (self.calm, burst) {
+            (true, _) => self.random.millis(500, 9000),
+            (false, true) => Duration::ZERO,
+            (false, false) => self.random.millis(0, 60),
+        };
         self.enter(pause, Happening::Ask { client });
         let request = RequestId(self.name());
         if self.random.percent(self.faults.improper) {
@@ -100,6 +109,9 @@ impl World {
         if self.random.percent(self.faults.recycle) {
             let slot = Slot(u32::try_from(self.random.below(8)).unwrap_or(0));
             self.tell(Event::Recycle { slot });
+        }
+        if self.random.percent(self.faults.hush / 4) {
+            self.hushed_until = self.now.after(self.random.millis(100, 15_000));
         }
         if self.random.percent(self.faults.reload) {
             let surge = self.random.pick(None, &[None, Some(1), Some(3)]);

@@ -1,37 +1,12 @@
-//! How processes and connections end, as the model has it, and who is judged when.
+//! How connections end, as the model has it, and when what they held is judged.
 
-use hornpipe::core::{Ending, Home, Place, Timestamp, WorkerId};
+use hornpipe::core::{Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Desk, Due};
 use super::model::{LAST_WORDS, Model, in_order};
 
 impl Model {
-    pub(super) fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
-        let Some(post) = self.posts.remove(&place) else { return };
-        let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
-        let crashed = match ending {
-            Ending::Code(_) | Ending::OutOfMemory => true,
-            Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
-            Ending::NotExecuted { .. } => false,
-        };
-        self.buried_now = Some((place, post));
-        let mut cut = Vec::new();
-        for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
-            desk.barred = true;
-            desk.death = Some(crashed && !pushed);
-            if desk.cut {
-                cut.push(*worker);
-            } else {
-                desk.gone_at = Some(now.after(LAST_WORDS));
-            }
-        }
-        for worker in cut {
-            self.over(worker, now);
-            self.gone_now.insert(worker);
-        }
-    }
-
     /// A worker of ours that holds something may have ended: that is known in a moment.
     pub(super) fn left(&mut self, worker: WorkerId, now: Timestamp) {
         let lives = self.post_of(worker).is_some();
@@ -45,7 +20,7 @@ impl Model {
         }
     }
 
-    fn over(&mut self, worker: WorkerId, now: Timestamp) {
+    pub(super) fn over(&mut self, worker: WorkerId, now: Timestamp) {
         let Some(desk) = self.desks.get(&worker) else { return };
         let (by_itself, held) = (desk.death == Some(true), !desk.held.is_empty());
         for token in in_order(desk) {
@@ -56,13 +31,13 @@ impl Model {
         {
             (post.desk, post.bereft) = (None, held);
         }
-        let Some(gone) = self.desks.remove(&worker) else { return };
-        // Only from now on is its process free, which may have come back before.
-        for other in
-            self.desks.values_mut().filter(|other| other.home == gone.home && other.home != Home::External)
+        let other = self.post_of(worker).and_then(|post| post.desk);
+        if let Some(other) = other.and_then(|other| self.desks.get_mut(&other))
+            && held
         {
             other.free_since = now;
         }
+        self.desks.remove(&worker);
     }
 
     /// Those whose pipe has not ended in time after their process did.

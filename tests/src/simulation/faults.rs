@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::Settings;
+use hornpipe::core::{AutoscaleRules, Settings, SpareRules};
 
 use super::random::Random;
 
@@ -94,6 +94,10 @@ faults! {
     late_tick: 50,
     /// Clients leave.
     leave: 30,
+    /// A client asks for many things at once.
+    burst: 40,
+    /// Nobody asks for anything for a while.
+    hush: 40,
     /// Clients send what is refused.
     improper: 20,
     /// An operator scales.
@@ -160,5 +164,15 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         fresh: random.percent(12),
         surge: random.pick(1, &[1, 2, 3, 20]),
         probe_timeout: if random.percent(50) { Some(random.millis(150, 2000)) } else { None },
+        autoscale: random.percent(50).then(|| AutoscaleRules {
+            up_wait: random.pick(Duration::from_millis(50), &[Duration::from_millis(5)]),
+            down_after: random.pick(Duration::from_secs(10), &[Duration::from_millis(300)]),
+        }),
+        spares: random.percent(25).then(|| {
+            let min = random.between(0, 3);
+            let max = random.pick(min, &[min + 2, u32::MAX]);
+            SpareRules { min, max, check: random.millis(50, 3000) }
+        }),
+        forks_after_early_deaths: random.pick(32, &[1, 4]),
     }
 }

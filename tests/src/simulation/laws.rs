@@ -1,14 +1,14 @@
-//! The laws: what the core may order. What must hold after each step is in `checks`.
+//! The laws: what the core may order, and what must hold after each step.
 
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, Probe,
-    RecycleCause, RequestId, Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot,
+    Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Desk, Due, Parting, Post, Sheet, State};
+use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
 use super::{Body, Core, PROBE};
 
@@ -18,14 +18,10 @@ macro_rules! law {
     };
 }
 
-pub(super) use law;
+/// After the last answer, before the router parts.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
-pub(super) const HALT_GRACE: Duration = Duration::from_secs(5);
-
-const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long it may take, one at a time and in calm, until whoever is spent is replaced.
-const REPLACED_WITHIN: Duration = Duration::from_secs(20);
+const HALT_GRACE: Duration = Duration::from_secs(5);
 
 /// What the core orders.
 impl Model {
@@ -56,8 +52,16 @@ impl Model {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
             }
             Action::Measure { place } => self.judge_measuring(*place, now),
-            Action::Note(Note::ReloadFinished { generation }) => self.judge_reload(*generation),
-            Action::Note(Note::RequestPoisoned { request, attempt, .. }) => {
+            Action::Note(note) => self.judge_note(note, now, core),
+            Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
+            Action::Finished(finish) => self.judge_finish(finish),
+        }
+    }
+
+    fn judge_note(&mut self, note: &Note, now: Timestamp, core: &Core) {
+        match note {
+            Note::ReloadFinished { generation } => self.judge_reload(*generation),
+            Note::RequestPoisoned { request, attempt, .. } => {
                 let deaths = self.requests.get(request).map_or(0, |asked| asked.deaths.len());
                 law!(
                     self,
@@ -65,24 +69,26 @@ impl Model {
                     "{request} is poison after {deaths} deaths, not {attempt}"
                 );
             }
-            Action::Note(Note::ReloadFailed { generation, .. }) => {
+            Note::ReloadFailed { generation, .. } => {
                 let first = self.failed.insert(*generation);
                 law!(self, first, "generation {generation} fails twice");
             }
-            Action::Note(Note::ReloadAbandoned { generation }) => {
+            Note::ReloadAbandoned { generation } => {
                 let over = self.stopped.is_some() || self.gave_up(core);
                 law!(self, over, "generation {generation} is abandoned, and nobody said stop");
             }
-            Action::Note(Note::WorkerLeft { place, reason, planned, .. }) => {
+            Note::TargetChanged { from, to, cause } => self.judge_target((*from, *to), cause, now, core),
+            Note::WorkerLeft { place, reason, planned, respawn_after, telling, .. } => {
                 self.judge_end(*place, reason, *planned);
                 self.judge_wear(*place, reason);
+                self.judge_death((*place, reason), *respawn_after, *telling, now);
             }
-            Action::Note(Note::RequestTimedOut { request, place, attempt, size, .. }) => {
+            Note::RequestTimedOut { request, place, attempt, size, .. } => {
                 self.judge_time_out(*request, *place, (*attempt, *size));
             }
-            Action::Note(_) => (),
-            Action::Stopping { .. } => law!(self, self.stopped.is_some(), "stopping, and nobody said so"),
-            Action::Finished(finish) => self.judge_finish(finish),
+            Note::Degraded(_) => self.judge_degraded(),
+            Note::Restored => self.judge_restored(now),
+            _ => (),
         }
     }
 
@@ -207,32 +213,6 @@ impl Model {
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
     }
 
-    fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
-        let Probe { worker, token, left, detailed } = *probe;
-        law!(self, self.settings.probe_timeout == Some(left), "a probe of {left:?}");
-        let Some(desk) = self.desks.get_mut(&worker) else {
-            law!(self, false, "a probe for {worker}, which is gone");
-            return;
-        };
-        let fit = desk.unproven && desk.ready && desk.held.is_empty() && !desk.barred;
-        let (native, home) = (desk.is_native(), desk.home);
-        self.turns += 1;
-        self.probed += 1;
-        desk.sent += 1;
-        desk.last_turn = self.turns;
-        desk.ready = native;
-        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false });
-        law!(self, fit, "{worker} is to prove nothing, or not yet");
-        law!(self, native == detailed, "{worker} gets details: {detailed}");
-        let Home::Local(place) = home else {
-            law!(self, false, "{worker} is probed, and is not ours");
-            return;
-        };
-        let Some(post) = self.posts.get_mut(&place) else { return };
-        let first = post.probe.replace((token, now)).is_none();
-        law!(self, first, "{place} is probed twice");
-    }
-
     fn judge_cancel(&self, worker: WorkerId, token: Token) {
         let fit =
             self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
@@ -249,8 +229,14 @@ impl Model {
             return;
         };
         desk.barred = true;
+        // A probe is nobody's request.
+        let busy = desk.held.values().any(|sheet| sheet.request != PROBE);
         let (native, home) = (desk.is_native(), desk.home);
         law!(self, native, "{worker} is dismissed, and knows no such word");
+        // Nothing but a smaller pool asks anybody to leave in such a step.
+        let only_shrinks =
+            self.load.shrinks && !self.load.reload_in_step && self.settings.max_requests.is_none();
+        law!(self, !(only_shrinks && busy), "{worker} is busy, and goes because others are idle");
         let Home::Local(place) = home else {
             law!(self, false, "{worker} is dismissed, and is not ours");
             return;
@@ -271,6 +257,7 @@ impl Model {
                 "{place} spawned while draining, others idle"
             );
         }
+        self.judge_refill(place, now);
         let post = Post { born_at: self.step, ..Post::new(generation, false, now) };
         let doubled = self.posts.insert(place, post).is_some();
         law!(self, !doubled, "{place} is spawned twice");
@@ -281,124 +268,6 @@ impl Model {
             Some(_) | None => 1,
         };
         law!(self, newcomers <= limit, "{newcomers} newcomers, at most {limit} may be");
-    }
-
-    /// Another request for this process: may it have one more?
-    fn judge_share(&mut self, place: Place) {
-        let Some(post) = self.posts.get_mut(&place) else { return };
-        post.given += 1;
-        post.given_at = self.step;
-        let (given, served, born_at) = (post.given, post.served, post.born_at);
-        let neighbours = || {
-            let others = self.posts.iter().filter(|(other, _)| other.slot == place.slot);
-            others.filter(|(other, _)| other.incarnation != place.incarnation)
-        };
-        if self.settings.fresh {
-            law!(self, given == 1, "{place} gets {given} requests");
-            let works = |other: &Place, post: &Post| {
-                let told = post.announced || post.terminated.is_some() || post.killed.is_some();
-                let at = |desk: &Desk| desk.home == Home::Local(*other) && !desk.held.is_empty();
-                // A replacement that warms beside it may be ready before it is done. A probe
-                // is no request.
-                !told && post.given > 0 && post.given_at <= born_at && self.desks.values().any(at)
-            };
-            let doubled = neighbours().find(|(other, post)| works(other, post)).map(|(other, _)| other);
-            law!(self, doubled.is_none(), "{place} works beside {doubled:?}");
-        }
-        // One on trial serves beside the process that it is to replace.
-        if self.settings.max_requests.is_some_and(|most| most <= served) && self.reloading.is_none() {
-            // One that holds a request may itself be about to leave, without a word of it.
-            let idle = |post: &Post| post.desk.and_then(|worker| self.desks.get(&worker));
-            let better = neighbours().find(|(other, post)| {
-                place.incarnation < other.incarnation && idle(post).is_some_and(Desk::is_eligible)
-            });
-            law!(self, better.is_none(), "{place} has served {served}, and gets more beside {better:?}");
-        }
-    }
-
-    /// Only who works or has just worked is measured, and nobody all the time.
-    fn judge_measuring(&mut self, place: Place, now: Timestamp) {
-        let busy = self.desks.values().any(|desk| desk.home == Home::Local(place) && !desk.held.is_empty());
-        let due = self.replied_now == Some(place) || (busy && self.settings.max_memory_hard.is_some());
-        law!(self, due, "{place} is measured while it does nothing");
-        let Some(post) = self.posts.get_mut(&place) else {
-            law!(self, false, "{place} has ended, and is measured");
-            return;
-        };
-        let before = post.weighed.replace(now);
-        let often = before.is_some_and(|before| now < before.after(MEASURE_INTERVAL));
-        law!(self, !often, "{place} is measured too often");
-    }
-
-    /// A process has ended, as the core says for this reason.
-    fn judge_wear(&mut self, place: Place, reason: &ExitReason) {
-        let Some((_, post)) = self.buried_now.take().filter(|(ended, _)| *ended == place) else {
-            law!(self, false, "{place} has not ended");
-            return;
-        };
-        let fits = match reason {
-            ExitReason::Recycle(RecycleCause::MaxRequests) => {
-                self.settings.max_requests.is_some_and(|most| most - most / 10 <= post.served)
-            }
-            ExitReason::Recycle(RecycleCause::MaxAge) => self.settings.max_age.is_some(),
-            ExitReason::Recycle(RecycleCause::IdleTimeout) => self.settings.idle_timeout.is_some(),
-            ExitReason::Recycle(RecycleCause::MaxMemory) => self.settings.max_memory.is_some(),
-            ExitReason::Recycle(RecycleCause::Fresh) => {
-                self.settings.fresh && (post.given == 1 || post.adopted)
-            }
-            ExitReason::MemoryLimit => post.overrun,
-            _ => true,
-        };
-        law!(self, fits, "{place} ends by {reason}, after {} requests", post.served);
-    }
-
-    /// After a long calm nobody is left who should have been replaced.
-    pub(super) fn check_wear(&self, now: Timestamp) {
-        let settings = &self.settings;
-        let beyond = |since: Timestamp, most: Option<Duration>| {
-            most.is_some_and(|most| since.after(most).after(REPLACED_WITHIN) < now)
-        };
-        for (place, post) in self.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving()) {
-            let spent = settings.max_requests.is_some_and(|most| most <= post.served);
-            law!(self, !spent, "{place} has served {}, and stays", post.served);
-            law!(self, !beyond(post.since, settings.max_age), "{place} is too old");
-            let Some(desk) = post.desk.and_then(|worker| self.desks.get(&worker)) else { continue };
-            let idle = desk.held.is_empty() && beyond(desk.free_since, settings.idle_timeout);
-            law!(self, !idle, "{place} is idle for too long");
-        }
-    }
-
-    fn judge_reload(&self, generation: Generation) {
-        // Where each request brings a process, all are seldom ready at once.
-        // One that has had its request leaves after it.
-        let old = |post: &Post| post.generation < generation && post.given == 0 && !post.is_leaving();
-        if self.settings.fresh {
-            let old = self.posts.iter().find(|(_, post)| old(post));
-            return law!(self, old.is_none(), "reloaded, and {old:?} stays");
-        }
-
-        let renewed = |post: &&Post| post.generation == generation && post.ready && !post.is_leaving();
-        let renewed = self.posts.values().filter(renewed).count();
-        law!(self, renewed >= self.target as usize, "reloaded, and {renewed} of {} are new", self.target);
-    }
-
-    /// Slots where somebody warms up beside the process it is to replace.
-    fn newcomers_len(&self) -> usize {
-        let warms = |post: &Post| !post.ready && !post.adopted && !post.is_leaving();
-        let replaces = |new: &Place| {
-            let mut others = self.posts.iter().filter(|(old, _)| old.slot == new.slot && *old != new);
-            others.any(|(old, post)| !post.is_leaving() && !self.may_be_finishing(*old))
-        };
-        self.posts.iter().filter(|(place, post)| warms(post) && replaces(place)).count()
-    }
-
-    /// Nobody tells a plain worker, or one that has lost its connection, that it leaves
-    /// after its request.
-    fn may_be_finishing(&self, place: Place) -> bool {
-        let of_it = |desk: &&Desk| desk.home == Home::Local(place);
-        let silent = |desk: &Desk| (desk.cut || !desk.is_native()) && !desk.held.is_empty();
-        self.posts.get(&place).is_some_and(|post| post.bereft)
-            || self.desks.values().filter(of_it).any(silent)
     }
 
     /// What is said of a process's end is what happened, or what was wished before.
@@ -487,4 +356,149 @@ impl Model {
 /// Least loaded first, then least recently used.
 fn rank(desk: &Desk) -> (usize, u64) {
     (desk.held.len(), desk.last_turn)
+}
+
+/// What must hold after each step.
+impl Model {
+    pub(super) fn check(&mut self, now: Timestamp, core: &Core) {
+        self.check_accounts(core);
+        self.check_deadlines(now);
+        self.check_idle(core);
+        if self.parting != Some(Parting::Done) {
+            self.check_posts(now);
+        }
+        self.check_reload(core);
+        self.check_bounds(core);
+        self.check_quarantine(core);
+        self.check_load(now, core);
+        self.check_health(now, core);
+        law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
+        let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
+        law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
+        if let Some(Parting::Until(end)) = self.parting {
+            law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
+            // The tick that ends the time may be late, and the last call is counted from it.
+            law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
+        }
+        let over = self.stopped.is_some_and(|stopped| stopped.now);
+        law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
+    }
+
+    fn check_accounts(&self, core: &Core) {
+        let due = self.requests.iter().find(|(_, asked)| matches!(asked.state, State::Due(_)));
+        law!(self, due.is_none(), "{due:?} did not come");
+        let (waiting, held) = (self.line.len(), self.in_flight());
+        law!(self, core.backlog_len() == waiting, "{} wait, not {waiting}", core.backlog_len());
+        law!(self, core.in_flight_len() == held, "{} in flight, not {held}", core.in_flight_len());
+        let counters = core.counters();
+        let (answered, refused) = (counters.answered, counters.refused_total());
+        law!(
+            self,
+            counters.received == self.received,
+            "received {}, not {}",
+            counters.received,
+            self.received
+        );
+        law!(self, answered == self.answered, "answered {answered}, not {}", self.answered);
+        law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
+        law!(self, counters.probed == self.probed, "probed {}, not {}", counters.probed, self.probed);
+        law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
+        let all = answered + refused + counters.dropped + (held + waiting) as u64;
+        law!(self, all == self.received, "a request was lost or doubled");
+    }
+
+    fn check_deadlines(&self, now: Timestamp) {
+        for (request, asked) in &self.requests {
+            let until = if let State::Held { until, .. } = asked.state { until } else { None };
+            let end = [asked.deadline, until].into_iter().flatten().min();
+            law!(self, end.is_none_or(|end| end > now), "{request} is past its deadline");
+            let queued = self.settings.queue_timeout.filter(|_| asked.state == State::Waiting);
+            let end = queued.map(|timeout| asked.since.after(timeout));
+            law!(self, end.is_none_or(|end| end > now), "{request} has waited for too long");
+        }
+    }
+
+    fn check_idle(&self, core: &Core) {
+        let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
+        let Some((worker, _)) = idle else { return };
+        let serving = matches!(
+            core.phase(),
+            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
+        );
+        law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
+        law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
+    }
+
+    /// A process with two connections may be on its way out by the other one.
+    pub(super) fn is_finishing(&self, desk: &Desk) -> bool {
+        self.desks
+            .values()
+            .any(|other| other.home == desk.home && other.home != Home::External && !other.held.is_empty())
+    }
+
+    fn check_posts(&self, now: Timestamp) {
+        if self.parting == Some(Parting::Done) {
+            // They are the next router's.
+            return;
+        }
+        let grace = self.settings.term_grace;
+        for (place, post) in &self.posts {
+            let overdue =
+                |since: Option<Timestamp>, grace| since.is_some_and(|since| since.after(grace) < now);
+            let killed = post.killed.is_some();
+            law!(self, killed || !post.overrun, "{place} holds too much memory, and lives");
+            law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
+            law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
+            let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
+            let boot = overdue(Some(post.since), self.settings.boot_timeout);
+            law!(self, !booting || !boot, "{place} may boot for too long");
+            if let (Some((token, since)), false, false) = (post.probe, post.ready, post.is_leaving()) {
+                let late = self.settings.probe_timeout.is_none_or(|time| overdue(Some(since), time));
+                law!(self, !late, "{place} may be silent for too long");
+                let held = self.desks.values().any(|desk| desk.held.contains_key(&token));
+                law!(self, held, "{place} has let go of its probe, and stays");
+            }
+            let desk = post.desk.and_then(|worker| self.desks.get(&worker));
+            // Since when it holds nothing, on none of its connections.
+            let idle = desk.filter(|desk| desk.held.is_empty() && !self.is_finishing(desk));
+            let idle = idle.map(|desk| desk.free_since);
+            if let (Some(dismissed), Some(idle)) = (post.dismissed, idle) {
+                let ignored = overdue(Some(dismissed.max(idle)), grace);
+                law!(self, killed || post.terminated.is_some() || !ignored, "{place} ignores its dismissal");
+            }
+        }
+    }
+
+    fn check_bounds(&mut self, core: &Core) {
+        let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
+        let untried = self.line.iter().filter(untried).count();
+        let limit = self.settings.backlog_limit;
+        law!(self, untried <= limit, "{untried} wait, at most {limit} may");
+        law!(self, self.bytes() <= self.settings.held_bytes_limit, "too many bytes are held");
+        if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
+            let admitted = !refused && self.requests.contains_key(&request);
+            let room = waiting < limit || (idle && waiting == 0);
+            law!(
+                self,
+                !admitted || self.parting.is_none(),
+                "{request} is admitted, and nobody is to serve it"
+            );
+            law!(self, !admitted || room, "{request} is admitted to a full queue");
+        }
+        if self.parting == Some(Parting::Done) {
+            // What it keeps, it keeps for good: nothing is waited for any more.
+            return;
+        }
+        let tables = core.tables();
+        let held: usize = self.desks.values().map(|desk| desk.held.len()).sum();
+        law!(self, tables.requests == self.requests.len(), "{} requests are kept", tables.requests);
+        law!(self, tables.held == held, "{} held, not {held}", tables.held);
+        law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
+        law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
+        let (recorders, flights) = (tables.recorders, tables.flights);
+        law!(self, recorders <= tables.slots + 16, "{recorders} slots are recorded, of {}", tables.slots);
+        law!(self, flights <= 64, "{flights} requests are recorded of one slot");
+        let timers = 2 * tables.requests + 2 * held + tables.connections + 11 * tables.processes + 24;
+        law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
+    }
 }

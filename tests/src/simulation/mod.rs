@@ -17,8 +17,12 @@ mod ends;
 mod quarantine;
 mod books;
 mod trial;
+mod wishes;
 mod laws;
-mod checks;
+mod renewal;
+mod wear;
+mod load;
+mod early;
 mod random;
 
 use hornpipe::core::RequestId;

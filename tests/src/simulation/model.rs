@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use hornpipe::core::{
     ClientId, Details, Ending, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings,
-    Speech, Stop, Timestamp, WorkerId,
+    Speech, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
+use super::early::Early;
+use super::load::Load;
+use super::wishes::STOP_SLACK;
 use super::{Body, Core};
 
 /// How long the end of a pipe is awaited after its process has ended.
@@ -60,6 +63,9 @@ pub(super) struct Model {
     pub(super) replied_now: Option<Place>,
     /// What the request that arrives in this step has met.
     pub(super) arrival: Option<Arrival>,
+    pub(super) now: Timestamp,
+    pub(super) load: Load,
+    pub(super) early: Early,
 }
 
 impl Model {
@@ -95,6 +101,9 @@ impl Model {
             buried_now: None,
             replied_now: None,
             arrival: None,
+            now: Timestamp::default(),
+            load: Load::default(),
+            early: Early::default(),
         }
     }
 
@@ -110,6 +119,8 @@ impl Model {
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
         self.arrival = None;
         self.replied_now = None;
+        self.now = now;
+        self.load.reload_in_step = core.reload_under_way().is_some();
         self.ended_now = None;
         self.buried_now = None;
         self.gone_now.clear();
@@ -143,7 +154,7 @@ impl Model {
             Event::Adopted { place, generation, .. } => {
                 self.posts.insert(*place, Post::new(*generation, true, now));
             }
-            Event::NotStarted { place } => self.ended(*place, &Ending::Signal(9), now),
+            Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
             Event::Exited { place, ending } => {
                 self.ended_now = Some((*place, ending.clone()));
                 self.ended(*place, ending, now);
@@ -160,7 +171,11 @@ impl Model {
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
-            Event::Reload { surge } => self.surge = surge.unwrap_or(self.settings.surge),
+            Event::Reload { surge } => {
+                self.surge = surge.unwrap_or(self.settings.surge);
+                self.load.reload_in_step = true;
+                self.early.reload(now);
+            }
             Event::Stop(stop) => self.stop(*stop, now, core),
             Event::HandOver => self.part(now),
             Event::IgnoredClientMessage
@@ -178,9 +193,6 @@ impl Model {
     }
 }
 
-/// The parent ends everything so long after the drain time.
-pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
-
 /// Clients.
 impl Model {
     pub(super) fn asked(&mut self, request: &Request<Body>, now: Timestamp) {
@@ -195,6 +207,7 @@ impl Model {
         let most = self.settings.attempts.max(1);
         let asked = Asked {
             service: request.service.clone(),
+            waiting_since: now,
             deadline: request.timeout.map(|timeout| now.after(timeout)),
             attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
             since: now,
@@ -422,6 +435,7 @@ impl Model {
         if let Some(asked) = self.requests.get_mut(&request) {
             asked.state = State::Waiting;
             asked.since = since;
+            asked.waiting_since = since;
             self.line.push_front(request);
         }
     }
@@ -434,41 +448,39 @@ pub(super) fn in_order(desk: &Desk) -> Vec<Token> {
     held.into_iter().map(|(_, token)| token).collect()
 }
 
-/// Processes and operators.
+/// Processes.
 impl Model {
+    fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
+        let Some(post) = self.posts.remove(&place) else { return };
+        let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
+        let crashed = match ending {
+            Ending::Code(_) | Ending::OutOfMemory => true,
+            Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
+            Ending::NotExecuted { .. } => false,
+        };
+        self.early.ended_now = Some((place, post.clone()));
+        self.buried_now = Some((place, post));
+        let mut cut = Vec::new();
+        for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
+            desk.barred = true;
+            desk.death = Some(crashed && !pushed);
+            if desk.cut {
+                cut.push(*worker);
+            } else {
+                desk.gone_at = Some(now.after(LAST_WORDS));
+            }
+        }
+        for worker in cut {
+            self.over(worker, now);
+            self.gone_now.insert(worker);
+        }
+    }
+
     fn set_halted(&mut self, place: Place, halted: Option<Timestamp>) {
         let Some(post) = self.posts.get_mut(&place) else { return };
         post.halted = halted;
         if let Some(desk) = post.desk.and_then(|worker| self.desks.get_mut(&worker)) {
             desk.halted = halted.is_some();
-        }
-    }
-
-    fn scale(&mut self, target: u32) {
-        self.target = target.clamp(self.settings.min, self.settings.max);
-    }
-
-    fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
-        if self.parting != Some(Parting::Done) {
-            self.parting = None;
-        }
-        let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
-        let drain = now.after(self.settings.drain);
-        let earlier = self.stopped;
-        let over_by = |end: Timestamp| Some(end.after(STOP_SLACK));
-        self.stopped = Some(match (stop, earlier) {
-            (Stop::Drain, None | Some(Stopped { over_by: None, .. })) if !ending => {
-                Stopped { over_by: over_by(drain), now: self.settings.drain.is_zero() }
-            }
-            (Stop::Drain | Stop::Now, _) => Stopped { over_by: over_by(now), now: true },
-            (Stop::Finish, None) => Stopped { over_by: None, now: false },
-            (Stop::Finish, Some(earlier)) => earlier,
-        });
-    }
-
-    fn part(&mut self, now: Timestamp) {
-        if self.stopped.is_none() && self.parting.is_none() {
-            self.parting = Some(Parting::Until(now.after(self.settings.drain)));
         }
     }
 

@@ -34,7 +34,7 @@ impl World {
 
     pub(super) fn fork(&mut self, place: Place, generation: Generation) {
         if self.random.percent(self.faults.not_started) {
-            return self.notice(Event::NotStarted { place });
+            return self.notice(Event::NotStarted { place, why: "no room".into() });
         }
         let peer = PeerId(self.name());
         let credits = self.random.between(1, 4);

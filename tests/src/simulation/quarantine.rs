@@ -1,12 +1,20 @@
 //! What becomes of a request whose worker let go of it; and the model's own quarantine:
 //! what goes into it, what has to go, what is tried again.
 
+use std::collections::BTreeMap;
+
 use hornpipe::core::{ClientId, Request, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
 
-use super::Body;
 use super::books::{Asked, Due, Kept, State};
 use super::model::Model;
+use super::{Body, Core};
+
+macro_rules! law {
+    ($model:expr, $holds:expr, $($why:tt)+) => {
+        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
+    };
+}
 
 impl Model {
     pub(super) fn let_go(&mut self, worker: WorkerId, token: Token, by_itself: bool, now: Timestamp) {
@@ -69,5 +77,21 @@ impl Model {
         }
         // The operator waits: it is the next.
         self.line.rotate_right(1);
+    }
+
+    pub(super) fn check_quarantine(&self, core: &Core) {
+        let quarantine = core.quarantine();
+        let theirs = quarantine.iter().map(|(number, entry)| {
+            let bytes = if entry.body.is_some() { entry.size } else { 0 };
+            let about = entry.body.map_or(entry.request, |body| body.request);
+            law!(self, about == entry.request, "{number} in quarantine has the body of {about}");
+            (number, Kept { about, bytes, size: entry.size, retry: entry.retry })
+        });
+        let theirs: BTreeMap<u64, Kept> = theirs.collect();
+        law!(self, theirs == self.quarantine, "in quarantine are {theirs:?}, not {:?}", self.quarantine);
+        law!(self, quarantine.bytes() == self.quarantine_bytes(), "{} bytes kept", quarantine.bytes());
+        law!(self, quarantine.len() <= self.settings.quarantine_limit, "{} are kept", quarantine.len());
+        law!(self, quarantine.bytes() <= self.settings.quarantine_bytes_limit, "too much poison is kept");
+        law!(self, quarantine.evicted() == self.evicted, "{} had to go", quarantine.evicted());
     }
 }

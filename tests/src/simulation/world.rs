@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) only_replacements: bool,
     /// Clients ask no more.
     pub(super) closed: bool,
+    /// Nobody asks for anything before.
+    pub(super) hushed_until: Timestamp,
     was_full: bool,
     /// Ticks at this very moment.
     ticks: u32,
@@ -101,6 +103,7 @@ impl World {
             settings.timeout = None;
             settings.max_memory_hard = None;
             settings.fresh = false;
+            (settings.autoscale, settings.spares) = (None, None);
         }
         let faults = if only_replacements {
             Faults::only_replacements(&mut random)
@@ -119,6 +122,7 @@ impl World {
             calm: false,
             only_replacements,
             closed: false,
+            hushed_until: start,
             was_full: false,
             ticks: 0,
             life: 1,
@@ -376,6 +380,9 @@ impl World {
         self.settle_down();
         let target = self.core.target() as usize;
         let phase = self.core.phase();
+        let resting = self.model.resting_target().filter(|_| phase == Phase::Serving && !elsewhere);
+        let rests = resting.is_none_or(|resting| resting as usize == target);
+        assert!(rests, "seed {seed}: nobody asks, and the target is {target}, not {resting:?}");
         let living: Vec<_> = self.peers.values().filter(|peer| peer.alive && peer.place.is_some()).collect();
         assert_eq!(
             living.len(),

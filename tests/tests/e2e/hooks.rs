@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Deadline, Folder, Process, Serve, eventually, hornpipe, send};
+use hornpipe_proto::control::{ControlRequest, Scale};
+use hornpipe_tests::harness::{
+    Breakable, Broker, Deadline, Folder, Process, Serve, eventually, hornpipe, send,
+};
 use nix::sys::signal::Signal::SIGKILL;
 
 fn lines(file: &Path) -> Vec<String> {
@@ -52,6 +55,21 @@ fn a_reload_that_fails_runs_its_hook() {
     broker.signal(nix::sys::signal::Signal::SIGHUP);
     eventually("it is told", || lines(&file) == ["1 exit code 9"]);
     assert_eq!(broker.ask("echo x"), "x");
+}
+
+#[test]
+fn a_pool_that_is_degraded_runs_its_hook_once() {
+    let (folder, program) = (Folder::new(), Breakable::new());
+    let file = folder.file("happened");
+    let hook = format!("degraded=echo \"$HORNPIPE_EVENT $HORNPIPE_REASON\" >>{}", file.display());
+    let broker = Serve::bare(1).options(["--hook", &hook]).program(program.program()).start();
+    program.break_it();
+    broker.order(&ControlRequest::Scale(Scale::To(2)));
+    eventually("it is told", || lines(&file) == ["degraded 1 of 2 workers cannot start: exit code 3"]);
+    broker.wait_until("it has failed again", |report| report.pool.exited >= 4);
+    program.mend();
+    broker.wait_until("all are there", |report| report.pool.ready == 2 && report.pool.degraded.is_none());
+    assert_eq!(lines(&file).len(), 1);
 }
 
 #[test]

@@ -39,6 +39,8 @@ mod limits;
 
 mod clients_leave;
 
+mod autoscale;
+mod degraded;
 mod reload;
 mod reload_verb;
 mod signals;

@@ -60,12 +60,14 @@ fn max_requests_replaces_a_worker_and_loses_nothing() {
 }
 
 #[test]
-fn spare_server_options_are_refused_with_a_sentence() {
-    for option in ["--min-spare-servers", "--max_spare_servers"] {
-        let ended = Process::run(hornpipe(), &["serve", "0", "0", option, "2"]);
-        assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
-        assert!(ended.stderr.contains("spare"), "{}", ended.stderr);
-    }
+fn spare_servers_by_their_old_names_keep_their_number() {
+    let options = ["--max_servers", "6", "--min_spare_servers", "3", "--max_spare_servers", "4"];
+    let broker = Serve::demo(2).options(options).start();
+    // The floor is `min_servers`, and three are wanted idle.
+    broker.wait_for_idle(3);
+    let ended = Process::run(hornpipe(), &["serve", "0", "0", "--min_spare_servers", "2"]);
+    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--max"), "{}", ended.stderr);
 }
 
 #[test]

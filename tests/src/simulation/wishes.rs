@@ -1,0 +1,47 @@
+//! What operators wish, in the model's books: a size, an end, another router.
+
+use std::time::Duration;
+
+use hornpipe::core::{Phase, Stop, Timestamp};
+
+use super::Core;
+use super::books::{Parting, Stopped};
+use super::model::Model;
+
+/// The parent ends everything so long after the drain time.
+pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
+
+impl Model {
+    pub(super) fn scale(&mut self, target: u32) {
+        let target = target.clamp(self.settings.min, self.settings.max);
+        if target < self.target {
+            self.load.shrunk = Some(self.now);
+        }
+        self.load.changed = self.now;
+        self.target = target;
+    }
+
+    pub(super) fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
+        if self.parting != Some(Parting::Done) {
+            self.parting = None;
+        }
+        let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
+        let drain = now.after(self.settings.drain);
+        let earlier = self.stopped;
+        let over_by = |end: Timestamp| Some(end.after(STOP_SLACK));
+        self.stopped = Some(match (stop, earlier) {
+            (Stop::Drain, None | Some(Stopped { over_by: None, .. })) if !ending => {
+                Stopped { over_by: over_by(drain), now: self.settings.drain.is_zero() }
+            }
+            (Stop::Drain | Stop::Now, _) => Stopped { over_by: over_by(now), now: true },
+            (Stop::Finish, None) => Stopped { over_by: None, now: false },
+            (Stop::Finish, Some(earlier)) => earlier,
+        });
+    }
+
+    pub(super) fn part(&mut self, now: Timestamp) {
+        if self.stopped.is_none() && self.parting.is_none() {
+            self.parting = Some(Parting::Until(now.after(self.settings.drain)));
+        }
+    }
+}
