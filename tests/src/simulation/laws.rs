@@ -62,12 +62,7 @@ impl Model {
         match note {
             Note::ReloadFinished { generation } => self.judge_reload(*generation),
             Note::RequestPoisoned { request, attempt, .. } => {
-                let deaths = self.requests.get(request).map_or(0, |asked| asked.deaths.len());
-                law!(
-                    self,
-                    deaths == *attempt as usize,
-                    "{request} is poison after {deaths} deaths, not {attempt}"
-                );
+                self.judge_poison(*request, *attempt);
             }
             Note::ReloadFailed { generation, .. } => {
                 let first = self.failed.insert(*generation);

@@ -13,6 +13,7 @@ mod peer;
 mod workers;
 mod calendar;
 mod model;
+mod ends;
 mod quarantine;
 mod books;
 mod trial;

@@ -191,35 +191,6 @@ impl Model {
         }
         self.expire(now);
     }
-
-    /// Those whose pipe has not ended in time after their process did.
-    fn expire(&mut self, now: Timestamp) {
-        let overdue = |desk: &Desk| desk.gone_at.filter(|at| *at <= now);
-        let mut gone: Vec<_> =
-            self.desks.iter().filter_map(|(id, desk)| Some((overdue(desk)?, *id))).collect();
-        gone.sort_unstable();
-        for (at, worker) in gone {
-            // A late tick finds more than one end at once: the earlier counts.
-            for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
-                self.time_out(worker, token, at);
-            }
-            self.over(worker, now);
-            self.gone_now.insert(worker);
-        }
-    }
-
-    fn time_out(&mut self, worker: WorkerId, token: Token, at: Timestamp) {
-        let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
-        let Some(request) = sheet.map(|sheet| sheet.request).filter(|request| self.holds(*request, token))
-        else {
-            return;
-        };
-        let Some(asked) = self.requests.get(&request) else { return };
-        let end = [asked.deadline, asked.until].into_iter().flatten().min();
-        if end.is_some_and(|end| end <= at) {
-            self.due(request, Due::Refuse(Status::Timeout));
-        }
-    }
 }
 
 /// Clients.
@@ -286,7 +257,7 @@ impl Model {
         self.desks.insert(worker, desk);
     }
 
-    fn post_of(&mut self, worker: WorkerId) -> Option<&mut Post> {
+    pub(super) fn post_of(&mut self, worker: WorkerId) -> Option<&mut Post> {
         match self.desks.get(&worker)?.home {
             Home::Local(place) => self.posts.get_mut(&place),
             Home::External => None,
@@ -421,39 +392,6 @@ impl Model {
         }
     }
 
-    /// A worker of ours that holds something may have ended: that is known in a moment.
-    fn left(&mut self, worker: WorkerId, now: Timestamp) {
-        let lives = self.post_of(worker).is_some();
-        let Some(desk) = self.desks.get_mut(&worker) else { return };
-        if lives && !desk.held.is_empty() {
-            desk.barred = true;
-            desk.cut = true;
-            desk.gone_at = Some(now.after(LAST_WORDS));
-        } else {
-            self.over(worker, now);
-        }
-    }
-
-    fn over(&mut self, worker: WorkerId, now: Timestamp) {
-        let Some(desk) = self.desks.get(&worker) else { return };
-        let (by_itself, held) = (desk.death == Some(true), !desk.held.is_empty());
-        for token in in_order(desk) {
-            self.let_go(worker, token, by_itself, now);
-        }
-        if let Some(post) = self.post_of(worker)
-            && post.desk == Some(worker)
-        {
-            (post.desk, post.bereft) = (None, held);
-        }
-        let other = self.post_of(worker).and_then(|post| post.desk);
-        if let Some(other) = other.and_then(|other| self.desks.get_mut(&other))
-            && held
-        {
-            other.free_since = now;
-        }
-        self.desks.remove(&worker);
-    }
-
     fn undelivered(&mut self, worker: WorkerId, token: Token) {
         let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
         let Some(ordinal) = sheet.map(|sheet| sheet.ordinal) else { return };
@@ -504,7 +442,7 @@ impl Model {
 }
 
 /// From the last to the first: put back in this order, the first is at the head again.
-fn in_order(desk: &Desk) -> Vec<Token> {
+pub(super) fn in_order(desk: &Desk) -> Vec<Token> {
     let mut held: Vec<_> = desk.held.iter().map(|(token, sheet)| (sheet.ordinal, *token)).collect();
     held.sort_unstable_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
     held.into_iter().map(|(_, token)| token).collect()

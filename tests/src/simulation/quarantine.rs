@@ -49,6 +49,11 @@ impl Model {
         }
     }
 
+    pub(super) fn judge_poison(&self, request: RequestId, attempt: u32) {
+        let deaths = self.requests.get(&request).map_or(0, |asked| asked.deaths.len());
+        law!(self, deaths == attempt as usize, "{request} is poison after {deaths} deaths, not {attempt}");
+    }
+
     pub(super) fn quarantine_bytes(&self) -> u64 {
         self.quarantine.values().map(|kept| kept.bytes).sum()
     }
