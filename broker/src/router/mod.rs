@@ -242,9 +242,8 @@ impl Router {
         items.extend(self.watch.as_ref().map(Watch::poll_item));
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
-        let began = clock::now();
         let outcome = zmq::poll(&mut items, timeout);
-        clock::leave_out_a_halt(began, Duration::from_millis(timeout.unsigned_abs()));
+        clock::after_a_wait(Duration::from_millis(timeout.unsigned_abs()));
         match outcome {
             Ok(_count) => {
                 let mut readable =
