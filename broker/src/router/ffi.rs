@@ -50,6 +50,39 @@ pub(super) fn bind_inherited(
     bound
 }
 
+/// Makes the kernel drop whatever comes to a listener that would become a connection: those
+/// who ask go on asking. Connections that exist are not concerned. See socket(7), SO_ATTACH_FILTER.
+pub(super) fn close_gate(listener: BorrowedFd<'_>) -> Result<(), Errno> {
+    // A program of one instruction: take none of the packet's bytes.
+    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default();
+    let mut drop_all = libc::sock_filter { code, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
+    let (value, size) = ((&raw const program).cast::<c_void>(), size_of_val(&program));
+    set_on_listener(listener, libc::SO_ATTACH_FILTER, (value, size))
+}
+
+/// Undoes `close_gate`. Nothing happens if it was not closed.
+pub(super) fn open_gate(listener: BorrowedFd<'_>) -> Result<(), Errno> {
+    let unused: c_int = 0;
+    let (value, size) = ((&raw const unused).cast::<c_void>(), size_of_val(&unused));
+    match set_on_listener(listener, libc::SO_DETACH_FILTER, (value, size)) {
+        Err(Errno::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+fn set_on_listener(
+    listener: BorrowedFd<'_>,
+    option: c_int,
+    (value, size): (*const c_void, usize),
+) -> Result<(), Errno> {
+    let size = libc::socklen_t::try_from(size).unwrap_or_default();
+    // SAFETY: the descriptor is open while it is borrowed; `value` points to `size` bytes that
+    // live in the caller, and the kernel copies them and what they point to.
+    let result = unsafe { libc::setsockopt(listener.as_raw_fd(), libc::SOL_SOCKET, option, value, size) };
+    Errno::result(result).map(|_zero| ())
+}
+
 /// Seeds the generator that libzmq takes routing ids from, and never seeds itself.
 pub(super) fn seed_rand(seed: u32) {
     // SAFETY: called before the first socket, while this process has one thread.

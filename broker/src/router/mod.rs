@@ -220,7 +220,8 @@ impl Router {
         }
         self.clients.retry(&mut self.sockets.frontend, now);
         self.answer_asker();
-        self.room.look(&mut self.sockets, now);
+        let work = self.core.backlog_len() + self.core.in_flight_len();
+        self.room.look(&mut self.sockets, work, now);
         self.parent.flush();
         Ok(())
     }

@@ -102,9 +102,23 @@ impl RouterSocket {
             ffi::set_number(&mut socket, zmq_sys::ZMQ_TCP_MAXRT, 3000).map_err(raw)?;
         }
         ffi::set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, &farewell).map_err(raw)?;
+        // An earlier router may have ended while it had no room.
+        ffi::open_gate(listener.as_fd()).map_err(raw)?;
         let mut open = Self { door, socket, listener, bound: None, farewell };
         open.bind()?;
         Ok(open)
+    }
+
+    /// Lets nobody new in: who asks, waits. Those connected are served.
+    pub(super) fn close_gate(&self) {
+        if let Err(error) = ffi::close_gate(self.listener.as_fd()) {
+            tracing::warn!(door = ?self.door, %error, "cannot keep newcomers waiting");
+        }
+    }
+
+    pub(super) fn open_gate(&self) -> Result<(), RouterError> {
+        let door = self.door;
+        ffi::open_gate(self.listener.as_fd()).map_err(|error| RouterError::Socket { door, error })
     }
 
     /// Accepts connections.
@@ -130,7 +144,8 @@ impl RouterSocket {
         Ok(())
     }
 
-    /// Accepts none. The listener stays open: connections wait in its queue.
+    /// Accepts none, and closes every connection that it has accepted: libzmq ends them
+    /// with the listener that they came by. The listener itself stays open.
     pub(super) fn unbind(&mut self) {
         if let Some(endpoint) = self.bound.take()
             && let Err(error) = self.socket.unbind(&endpoint)

@@ -1,5 +1,8 @@
 //! Whatever a peer sends is counted, told in a bounded way, and harms nobody else.
 
+use std::net::TcpStream;
+use std::time::Duration;
+
 use hornpipe_proto::client::RequestMeta;
 use hornpipe_proto::worker::Announcement;
 use hornpipe_proto::{MAGIC, Status};
@@ -193,7 +196,7 @@ fn peers_that_probe_are_neither_requests_nor_workers() {
     for endpoint in [broker.frontend(), broker.backend()] {
         let peer = Client::connect(zmq::DEALER, endpoint, |socket| socket.set_probe_router(true).unwrap());
         peer.send(&[b""]);
-        assert!(peer.receive_within(std::time::Duration::from_millis(100)).is_none());
+        assert!(peer.receive_within(Duration::from_millis(100)).is_none());
     }
     let report = broker.status();
     assert_eq!((report.requests.received, report.noise.malformed_workers, report.pool.ready), (0, 0, 1));
@@ -309,6 +312,28 @@ fn rubbish_on_the_control_socket_harms_nobody() {
     let idle: Vec<_> = (0..100).filter_map(|_| UnixStream::connect(broker.control()).ok()).collect();
     expect_unharmed(&broker, &workers);
     drop(idle);
+}
+
+#[test]
+fn who_is_connected_is_served_while_a_crowd_takes_every_descriptor() {
+    let (program, limit) = (hornpipe(), "ulimit -n 256");
+    let worker = format!("{} worker demo", program.display());
+    let command = format!("{limit}; exec {} serve 0 0 -n 1 -- {worker}", program.display());
+    let broker = Serve::own("sh", &["-c", &command], 1).start();
+    let client = broker.client();
+    client.send(&[b"sleep 1500"]);
+    broker.wait_for_in_flight(1);
+    let address = broker.frontend().trim_start_matches("tcp://").to_owned();
+    let crowd: Vec<TcpStream> = (0..400).filter_map(|_| knock(&address)).collect();
+    eventually("newcomers are stopped", || broker.log().contains("no room for new connections"));
+    assert_eq!(client.receive(), [b"slept 1500"]);
+    drop(crowd);
+    assert_eq!(broker.ask("echo again"), "again");
+}
+
+/// One that connects and says nothing.
+fn knock(address: &str) -> Option<TcpStream> {
+    TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_millis(20)).ok()
 }
 
 #[test]
