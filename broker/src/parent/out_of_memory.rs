@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::link::ExitStatus;
 
+/// What a shell returns, and a worker of `--lines`, when KILL has ended its program.
+const PROGRAM_KILLED: i32 = 128 + libc::SIGKILL;
+
 /// The count, and how many of its kills have been told of.
 #[derive(Debug)]
 pub(super) struct OutOfMemory {
@@ -32,10 +35,11 @@ impl OutOfMemory {
         Self { counter, told: told.unwrap_or_default() }
     }
 
-    /// How a process ended that nobody here had killed: a KILL may have been the kernel's.
+    /// How a process ended that nobody here had killed: a KILL may have been the kernel's,
+    /// of itself or of the program that it stands for.
     pub(super) fn explain(&mut self, status: ExitStatus) -> ExitStatus {
         match status {
-            ExitStatus::Signal(libc::SIGKILL) if self.explains_a_kill() => ExitStatus::OutOfMemory,
+            ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(PROGRAM_KILLED) if self.explains_a_kill() => ExitStatus::OutOfMemory,
             other => other,
         }
     }
@@ -140,6 +144,10 @@ mod tests {
         assert_eq!(out_of_memory.explain(crash.clone()), crash);
         assert_eq!(out_of_memory.explain(kill.clone()), ExitStatus::OutOfMemory);
         assert_eq!(out_of_memory.explain(kill.clone()), kill);
+        machine.write("cgroup/memory.events", "oom_kill 2\n");
+        let its_programs = ExitStatus::Code(PROGRAM_KILLED);
+        assert_eq!(out_of_memory.explain(its_programs.clone()), ExitStatus::OutOfMemory);
+        assert_eq!(out_of_memory.explain(its_programs.clone()), its_programs);
     }
 
     #[test]
