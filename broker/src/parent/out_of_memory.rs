@@ -39,7 +39,11 @@ impl OutOfMemory {
     /// of itself or of the program that it stands for.
     pub(super) fn explain(&mut self, status: ExitStatus) -> ExitStatus {
         match status {
-            ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(PROGRAM_KILLED) if self.explains_a_kill() => ExitStatus::OutOfMemory,
+            ExitStatus::Signal(libc::SIGKILL) | ExitStatus::Code(PROGRAM_KILLED)
+                if self.explains_a_kill() =>
+            {
+                ExitStatus::OutOfMemory
+            }
             other => other,
         }
     }

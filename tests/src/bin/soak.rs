@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its reader sits at a terminal")]
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
@@ -25,6 +26,7 @@ usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
        soak killed-brokers ROUNDS
+       soak reloads N        how long requests of 200 ms take while workers are reloaded N times
        soak broken TIME      how often a program is started that ends at once";
 
 /// How long a broker is watched that has nothing to do.
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
         ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
+        ["reloads", rounds] => rounds.parse().ok().map(reloads),
         ["broken", time] => duration(time).map(broken),
         _ => parse(&words).map(|chaos| kill(&chaos)),
     };
@@ -312,6 +315,67 @@ fn recycle(requests: u64) -> bool {
     }
     broker.check_counters();
     sound
+}
+
+/// What a request of 200 ms may take longer because workers are reloaded: the start of one.
+const START_LIMIT: Duration = Duration::from_millis(100);
+
+fn reloads(rounds: u32) -> bool {
+    let broker = Broker::demo(4);
+    let calm = slowest(&broker, || let_pass(Duration::from_secs(5)));
+    let began = Deadline::after(Duration::ZERO);
+    let reloaded = slowest(&broker, || {
+        for _round in 0..rounds {
+            broker.order(&ControlRequest::Reload { surge: None, wait: true });
+        }
+    });
+    println!(
+        "{rounds} reloads of 4 workers in {:?}, under requests of 200 ms from 3 clients",
+        began.elapsed()
+    );
+    println!("the slowest answer: {:?} in calm, {:?} while reloading", calm.longest, reloaded.longest);
+    println!("{} of {} right", calm.right + reloaded.right, calm.sent + reloaded.sent);
+    let generation = broker.status().pool.generation;
+    generation == rounds
+        && calm.right + reloaded.right == calm.sent + reloaded.sent
+        && reloaded.longest <= calm.longest + START_LIMIT
+}
+
+/// Requests of 200 ms, and the slowest answer to one.
+#[derive(Default)]
+struct Slowest {
+    sent: u64,
+    right: u64,
+    longest: Duration,
+}
+
+/// Three clients ask for as long as `meanwhile` takes.
+fn slowest(broker: &Broker, meanwhile: impl FnOnce()) -> Slowest {
+    let over = AtomicBool::new(false);
+    let ask = || {
+        let client = broker.client();
+        let mut slowest = Slowest::default();
+        while !over.load(Ordering::Relaxed) {
+            let since = Deadline::after(Duration::ZERO);
+            client.send(&[b"sleep 200"]);
+            slowest.right += u64::from(client.receive() == [b"slept 200"]);
+            slowest.sent += 1;
+            slowest.longest = slowest.longest.max(since.elapsed());
+        }
+        slowest
+    };
+    std::thread::scope(|scope| {
+        let clients = [(); 3].map(|()| scope.spawn(ask));
+        meanwhile();
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().filter_map(|client| client.join().ok()).fold(Slowest::default(), |all, one| {
+            Slowest {
+                sent: all.sent + one.sent,
+                right: all.right + one.right,
+                longest: all.longest.max(one.longest),
+            }
+        })
+    })
 }
 
 fn broken(time: Duration) -> bool {
