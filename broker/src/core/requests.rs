@@ -115,13 +115,14 @@ impl<B> Requests<B> {
 
     /// Since when the one that has waited longest waits.
     pub(super) fn oldest_waiting(&self) -> Option<Timestamp> {
-        // Those that came back stand before all others, the last to come first.
-        let returned = self.backlog.range(..0).next_back();
+        // Those that came back stand before all others: they are few, and in no order of
+        // waiting, because one that no worker has touched has waited all the time.
+        let returned = self.backlog.range(..0);
         let arrived = self.backlog.range(0..).next();
         let since = |(_order, request): (&i64, &RequestId)| {
             self.table.get(request).map(|record| record.waiting_since)
         };
-        [returned, arrived].into_iter().flatten().filter_map(since).min()
+        returned.chain(arrived).filter_map(since).min()
     }
 
     pub(super) fn held(&self, token: Token) -> Option<&Held> {

@@ -167,7 +167,9 @@ impl SlotRecord {
         let Some(Failure { incarnation: failed, .. }) = self.failed else { return false };
         // One that was ready since and is made to leave is no failure, or not yet.
         let mut later = self.processes.iter().filter(|(incarnation, _)| failed < **incarnation);
-        let relieved = self.is_serving() || later.any(|(_, process)| process.was_ready());
+        // One that is made for a single request serves while it has it.
+        let serves = self.is_serving() || self.is_at_its_only_request();
+        let relieved = serves || later.any(|(_, process)| process.was_ready());
         self.wanted && self.failures > 0 && !relieved
     }
 

@@ -131,7 +131,9 @@ impl Model {
         if respawn_after == Duration::ZERO {
             // A slot that was closed meanwhile began anew, and so does one whose process has
             // had the one request that it was made for.
-            let anew = !is_wished(reason) || *reason == ExitReason::Shrink || has_had_it;
+            let since = self.load.shrunk.is_some_and(|shrunk| row.failed_at <= shrunk);
+            let closed = *reason == ExitReason::Shrink && since;
+            let anew = !is_wished(reason) || closed || has_had_it;
             if anew || row.failures == 0 {
                 self.early.slots.remove(&place.slot);
             }
