@@ -36,8 +36,10 @@ pub(super) struct Load {
 impl Model {
     pub(super) fn idle_locals(&self) -> u32 {
         let idle = |desk: &&Desk| {
-            let free = desk.is_eligible() && desk.held.is_empty() && !self.is_finishing(desk);
-            free && desk.home != Home::External
+            // What another connection of its process held when it was cut is over for it.
+            let holds = |other: &Desk| other.home == desk.home && !other.held.is_empty() && !other.cut;
+            let free = desk.is_eligible() && desk.held.is_empty();
+            free && desk.home != Home::External && !self.desks.values().any(holds)
         };
         u32::try_from(self.desks.values().filter(idle).count()).unwrap_or(u32::MAX)
     }
