@@ -28,8 +28,14 @@ impl<B: Clone> Core<B> {
     pub(super) fn assess_health(&mut self, turn: &mut Turn<'_, B>) {
         match self.phase {
             Phase::Serving | Phase::Failing => (),
-            // What fails while the pool is handed over is the next router's to find.
-            Phase::Starting | Phase::HandingOver | Phase::HandedOver => return,
+            Phase::Starting => return,
+            // What fails while the pool is handed over is the next router's to find, and so
+            // is whether it stays mended.
+            Phase::HandingOver | Phase::HandedOver => {
+                self.pool.health.mending = false;
+                self.timers.disarm(Timer::Mended);
+                return;
+            }
             Phase::Draining { .. } | Phase::Ending | Phase::Over => {
                 self.pool.health = Health::default();
                 self.timers.disarm(Timer::Mended);
