@@ -8,6 +8,7 @@ use super::autoscale::Cause;
 use super::degraded::Degraded;
 use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
+use super::pause::{Pause, PauseMode};
 use super::telling::Telling;
 
 #[derive(Debug, Clone)]
@@ -106,6 +107,8 @@ pub struct Memory {
     pub generation: u32,
     /// The last incarnation of each slot ever filled.
     pub incarnations: Vec<(Slot, Incarnation)>,
+    /// Whether the operator has paused it.
+    pub pause: Option<Pause>,
 }
 
 /// The memory of a process and of those it has started.
@@ -200,6 +203,16 @@ pub enum Note {
     Degraded(Degraded),
     /// All that are wanted can be had again.
     Restored,
+    /// No request is handed out from here on; so many wait.
+    Paused {
+        mode: PauseMode,
+        waiting: usize,
+    },
+    /// They are again, after so long.
+    Resumed {
+        waiting: usize,
+        after: Duration,
+    },
     DrainStarted {
         waiting_refused: usize,
         in_flight: usize,

@@ -90,8 +90,8 @@ impl<B: Clone> Core<B> {
         if self.settings.autoscale.is_none() && self.settings.spares.is_none() {
             return;
         }
-        if self.phase != Phase::Serving {
-            // A pool that starts, fails or stops is no measure of anything.
+        if self.phase != Phase::Serving || self.pause().is_some() {
+            // A pool that starts, fails, stops or is paused is no measure of anything.
             self.stop_scaling_up();
             self.stop_scaling_down();
             self.forget_spare_check();

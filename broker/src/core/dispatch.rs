@@ -6,7 +6,7 @@ use super::{Core, Turn};
 
 impl<B: Clone> Core<B> {
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_, B>) {
-        while self.phase.dispatches() && self.requests.backlog_len() > 0 {
+        while self.dispatches() && self.requests.backlog_len() > 0 {
             let Some(id) = self.crew.least_loaded() else { return };
             let Some(worker) = self.crew.worker(id) else { return };
             let (detailed, ordinal) = (worker.tongue == Tongue::Native, worker.sent + 1);

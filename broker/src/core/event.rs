@@ -8,6 +8,7 @@ use hornpipe_proto::worker::ReplyStatus;
 
 use super::action::Footprint;
 use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
+use super::pause::PauseMode;
 
 #[derive(Debug, Clone)]
 pub enum Event<B> {
@@ -134,6 +135,11 @@ pub enum Event<B> {
     Recycle {
         slot: Slot,
     },
+    /// Hand out no request, and take new ones or not.
+    Pause {
+        mode: PauseMode,
+    },
+    Resume,
     Stop(Stop),
     /// A request in quarantine is to be tried once more, as this new one.
     RetryPoison {

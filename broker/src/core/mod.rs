@@ -28,6 +28,7 @@ mod telling;
 mod reload;
 mod recycle;
 mod probe;
+mod pause;
 mod stopping;
 mod handover;
 mod backoff;
@@ -47,6 +48,7 @@ pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
+pub use pause::{Pause, PauseMode};
 pub use quarantine::{Poisoned, Quarantine};
 pub use settings::{AutoscaleRules, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
@@ -69,6 +71,7 @@ use timers::{Timer, Timers};
 pub struct Core<B> {
     settings: Settings,
     phase: Phase,
+    pause: Option<Pause>,
     requests: Requests<B>,
     quarantine: Quarantine<B>,
     recorder: Recorder,
@@ -106,6 +109,7 @@ impl<B: Clone> Core<B> {
             roster: Roster::new(memory),
             settings,
             phase: Phase::Starting,
+            pause: memory.and_then(|memory| memory.pause),
             requests: Requests::default(),
             quarantine: Quarantine::default(),
             recorder: Recorder::default(),
@@ -156,6 +160,8 @@ impl<B: Clone> Core<B> {
             Event::ScaleBy { change } => self.scale_by(change, turn),
             Event::Reload { surge } => self.reload(surge, turn),
             Event::Recycle { slot } => self.recycle(slot, turn),
+            Event::Pause { mode } => self.pause_pool(mode, turn),
+            Event::Resume => self.resume_pool(turn),
             Event::Stop(stop) => self.stop(stop, turn),
             Event::RetryPoison { number, request } => self.retry_poison(number, request, turn),
             Event::DropPoison { number } => self.drop_poison(number),
@@ -165,6 +171,7 @@ impl<B: Clone> Core<B> {
         }
         self.fire_timers(turn);
         self.assess_pool(turn);
+        self.assess_pause(turn);
         self.dispatch(turn);
         self.follow_load(turn);
         self.balance(turn);
@@ -233,9 +240,7 @@ impl<B: Clone> Core<B> {
             self.crew.check(&self.requests);
             self.roster.check(&self.crew);
             debug_assert!(
-                self.requests.backlog_len() == 0
-                    || self.crew.least_loaded().is_none()
-                    || !self.phase.dispatches(),
+                self.requests.backlog_len() == 0 || self.crew.least_loaded().is_none() || !self.dispatches(),
                 "an idle worker while a request waits"
             );
         }

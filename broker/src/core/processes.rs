@@ -286,6 +286,7 @@ impl<B: Clone> Core<B> {
             target: self.pool.target,
             generation: self.pool.current_generation().0,
             incarnations: self.roster.incarnations(),
+            pause: self.pause(),
         }
     }
 }

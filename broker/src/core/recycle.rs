@@ -142,13 +142,18 @@ impl<B: Clone> Core<B> {
 
     /// The operator wants another process in this slot.
     pub(super) fn recycle(&mut self, slot: Slot, turn: &Turn<'_, B>) {
-        let Some(record) = self.roster.slot(slot) else { return };
-        // One that still starts is another process already.
-        let serving = record.staying().filter(|(_, process)| process.stage == Stage::Serving);
-        let serving: Vec<_> = serving.map(|(incarnation, _)| Place { slot, incarnation }).collect();
+        let serving: Vec<_> = self.serving_in(slot).collect();
         for place in serving {
             self.spend(place, RecycleCause::Operator, turn.now);
         }
+    }
+
+    /// The processes of the slot that can be replaced: one that still starts is another
+    /// process already.
+    pub fn serving_in(&self, slot: Slot) -> impl Iterator<Item = Place> {
+        let staying = self.roster.slot(slot).into_iter().flat_map(SlotRecord::staying);
+        let serving = staying.filter(|(_, process)| process.stage == Stage::Serving);
+        serving.map(move |(incarnation, _)| Place { slot, incarnation })
     }
 
     /// The first cause to be spent stays the cause.

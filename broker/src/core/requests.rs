@@ -248,7 +248,8 @@ impl<B: Clone> Core<B> {
             let why = format!("the body has {} bytes, at most {} are taken", request.size, limits.body_limit);
             return Some((Status::TooLarge, why));
         }
-        let idle = self.crew.least_loaded().is_some() && self.requests.backlog.is_empty();
+        let idle =
+            self.crew.least_loaded().is_some() && self.requests.backlog.is_empty() && self.dispatches();
         if self.requests.backlog.len() >= limits.backlog_limit && !idle {
             return Some((Status::Busy, format!("{} requests are waiting", self.requests.backlog.len())));
         }

@@ -9,6 +9,7 @@ use super::crew::Worker;
 use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
+use super::pause::PauseMode;
 use super::processes::age;
 use super::reload::is_renewed;
 use super::roster::{Process, SlotRecord};
@@ -18,6 +19,7 @@ use super::{Core, Phase};
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub phase: Phase,
+    pub phase_word: &'static str,
     pub pool: PoolSnapshot,
     pub queue: QueueSnapshot,
     pub counters: Counters,
@@ -41,6 +43,8 @@ pub struct PoolSnapshot {
     pub last_change: Option<TargetChange>,
     /// What is missing, if anything is.
     pub degraded: Option<Degraded>,
+    /// Whether requests are held back or refused, and for how long already.
+    pub paused: Option<(PauseMode, Duration)>,
 }
 
 /// A reload under way.
@@ -126,7 +130,7 @@ impl<B: Clone> Core<B> {
     /// Whether a request sent at this moment would find a worker, now or soon.
     pub fn is_ready(&self) -> bool {
         let at_work = || self.roster.slots().any(|(_slot, record)| record.is_at_its_only_request());
-        self.phase == Phase::Serving && (self.crew.anybody_serves() || at_work())
+        self.phase == Phase::Serving && self.pause().is_none() && (self.crew.anybody_serves() || at_work())
     }
 
     pub fn phase(&self) -> Phase {
@@ -189,6 +193,7 @@ impl<B: Clone> Core<B> {
         let processing = count(WorkerState::Processing);
         Snapshot {
             phase: self.phase,
+            phase_word: self.phase_word(),
             pool: PoolSnapshot {
                 target: self.pool.target,
                 min: self.settings.min,
@@ -205,6 +210,7 @@ impl<B: Clone> Core<B> {
                     ago: now.since(change.at),
                 }),
                 degraded: self.degraded(),
+                paused: self.paused_for(now),
             },
             queue: QueueSnapshot {
                 backlog_len: self.requests.backlog_len() as u64,
@@ -218,6 +224,11 @@ impl<B: Clone> Core<B> {
             workers,
             external,
         }
+    }
+
+    /// Whether there is such a slot.
+    pub fn has_slot(&self, slot: Slot) -> bool {
+        self.roster.slot(slot).is_some()
     }
 
     /// Everything about one slot, also of a closed one while it is remembered.

@@ -64,7 +64,7 @@ impl<B: Clone> Core<B> {
     /// Why no new request is taken, if none is.
     pub(super) fn closed_because(&self) -> Option<(Status, &'static str)> {
         match self.phase {
-            Phase::Starting | Phase::Serving => None,
+            Phase::Starting | Phase::Serving => self.refusal_while_paused(),
             Phase::Failing => Some((Status::Unavailable, FAILING)),
             Phase::HandingOver | Phase::HandedOver => Some((Status::Unavailable, REPLACED)),
             Phase::Draining { .. } | Phase::Ending | Phase::Over => Some((Status::Draining, DRAINING)),
@@ -107,6 +107,7 @@ impl<B: Clone> Core<B> {
 
     fn start_draining(&mut self, deadline: Option<Timestamp>, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Draining { deadline };
+        self.pause = None;
         self.abandon_reload(turn);
         self.timers.disarm(Timer::HandOver);
         self.timers.disarm(Timer::LastCall);
@@ -116,6 +117,7 @@ impl<B: Clone> Core<B> {
 
     fn stop_now(&mut self, turn: &mut Turn<'_, B>) {
         self.phase = Phase::Ending;
+        self.pause = None;
         self.abandon_reload(turn);
         self.timers.disarm(Timer::HandOver);
         self.timers.disarm(Timer::LastCall);

@@ -5,7 +5,9 @@ use tracing::{debug, error, info, warn};
 
 use super::Body;
 use super::report::{name_of, outcome_in_words};
-use crate::core::{Core, Degraded, ExitReason, Flight, LastFlights, Note, Place, RecycleCause, Telling};
+use crate::core::{
+    Core, Degraded, ExitReason, Flight, LastFlights, Note, PauseMode, Place, RecycleCause, Telling,
+};
 
 /// Whose last words belong to this news.
 pub(super) fn mourns(note: &Note) -> Option<Place> {
@@ -74,6 +76,16 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
             warn!(unfilled, target, reason, "degraded: some workers cannot be started");
         }
         Note::Restored => info!("restored: every worker can be started again"),
+        Note::Paused { mode: PauseMode::Hold, waiting } => {
+            info!(waiting, "paused: requests wait");
+        }
+        Note::Paused { mode: PauseMode::Refuse, waiting } => {
+            info!(waiting, "paused: new requests are refused");
+        }
+        Note::Resumed { waiting, after } => {
+            let after_ms = after.as_millis();
+            info!(waiting, after_ms, "resumed");
+        }
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{ClientId, Ending, Event, Request, RequestId, Slot, Stop};
+use hornpipe::core::{ClientId, Ending, Event, PauseMode, Request, RequestId, Slot, Stop};
 
 use super::Body;
 use super::calendar::Happening;
@@ -110,6 +110,7 @@ impl World {
             let slot = Slot(u32::try_from(self.random.below(8)).unwrap_or(0));
             self.tell(Event::Recycle { slot });
         }
+        self.pause_and_resume();
         if self.random.percent(self.faults.hush / 4) {
             self.hushed_until = self.now.after(self.random.millis(100, 15_000));
         }
@@ -146,6 +147,16 @@ impl World {
         if self.random.percent(self.faults.stop / 6) {
             let stop = self.random.pick(Stop::Drain, &[Stop::Finish, Stop::Drain, Stop::Now]);
             self.tell(Event::Stop(stop));
+        }
+    }
+
+    fn pause_and_resume(&mut self) {
+        if self.random.percent(self.faults.pause / 2) {
+            let mode = self.random.pick(PauseMode::Hold, &[PauseMode::Hold, PauseMode::Refuse]);
+            self.tell(Event::Pause { mode });
+        }
+        if self.model.paused.is_some() && self.random.percent(25) {
+            self.tell(Event::Resume);
         }
     }
 

@@ -106,6 +106,8 @@ faults! {
     reload: 60,
     /// An operator wants another process in some slot.
     recycle: 60,
+    /// An operator pauses the pool.
+    pause: 40,
     /// A job leaves memory behind.
     growth: 60,
     /// A process is not measured when it should be.
@@ -123,7 +125,8 @@ impl Faults {
     pub(super) fn only_replacements(random: &mut Random) -> Self {
         let reload = random.pick(0, &[80]);
         let recycle = random.pick(0, &[60]);
-        let mut faults = Self { reload, recycle, growth: 50, ..Self::default() };
+        let pause = random.pick(0, &[20]);
+        let mut faults = Self { reload, recycle, pause, growth: 50, ..Self::default() };
         if random.percent(50) {
             faults.boot_death = 30;
             faults.never_ready = 20;

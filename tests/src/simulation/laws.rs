@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, Phase, Place, RequestId, Slot,
-    Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, PauseMode, Phase, Place,
+    RequestId, Slot, Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
@@ -50,6 +50,9 @@ impl Model {
             Action::Kill { place } => self.judge_kill(*place, now, core),
             Action::Remember(memory) => {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
+                let paused = memory.pause.map(|pause| pause.mode);
+                law!(self, paused == self.paused, "{paused:?} is remembered, not {:?}", self.paused);
+                self.paused_in_memory = paused;
             }
             Action::Measure { place } => self.judge_measuring(*place, now),
             Action::Note(note) => self.judge_note(note, now, core),
@@ -141,7 +144,9 @@ impl Model {
             (Status::Draining, _) => self.stopped.is_some(),
             (Status::Unavailable, State::Waiting) => {
                 let failing = self.phase_before == Phase::Failing || core.phase() == Phase::Failing;
-                failing || gave_up || is_parting_time || (is_parting && arriving.is_some())
+                let parting = is_parting && (arriving.is_some() || self.paused.is_some());
+                let refusing = arriving.is_some() && self.paused == Some(PauseMode::Refuse);
+                failing || gave_up || is_parting_time || parting || refusing
             }
             (Status::Unavailable, State::Held { .. }) => is_parting_time,
             (Status::Busy, State::Waiting) => arriving.is_some_and(|arrival| {
@@ -167,6 +172,7 @@ impl Model {
         let Assignment { worker, token, request, attempt, left, detailed, body } = assignment;
         law!(self, !matches!(core.phase(), Phase::Over), "work for {worker} after the end");
         let about = self.requests.get(request).map(|asked| asked.about);
+        law!(self, self.paused.is_none(), "{request} is handed out while paused");
         law!(self, about == Some(body.request) && body.number == 0, "{request} goes out with {body:?}");
         let first = self.line.pop_front();
         law!(self, first == Some(*request), "{request} given to {worker} before {first:?}");
@@ -368,9 +374,13 @@ impl Model {
         self.check_load(now, core);
         self.check_health(now, core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
+        let forgotten = self.stopped.is_none() && self.paused_in_memory != self.paused;
+        law!(self, !forgotten, "{:?} is not remembered", self.paused);
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
         if let Some(Parting::Until(end)) = self.parting {
+            let stranded = self.paused.is_some() && !self.line.is_empty();
+            law!(self, !stranded, "{:?} wait in a paused pool that is handed over", self.line);
             law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
             // The tick that ends the time may be late, and the last call is counted from it.
             law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
@@ -420,6 +430,7 @@ impl Model {
             core.phase(),
             Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
         );
+        let serving = serving && self.paused.is_none();
         law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
         law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
     }
@@ -479,6 +490,8 @@ impl Model {
                 "{request} is admitted, and nobody is to serve it"
             );
             law!(self, !admitted || room, "{request} is admitted to a full queue");
+            let refusing = self.paused == Some(PauseMode::Refuse);
+            law!(self, !admitted || !refusing, "{request} is admitted, and new ones are refused");
         }
         if self.parting == Some(Parting::Done) {
             // What it keeps, it keeps for good: nothing is waited for any more.

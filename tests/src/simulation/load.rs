@@ -33,6 +33,14 @@ pub(super) struct Load {
     pub(super) reload_in_step: bool,
 }
 
+impl Load {
+    /// What was observed before does not count.
+    pub(super) fn start_afresh(&mut self, now: Timestamp) {
+        self.changed = now;
+        self.last_step = None;
+    }
+}
+
 impl Model {
     pub(super) fn idle_locals(&self) -> u32 {
         let idle = |desk: &&Desk| {
@@ -93,6 +101,7 @@ impl Model {
             law!(self, to == self.target, "the operator's target is {}, not {to}", self.target);
             return;
         }
+        law!(self, self.paused.is_none(), "the target changes by itself while paused");
         law!(self, from == self.target && from != to, "from {from} to {to}, and it was {}", self.target);
         let (min, max) = (self.settings.min, self.settings.max);
         law!(self, min <= to && to <= max, "{to} is not between {min} and {max}");
@@ -180,7 +189,11 @@ impl Model {
         while self.load.idle.get(1).is_some_and(|(at, _)| at.after(horizon) < now) {
             self.load.idle.pop_front();
         }
-        if core.phase() != Phase::Serving || !self.is_steady(now, core) || self.target >= self.settings.max {
+        if self.paused.is_some()
+            || core.phase() != Phase::Serving
+            || !self.is_steady(now, core)
+            || self.target >= self.settings.max
+        {
             return;
         }
         if let (Some(rules), Some(since)) = (self.settings.autoscale, self.oldest_wait()) {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Ending, Event, Generation, Home, Memory, Phase, Place, Request, RequestId, Settings,
-    Speech, Timestamp, WorkerId,
+    ClientId, Details, Ending, Event, Generation, Home, Memory, PauseMode, Phase, Place, Request, RequestId,
+    Settings, Speech, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
@@ -37,6 +37,10 @@ pub(super) struct Model {
     pub(super) target: u32,
     pub(super) stopped: Option<Stopped>,
     pub(super) finished: bool,
+    /// The operator wants no request handed out.
+    pub(super) paused: Option<PauseMode>,
+    /// What the next router would find of that.
+    pub(super) paused_in_memory: Option<PauseMode>,
     pub(super) parting: Option<Parting>,
     pub(super) turns: u64,
     pub(super) quarantine: BTreeMap<u64, Kept>,
@@ -90,6 +94,8 @@ impl Model {
             dropped: 0,
             stopped: None,
             finished: false,
+            paused: memory.and_then(|memory| memory.pause).map(|pause| pause.mode),
+            paused_in_memory: memory.and_then(|memory| memory.pause).map(|pause| pause.mode),
             parting: None,
             turns: 0,
             quarantine: BTreeMap::new(),
@@ -177,6 +183,8 @@ impl Model {
                 self.early.reload(now);
             }
             Event::Stop(stop) => self.stop(*stop, now, core),
+            Event::Pause { mode } => self.pause(*mode),
+            Event::Resume => self.resume(),
             Event::HandOver => self.part(now),
             Event::IgnoredClientMessage
             | Event::StrayReply { .. }
@@ -200,7 +208,7 @@ impl Model {
         self.arrival = Some(Arrival {
             request: request.request,
             waiting: self.line.len(),
-            idle: self.desks.values().any(Desk::is_eligible),
+            idle: self.paused.is_none() && self.desks.values().any(Desk::is_eligible),
             bytes: self.bytes(),
             refused: false,
         });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Phase, Stop, Timestamp};
+use hornpipe::core::{PauseMode, Phase, Stop, Timestamp};
 
 use super::Core;
 use super::books::{Parting, Stopped};
@@ -21,9 +21,27 @@ impl Model {
         self.target = target;
     }
 
+    pub(super) fn pause(&mut self, mode: PauseMode) {
+        if self.may_be_paused() {
+            self.paused = Some(mode);
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
+        if self.may_be_paused() && self.paused.take().is_some() {
+            // What waited, waited for the operator.
+            self.load.start_afresh(self.now);
+        }
+    }
+
+    fn may_be_paused(&self) -> bool {
+        matches!(self.phase_before, Phase::Starting | Phase::Serving | Phase::Failing)
+    }
+
     pub(super) fn stop(&mut self, stop: Stop, now: Timestamp, core: &Core) {
         if self.parting != Some(Parting::Done) {
             self.parting = None;
+            self.paused = None;
         }
         let ending = matches!(core.phase(), Phase::Ending | Phase::Over);
         let drain = now.after(self.settings.drain);

@@ -318,6 +318,9 @@ impl World {
             self.tell(event);
         }
         self.tell(Event::Tick);
+        if self.calm {
+            self.tell(Event::Resume);
+        }
     }
 }
 
@@ -364,6 +367,7 @@ impl World {
         self.calm = true;
         self.faults = Faults::default();
         self.poisonous.clear();
+        self.tell(Event::Resume);
         self.settle_peers();
         self.wait(CALM);
         self.closed = true;
@@ -424,7 +428,9 @@ impl World {
             let living = self.peers.values().filter(|peer| peer.alive && peer.place.is_some());
             let fit = living.clone().all(|peer| peer.booted && peer.connection.is_some());
             let target = self.core.target() as usize;
-            if fit && (living.count(), self.core.tables().processes) == (target, target) {
+            // Nor is one at its probe, while those who ask have nothing more to ask.
+            let quiet = self.model.is_quiet();
+            if fit && quiet && (living.count(), self.core.tables().processes) == (target, target) {
                 return;
             }
             self.turn();
