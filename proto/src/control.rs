@@ -55,6 +55,20 @@ pub enum ControlRequest {
     Poison(PoisonRequest),
     /// Replace the broker's program by what is in its file now.
     Upgrade,
+    /// Replace the process of one slot, the replacement first.
+    Recycle {
+        /// Which slot.
+        slot: u32,
+        /// Answer when the old process has ended, not when its replacement is asked for.
+        wait: bool,
+    },
+    /// Hand out no request until `resume`.
+    Pause {
+        /// Answer new requests `unavailable` in place of keeping them.
+        refuse: bool,
+    },
+    /// Hand out requests again.
+    Resume,
 }
 
 /// How an operator names a pool size.
@@ -98,6 +112,22 @@ pub enum ControlResponse {
     /// To `upgrade`: the program is accepted, and this router ends as soon as what it has
     /// accepted is finished. The next one answers at the same place.
     Upgrading,
+    /// To `recycle`.
+    Recycle(RecycleReport),
+    /// To `pause`.
+    Paused {
+        /// How many requests wait.
+        waiting: u64,
+        /// How many run on.
+        in_flight: u64,
+    },
+    /// To `resume`.
+    Resumed {
+        /// How many requests wait no longer for the operator.
+        waiting: u64,
+        /// How long the pause lasted, in milliseconds; absent if there was none.
+        after_ms: Option<u64>,
+    },
     /// The request was not carried out.
     Refused {
         /// Why, in one sentence.
@@ -145,6 +175,32 @@ pub enum ReloadOutcome {
     Abandoned,
 }
 
+/// One slot's change of processes, as `recycle --json` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecycleReport {
+    /// Which slot.
+    pub slot: u32,
+    /// The filling of the slot that is to go.
+    pub incarnation: u32,
+    /// What has become of it.
+    pub outcome: RecycleOutcome,
+}
+
+/// What becomes of a process that is to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecycleOutcome {
+    /// Its replacement comes as soon as it is its turn.
+    Started,
+    /// It has ended.
+    Ended {
+        /// Why: `recycle: operator`, unless something else came first.
+        reason: String,
+        /// The filling of the slot that serves in its place; absent if the slot is closed or empty.
+        successor: Option<u32>,
+    },
+}
+
 /// The state of everything, as `status --json` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -162,7 +218,7 @@ pub struct StatusReport {
     pub router_life: u32,
     /// Milliseconds since the parent started.
     pub uptime_ms: u64,
-    /// `starting`, `serving`, `failing`, `draining`.
+    /// `starting`, `serving`, `paused`, `failing`, `handing over`, `draining`.
     pub phase: String,
     /// The pool.
     pub pool: PoolReport,
@@ -212,6 +268,18 @@ pub struct PoolReport {
     /// One sentence, if some of the workers that are wanted cannot be had.
     #[serde(default)]
     pub degraded: Option<String>,
+    /// Whether the operator has paused it.
+    #[serde(default)]
+    pub paused: Option<PausedReport>,
+}
+
+/// No request is handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedReport {
+    /// Whether new requests are answered `unavailable` in place of being kept.
+    pub refuses: bool,
+    /// For how long it has been so, in milliseconds.
+    pub for_ms: u64,
 }
 
 /// The last change of the pool's target.

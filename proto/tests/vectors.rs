@@ -11,8 +11,8 @@ use std::path::Path;
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
 use hornpipe_proto::control::{
     self, AttemptReport, ControlRequest, ControlResponse, ExitReport, FlightReport, LastExit, PoisonReport,
-    PoisonRequest, PoisonResponse, QuarantineReport, ReloadOutcome, ReloadReport, RetryReport, Scale,
-    SlotReport, StatusReport,
+    PoisonRequest, PoisonResponse, QuarantineReport, RecycleOutcome, RecycleReport, ReloadOutcome,
+    ReloadReport, RetryReport, Scale, SlotReport, StatusReport,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -89,6 +89,7 @@ fn report() -> StatusReport {
                 ago_ms: 300,
             }),
             degraded: None,
+            paused: None,
         },
         queue: control::QueueReport {
             backlog_len: 0,
@@ -175,7 +176,7 @@ fn retried() -> RetryReport {
     RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 12] {
+fn control_requests() -> [(&'static str, ControlRequest); 16] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -189,16 +190,21 @@ fn control_requests() -> [(&'static str, ControlRequest); 12] {
         ("control-request-poison-body", ControlRequest::Poison(PoisonRequest::Body { number: 1, offset: 0 })),
         ("control-request-poison-retry", ControlRequest::Poison(PoisonRequest::Retry { number: 1 })),
         ("control-request-upgrade", ControlRequest::Upgrade),
+        ("control-request-recycle", ControlRequest::Recycle { slot: 3, wait: true }),
+        ("control-request-pause", ControlRequest::Pause { refuse: false }),
+        ("control-request-pause-refuse", ControlRequest::Pause { refuse: true }),
+        ("control-request-resume", ControlRequest::Resume),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 14] {
+fn control_responses() -> [(&'static str, ControlResponse); 18] {
     let failed = ReloadOutcome::Failed {
         slot: 0,
         reason: "exit code 9".into(),
         last_words: vec!["no such module".into()],
         serving: 2,
     };
+    let recycle = |outcome| ControlResponse::Recycle(RecycleReport { slot: 3, incarnation: 2, outcome });
     let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome });
     [
         ("control-response-status", ControlResponse::Status(Box::new(report()))),
@@ -217,6 +223,13 @@ fn control_responses() -> [(&'static str, ControlResponse); 14] {
         ("control-response-poison-retried", ControlResponse::Poison(PoisonResponse::Retried(retried()))),
         ("control-response-poison-dropped", ControlResponse::Poison(PoisonResponse::Dropped { count: 1 })),
         ("control-response-upgrading", ControlResponse::Upgrading),
+        ("control-response-recycle-started", recycle(RecycleOutcome::Started)),
+        (
+            "control-response-recycle-ended",
+            recycle(RecycleOutcome::Ended { reason: "recycle: operator".into(), successor: Some(3) }),
+        ),
+        ("control-response-paused", ControlResponse::Paused { waiting: 2, in_flight: 1 }),
+        ("control-response-resumed", ControlResponse::Resumed { waiting: 2, after_ms: Some(4000) }),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]
 }

@@ -10,9 +10,12 @@ mod check;
 pub mod exit_code;
 mod operator;
 mod output;
+mod pause;
 mod poison;
+mod recycle;
 mod reload;
 mod req;
+mod resume;
 mod scale;
 mod serve;
 mod slot;
@@ -20,7 +23,9 @@ mod status;
 mod stop;
 mod table;
 mod upgrade;
+mod watch;
 mod worker;
+mod workers;
 
 use std::ffi::OsString;
 
@@ -35,9 +40,13 @@ Ask
   req     send one request and print the reply          hornpipe req 6660 hello
   bench   make load and check every reply               hornpipe bench 6660 -c 16 -d 10s
 Operate the running broker of a frontend port
-  status  one screen of truth, or --json
+  status  one screen of truth, --json, --watch
+  workers its table of workers alone
   scale   set or change the number of workers           hornpipe scale 6660 +2
   reload  fresh workers; if the new ones fail, the old ones stay
+  recycle another process for one slot
+  pause   hand out no request; what runs goes on
+  resume  hand them out again
   check   exit code 0 if it is ready, for probes
   poison  requests that ended every worker: list, show, retry, drop
   upgrade another program in its place, under the same workers
@@ -68,9 +77,13 @@ enum Verb {
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
+    Workers(workers::WorkersArguments),
     Scale(scale::ScaleArguments),
     Poison(poison::PoisonArguments),
     Reload(reload::ReloadArguments),
+    Recycle(recycle::RecycleArguments),
+    Pause(pause::PauseArguments),
+    Resume(resume::ResumeArguments),
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
     Upgrade(upgrade::UpgradeArguments),
@@ -92,9 +105,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
+        Verb::Workers(arguments) => workers::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
         Verb::Poison(arguments) => poison::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments).into(),
+        Verb::Recycle(arguments) => recycle::run(&arguments).into(),
+        Verb::Pause(arguments) => pause::run(&arguments).into(),
+        Verb::Resume(arguments) => resume::run(&arguments).into(),
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),
         Verb::Upgrade(arguments) => upgrade::run(&arguments).into(),
@@ -149,7 +166,7 @@ mod tests {
         for verb in command().get_subcommands() {
             assert!(screen.contains(&format!("\n  {}", verb.get_name())), "{}:\n{screen}", verb.get_name());
         }
-        assert!(screen.lines().count() <= 22, "{screen}");
+        assert!(screen.lines().count() <= 29, "{screen}");
     }
 
     #[test]

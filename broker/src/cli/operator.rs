@@ -127,7 +127,12 @@ impl Target {
 
     /// Asks, and keeps silent about it if nobody answers.
     pub(super) fn try_ask(&self, request: &ControlRequest) -> Option<ControlResponse> {
-        self.connect().and_then(|mut broker| broker.ask(request)).ok()
+        self.ask_quietly(request).ok()
+    }
+
+    /// Asks, and leaves it to the caller to say why nobody answers.
+    pub(super) fn ask_quietly(&self, request: &ControlRequest) -> Result<ControlResponse, OperatorError> {
+        self.connect().and_then(|mut broker| broker.ask(request))
     }
 
     /// How long to wait.

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use super::exit_code::OperatorExit;
+
 /// Writes what was asked for. A reader that has seen enough is no error.
 ///
 /// # Errors
@@ -12,6 +14,17 @@ pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+/// Writes what was asked for, and gives the exit code that this has.
+pub(super) fn say(text: &str) -> OperatorExit {
+    match print(text.as_bytes()) {
+        Ok(()) => OperatorExit::Done,
+        Err(error) => {
+            complain(format_args!("cannot write: {error}"));
+            OperatorExit::No
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `hornpipe status`: one screen of truth.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use clap::Args;
 use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, StatusReport};
@@ -8,9 +9,10 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, Stat
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
 use super::output::harmless;
-use super::table::{age, json, table};
+use super::table::{age, json, json_line, table};
+use super::watch::{Paper, watch};
 use super::{output, slot};
-use crate::config::show_size;
+use crate::config::{self, show_size};
 
 /// One screen of truth about a running broker
 #[derive(Debug, Args)]
@@ -24,25 +26,52 @@ pub(super) struct StatusArguments {
     /// One slot: its processes, how the last ones ended, the last 64 requests they had
     #[arg(long, value_name = "N")]
     slot: Option<u32>,
+    /// Again and again, every second or so often; with --json one object a line
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s",
+        value_parser = config::duration_or_seconds
+    )]
+    watch: Option<Duration>,
 }
 
 pub(super) fn run(arguments: &StatusArguments) -> OperatorExit {
     let request = arguments.slot.map_or(ControlRequest::Status, |slot| ControlRequest::Slot { slot });
-    arguments.target.ask(&request, |response, _| {
-        let text = match (response, arguments.json) {
-            (ControlResponse::Status(report), false) => screen(&report),
-            (ControlResponse::Status(report), true) => json(&report),
-            (ControlResponse::Slot(report), false) => slot::screen(&report),
-            (ControlResponse::Slot(report), true) => json(&report),
-            _ => return operator::misunderstood(),
-        };
-        match output::print(text.as_bytes()) {
-            Ok(()) => OperatorExit::Done,
-            Err(error) => {
-                output::complain(format_args!("cannot write: {error}"));
-                OperatorExit::No
-            }
-        }
+    let form = match (arguments.json, arguments.watch) {
+        (false, _) => Form::Screen,
+        (true, None) => Form::Object,
+        (true, Some(_)) => Form::Line,
+    };
+    if let Some(interval) = arguments.watch {
+        let paper = if arguments.json { Paper::Lines } else { Paper::of_stdout() };
+        return watch((&arguments.target, &request), interval, paper, |response| picture(response, form));
+    }
+    arguments.target.ask(&request, |response, _| match picture(response, form) {
+        Ok(text) => output::say(&text),
+        Err(exit) => exit,
+    })
+}
+
+/// How the answer is shown.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Screen,
+    Object,
+    Line,
+}
+
+fn picture(response: ControlResponse, form: Form) -> Result<String, OperatorExit> {
+    Ok(match (response, form) {
+        (ControlResponse::Status(report), Form::Screen) => screen(&report),
+        (ControlResponse::Status(report), Form::Object) => json(&report),
+        (ControlResponse::Status(report), Form::Line) => json_line(&report),
+        (ControlResponse::Slot(report), Form::Screen) => slot::screen(&report),
+        (ControlResponse::Slot(report), Form::Object) => json(&report),
+        (ControlResponse::Slot(report), Form::Line) => json_line(&report),
+        _ => return Err(operator::misunderstood()),
     })
 }
 
@@ -66,18 +95,21 @@ fn screen(report: &StatusReport) -> String {
         queue(report),
         pool(report),
     ];
+    lines.extend(paused(report));
     lines.extend(reload(report));
     lines.extend(target(report));
     lines.extend(report.pool.degraded.as_deref().map(|why| format!("degraded  {}", harmless(why))));
     lines.extend(noise(&report.noise));
-    lines.extend(workers(report));
-    lines.extend(externals(report));
-    let mut screen = String::new();
-    for line in lines {
-        screen.push_str(line.trim_end());
-        screen.push('\n');
-    }
-    screen
+    joined(&lines) + &worker_tables(report)
+}
+
+/// The tables of workers, ours and others.
+pub(super) fn worker_tables(report: &StatusReport) -> String {
+    joined(&[workers(report), externals(report)].concat())
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }
 
 fn requests(report: &StatusReport) -> String {
@@ -132,6 +164,13 @@ fn target(report: &StatusReport) -> Option<String> {
     });
     let known = pool.autoscale || change.is_some();
     known.then(|| format!("target    {}{automatic}{}", pool.target, change.unwrap_or_default()))
+}
+
+/// Only while it is.
+fn paused(report: &StatusReport) -> Option<String> {
+    let paused = report.pool.paused?;
+    let fate = if paused.refuses { "new requests are refused" } else { "requests wait" };
+    Some(format!("paused    for {}: {fate} until hornpipe resume", age(paused.for_ms)))
 }
 
 /// Only while one is under way.
@@ -213,7 +252,8 @@ fn ordinal(number: u32) -> String {
 mod tests {
     use hornpipe_proto::Status;
     use hornpipe_proto::control::{
-        ExternalReport, LastExit, PoolReport, QueueReport, RequestReport, TargetReport, WorkerReport,
+        ExternalReport, LastExit, PausedReport, PoolReport, QueueReport, RequestReport, TargetReport,
+        WorkerReport,
     };
 
     use super::*;
@@ -247,6 +287,7 @@ mod tests {
                     ago_ms: 2000,
                 }),
                 degraded: Some("1 of 2 workers cannot start: exit code 1".into()),
+                paused: Some(PausedReport { refuses: false, for_ms: 61_000 }),
             },
             queue: QueueReport {
                 backlog_len: 0,
@@ -310,6 +351,7 @@ parent    pid 4711   up 2h15m   router pid 4712, the 2nd of this parent
 requests  12 received   10 answered   1 timeout   1 running
 queue     0 of 10000   1KiB of 256MiB held
 workers   2 ready of 2 wanted (1 to 1024)   and 1 external   1 processing   generation 0   3 started   1 ended
+paused    for 1m01s: requests wait until hornpipe resume
 target    2   autoscaling   1 to 2 2s ago, queue wait: 3 waiting, the oldest for 51 ms
 degraded  1 of 2 workers cannot start: exit code 1
 noise     3 stale replies

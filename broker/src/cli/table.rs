@@ -8,6 +8,11 @@ pub(super) fn json<T: Serialize>(report: &T) -> String {
     serde_json::to_string_pretty(report).unwrap_or_default() + "\n"
 }
 
+/// The same as one line.
+pub(super) fn json_line<T: Serialize>(report: &T) -> String {
+    serde_json::to_string(report).unwrap_or_default() + "\n"
+}
+
 /// Columns as wide as their widest cell, under a head.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
     let rows: Vec<[String; N]> = std::iter::once(head.map(ToOwned::to_owned)).chain(rows).collect();

@@ -82,7 +82,7 @@ fn wait_for_successor(target: &Target, before: &StatusReport, deadline: &Deadlin
         );
         if let Some(ControlResponse::Status(report)) = report
             && before.router_life < report.router_life
-            && (is_ready || report.pool.target == 0)
+            && (is_ready || report.pool.target == 0 || report.pool.paused.is_some())
         {
             return Some(*report);
         }

@@ -87,6 +87,11 @@ impl ControlSocket {
         }
     }
 
+    /// Whether the operator is still there.
+    pub(super) fn knows(&self, operator: Operator) -> bool {
+        self.connections.iter().any(|connection| connection.name == operator)
+    }
+
     fn accept(&mut self) {
         while let Ok((stream, _address)) = self.listener.accept() {
             if let Err(error) = stream.set_nonblocking(true) {

@@ -14,6 +14,7 @@ mod hooks;
 mod control;
 mod operators;
 mod poison;
+mod recycles;
 mod reloads;
 mod report;
 mod notes;
@@ -47,6 +48,7 @@ use inquiries::Subject;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use poison::Retries;
+use recycles::Recycles;
 use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
@@ -108,6 +110,8 @@ struct Router {
     watch: Option<Watch>,
     /// Who waits for the end of a reload.
     reloads: Reloads,
+    /// Who waits for the end of a process.
+    recycles: Recycles,
     handover: Handover,
     memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
@@ -159,6 +163,7 @@ impl Router {
             room,
             watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
+            recycles: Recycles::default(),
             handover: Handover::default(),
             memory_watch: MemoryWatch::new()?,
             pending,
@@ -408,6 +413,9 @@ impl Router {
         }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
+        }
+        if let Some((place, reason)) = recycles::end(note) {
+            self.tell_of_recycled(place, reason);
         }
         if let Some(report) = reloads::end(note, &self.core, last_words) {
             for operator in self.reloads.ended(report.generation) {

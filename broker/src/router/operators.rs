@@ -5,7 +5,7 @@ use hornpipe_proto::control::{ControlRequest, ControlResponse, ReloadOutcome, Re
 
 use super::control::Operator;
 use super::{Router, clock, report};
-use crate::core::{Event, Generation, Slot, Stop};
+use crate::core::{Event, Generation, PauseMode, Slot, Stop};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
@@ -41,7 +41,7 @@ impl Router {
             ControlRequest::Poison(request) => return self.obey_about_poison(operator, *request),
             ControlRequest::Check => {
                 let ready = self.core.is_ready();
-                let reason = if ready { "ready" } else { self.core.phase().as_str() };
+                let reason = if ready { "ready" } else { self.core.phase_word() };
                 ControlResponse::Check { ready, reason: reason.into() }
             }
             ControlRequest::Scale(scale) => {
@@ -54,6 +54,11 @@ impl Router {
                 ControlResponse::Scaled { from, to: self.core.target() }
             }
             ControlRequest::Reload { surge, wait } => return self.obey_reload(operator, *surge, *wait),
+            ControlRequest::Recycle { slot, wait } => return self.obey_recycle(operator, Slot(*slot), *wait),
+            ControlRequest::Pause { refuse } => {
+                self.obey_pause(if *refuse { PauseMode::Refuse } else { PauseMode::Hold })
+            }
+            ControlRequest::Resume => self.obey_resume(),
             ControlRequest::Upgrade => return self.ask_for_upgrade(operator),
             ControlRequest::Stop { now } => {
                 self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));
@@ -78,5 +83,31 @@ impl Router {
         }
         let outcome = ReloadOutcome::Started;
         (!wait).then_some(ControlResponse::Reload(ReloadReport { generation, outcome }))
+    }
+
+    fn obey_pause(&mut self, mode: PauseMode) -> ControlResponse {
+        if !self.core.may_be_paused() {
+            return self.too_late();
+        }
+        self.pending.push_back(Event::Pause { mode });
+        self.settle();
+        let (waiting, in_flight) = (self.core.backlog_len() as u64, self.core.in_flight_len() as u64);
+        ControlResponse::Paused { waiting, in_flight }
+    }
+
+    fn obey_resume(&mut self) -> ControlResponse {
+        if !self.core.may_be_paused() {
+            return self.too_late();
+        }
+        let waiting = self.core.backlog_len() as u64;
+        let pause = self.core.pause();
+        self.pending.push_back(Event::Resume);
+        self.settle();
+        let after_ms = pause.map(|pause| report::milliseconds(clock::now().since(pause.since)));
+        ControlResponse::Resumed { waiting, after_ms }
+    }
+
+    fn too_late(&self) -> ControlResponse {
+        ControlResponse::Refused { message: format!("the broker is {}", self.core.phase_word()) }
     }
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PoolReport, QueueReport, ReloadProgress,
-    RequestReport, SlotReport, StatusReport, TargetReport, WorkerReport,
+    ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PausedReport, PoolReport, QueueReport,
+    ReloadProgress, RequestReport, SlotReport, StatusReport, TargetReport, WorkerReport,
 };
 
 use super::notes::{in_words, what_is_missing};
 use crate::core::{
-    Exit, ExternalSnapshot, Flight, Loss, Outcome, ReloadSnapshot, RequestId, SlotSnapshot, Snapshot,
-    Timestamp, WorkerSnapshot,
+    Exit, ExternalSnapshot, Flight, Loss, Outcome, PauseMode, ReloadSnapshot, RequestId, SlotSnapshot,
+    Snapshot, Timestamp, WorkerSnapshot,
 };
 
 /// What the core does not know of itself.
@@ -34,7 +34,7 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
         router_pid: i32::try_from(std::process::id()).unwrap_or_default(),
         router_life: around.life,
         uptime_ms: milliseconds(around.uptime),
-        phase: snapshot.phase.as_str().into(),
+        phase: snapshot.phase_word.into(),
         pool: PoolReport {
             target: snapshot.pool.target,
             min: snapshot.pool.min,
@@ -54,6 +54,10 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
                 ago_ms: milliseconds(change.ago),
             }),
             degraded: snapshot.pool.degraded.as_ref().map(what_is_missing),
+            paused: snapshot.pool.paused.map(|(mode, time)| PausedReport {
+                refuses: mode == PauseMode::Refuse,
+                for_ms: milliseconds(time),
+            }),
         },
         requests: RequestReport {
             received: counters.received,
