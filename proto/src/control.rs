@@ -3,6 +3,7 @@
 //! Each message is its length, four bytes big-endian, and that many bytes of
 //! MessagePack. One request, one response, as often as the operator likes.
 
+mod event;
 mod poison;
 mod slot;
 
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{MapError, map};
+pub use event::{EVENT_SCHEMA, EventKind, EventReport};
 pub use poison::{
     AttemptReport, BODY_PIECE, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, REPLY_LIMIT,
     RetryReport,
@@ -69,6 +71,8 @@ pub enum ControlRequest {
     },
     /// Hand out requests again.
     Resume,
+    /// Everything that happens from here on, one response after another.
+    Events,
 }
 
 /// How an operator names a pool size.
@@ -128,6 +132,8 @@ pub enum ControlResponse {
         /// How long the pause lasted, in milliseconds; absent if there was none.
         after_ms: Option<u64>,
     },
+    /// To `events`: one after another, `hello` first.
+    Event(EventReport),
     /// The request was not carried out.
     Refused {
         /// Why, in one sentence.

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
 use hornpipe_proto::control::{
-    self, AttemptReport, ControlRequest, ControlResponse, ExitReport, FlightReport, LastExit, PoisonReport,
-    PoisonRequest, PoisonResponse, QuarantineReport, RecycleOutcome, RecycleReport, ReloadOutcome,
-    ReloadReport, RetryReport, Scale, SlotReport, StatusReport,
+    self, AttemptReport, ControlRequest, ControlResponse, EVENT_SCHEMA, EventKind, EventReport, ExitReport,
+    FlightReport, LastExit, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, RecycleOutcome,
+    RecycleReport, ReloadOutcome, ReloadReport, RetryReport, Scale, SlotReport, StatusReport,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -176,7 +176,7 @@ fn retried() -> RetryReport {
     RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 16] {
+fn control_requests() -> [(&'static str, ControlRequest); 17] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -194,10 +194,37 @@ fn control_requests() -> [(&'static str, ControlRequest); 16] {
         ("control-request-pause", ControlRequest::Pause { refuse: false }),
         ("control-request-pause-refuse", ControlRequest::Pause { refuse: true }),
         ("control-request-resume", ControlRequest::Resume),
+        ("control-request-events", ControlRequest::Events),
     ]
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 18] {
+fn hello() -> EventKind {
+    EventKind::Hello {
+        schema: EVENT_SCHEMA,
+        version: "0.1.0".into(),
+        pid: 100,
+        router_pid: 101,
+        phase: "serving".into(),
+    }
+}
+
+fn exited() -> EventKind {
+    EventKind::WorkerExited {
+        slot: 3,
+        incarnation: 2,
+        generation: 0,
+        pid: Some(102),
+        reason: "killed by SIGKILL".into(),
+        planned: false,
+        respawn_ms: 0,
+    }
+}
+
+fn event(what: EventKind) -> ControlResponse {
+    ControlResponse::Event(EventReport { at_ms: 1_795_860_005_042, router_life: 1, what })
+}
+
+fn control_responses() -> [(&'static str, ControlResponse); 22] {
     let failed = ReloadOutcome::Failed {
         slot: 0,
         reason: "exit code 9".into(),
@@ -228,6 +255,10 @@ fn control_responses() -> [(&'static str, ControlResponse); 18] {
             "control-response-recycle-ended",
             recycle(RecycleOutcome::Ended { reason: "recycle: operator".into(), successor: Some(3) }),
         ),
+        ("control-response-event-hello", event(hello())),
+        ("control-response-event-exited", event(exited())),
+        ("control-response-event-refused", event(EventKind::Refused { refused: vec![(Status::Busy, 12)] })),
+        ("control-response-event-end", event(EventKind::End { why: "stopped".into() })),
         ("control-response-paused", ControlResponse::Paused { waiting: 2, in_flight: 1 }),
         ("control-response-resumed", ControlResponse::Resumed { waiting: 2, after_ms: Some(4000) }),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
@@ -385,5 +416,28 @@ fn golden_control_messages_are_understood() {
         let mut bytes = vector(name).concat();
         let response = control::take::<ControlResponse>(&mut bytes, control::RESPONSE_LIMIT);
         assert_eq!((response, bytes.len()), (Ok(Some(meaning)), 0), "{name}");
+    }
+}
+
+#[test]
+fn an_event_of_a_later_version_is_one_that_is_not_known() {
+    #[derive(serde::Serialize)]
+    struct Later<W> {
+        at_ms: u64,
+        router_life: u32,
+        what: W,
+    }
+    #[derive(serde::Serialize)]
+    struct What {
+        event: &'static str,
+        count: u64,
+        masts: u32,
+    }
+    for (event, meaning) in [("ship_sunk", EventKind::Unknown), ("dropped", EventKind::Dropped { count: 3 })]
+    {
+        let later = Later { at_ms: 1, router_life: 1, what: What { event, count: 3, masts: 2 } };
+        let mut bytes = control::encode(&later);
+        let read = control::take::<EventReport>(&mut bytes, control::RESPONSE_LIMIT).unwrap().unwrap();
+        assert_eq!(read.what, meaning);
     }
 }

@@ -7,6 +7,7 @@
 mod arguments;
 mod bench;
 mod check;
+mod events;
 pub mod exit_code;
 mod operator;
 mod output;
@@ -42,6 +43,7 @@ Ask
 Operate the running broker of a frontend port
   status  one screen of truth, --json, --watch
   workers its table of workers alone
+  events  what happens, as it happens
   scale   set or change the number of workers           hornpipe scale 6660 +2
   reload  fresh workers; if the new ones fail, the old ones stay
   recycle another process for one slot
@@ -78,6 +80,7 @@ enum Verb {
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
     Workers(workers::WorkersArguments),
+    Events(events::EventsArguments),
     Scale(scale::ScaleArguments),
     Poison(poison::PoisonArguments),
     Reload(reload::ReloadArguments),
@@ -106,6 +109,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Workers(arguments) => workers::run(&arguments).into(),
+        Verb::Events(arguments) => events::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
         Verb::Poison(arguments) => poison::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments).into(),

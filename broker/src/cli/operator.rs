@@ -106,7 +106,7 @@ impl Target {
         request: &ControlRequest,
         answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
     ) -> OperatorExit {
-        conclude(self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker))), answered)
+        conclude(self.open(request), answered)
     }
 
     /// The same for an answer that comes when something has ended: unless `--timeout`
@@ -132,7 +132,12 @@ impl Target {
 
     /// Asks, and leaves it to the caller to say why nobody answers.
     pub(super) fn ask_quietly(&self, request: &ControlRequest) -> Result<ControlResponse, OperatorError> {
-        self.connect().and_then(|mut broker| broker.ask(request))
+        self.open(request).map(|(response, _broker)| response)
+    }
+
+    /// Asks, and keeps the connection for what follows the answer.
+    pub(super) fn open(&self, request: &ControlRequest) -> Result<(ControlResponse, Broker), OperatorError> {
+        self.connect().and_then(|mut broker| Ok((broker.ask(request)?, broker)))
     }
 
     /// How long to wait.
@@ -213,6 +218,16 @@ impl Broker {
     /// Asks, and waits for the answer. The time-out holds for each piece of it.
     pub(super) fn ask(&mut self, request: &ControlRequest) -> Result<ControlResponse, OperatorError> {
         self.stream.write_all(&control::encode(request)).map_err(|error| self.explain(error))?;
+        self.next_response()
+    }
+
+    /// What the broker says next, however long that takes.
+    pub(super) fn wait_for_more(&mut self) -> Result<ControlResponse, OperatorError> {
+        self.stream.set_read_timeout(None).map_err(OperatorError::Io)?;
+        self.next_response()
+    }
+
+    fn next_response(&mut self) -> Result<ControlResponse, OperatorError> {
         loop {
             let taken = control::take(&mut self.input, control::RESPONSE_LIMIT);
             if let Some(response) = taken.map_err(|_error| OperatorError::Unreadable)? {

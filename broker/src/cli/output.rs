@@ -10,11 +10,19 @@ use super::exit_code::OperatorExit;
 /// # Errors
 /// If it cannot be written, as to a full disk.
 pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    match write(bytes) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Writes one of many, and tells also that nobody reads any more.
+///
+/// # Errors
+/// If it cannot be written, or the reader is gone.
+pub(super) fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
 /// Writes what was asked for, and gives the exit code that this has.

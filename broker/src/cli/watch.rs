@@ -1,6 +1,6 @@
 //! Asking the same thing again and again: `--watch`.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -35,13 +35,11 @@ impl Paper {
     }
 
     fn print(self, text: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
         match self {
-            Self::Screen => stdout.write_all(redrawn(text, size_of_stdout()).as_bytes())?,
-            Self::Roll => writeln!(stdout, "{text}")?,
-            Self::Lines => stdout.write_all(text.as_bytes())?,
+            Self::Screen => output::write(redrawn(text, size_of_stdout()).as_bytes()),
+            Self::Roll => output::write(format!("{text}\n").as_bytes()),
+            Self::Lines => output::write(text.as_bytes()),
         }
-        stdout.flush()
     }
 }
 

@@ -139,6 +139,12 @@ pub enum Finish {
 /// Something an operator may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
+    /// The process runs, and is not ready yet.
+    WorkerStarted {
+        place: Place,
+        generation: Generation,
+        pid: i32,
+    },
     WorkerReady {
         place: Place,
         /// Each request brings one.

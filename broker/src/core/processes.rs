@@ -61,6 +61,8 @@ impl<B: Clone> Core<B> {
         if let Some(process) = self.roster.process_mut(place) {
             process.pid = Some(pid);
             process.started = turn.now;
+            let generation = process.generation;
+            turn.note(Note::WorkerStarted { place, generation, pid });
         }
     }
 

@@ -49,6 +49,12 @@ fn look(timeout: Duration) -> Timestamp {
     Timestamp(time.saturating_sub(Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed))))
 }
 
+/// Milliseconds since 1970, for people and programs elsewhere. Nothing is decided by it,
+/// because somebody may set it.
+pub(super) fn unix_milliseconds() -> u64 {
+    u64::try_from(read(ClockId::Realtime).as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The processor time that the calling thread has used.
 pub(super) fn used_by_this_thread() -> Duration {
     read(ClockId::ThreadCPUTime)

@@ -5,10 +5,16 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use hornpipe_proto::control::{self, ControlRequest, ControlResponse};
+use hornpipe_proto::control::{self, ControlRequest, ControlResponse, EventKind, EventReport};
 
 /// The oldest connection makes room when there are more.
 const CONNECTION_LIMIT: usize = 32;
+
+/// Streams of events at most: each costs an encoding, a copy and a write.
+const STREAM_LIMIT: usize = 16;
+
+/// What a slow reader of events is kept, in bytes. Beyond it, events are dropped.
+const STREAM_BYTES_LIMIT: usize = 256 * 1024;
 
 /// Read from one connection in one turn, in bytes.
 const READ_BUDGET: usize = 16 * 1024;
@@ -31,6 +37,21 @@ struct Connection {
     waits: bool,
     /// It has left, or speaks another language.
     broken: bool,
+    stream_of_events: Option<EventStream>,
+}
+
+/// One that is told what happens, in place of being asked and answering.
+#[derive(Debug, Default)]
+struct EventStream {
+    /// Since it had no more room.
+    dropped: u64,
+}
+
+/// Whether a connection is a stream of events from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subscribed {
+    Yes,
+    No { limit: usize },
 }
 
 /// Who asked. Never the name of another connection, also when this one is gone.
@@ -87,6 +108,46 @@ impl ControlSocket {
         }
     }
 
+    /// Makes a stream of events of the connection, which asks nothing more.
+    pub(super) fn subscribe(&mut self, operator: Operator, hello: &EventReport) -> Subscribed {
+        if self.streams().count() >= STREAM_LIMIT {
+            return Subscribed::No { limit: STREAM_LIMIT };
+        }
+        if let Some(connection) = self.connections.iter_mut().find(|one| one.name == operator) {
+            connection.stream_of_events = Some(EventStream::default());
+            connection.push(&encoded(hello));
+            connection.flush();
+        }
+        Subscribed::Yes
+    }
+
+    /// Whether anybody wants to be told what happens.
+    pub(super) fn is_watched(&self) -> bool {
+        self.connections.iter().any(|connection| connection.stream_of_events.is_some())
+    }
+
+    /// Keeps the event for every stream that has room for it; it is sent at the end of
+    /// the turn.
+    pub(super) fn publish(&mut self, event: &EventReport) {
+        let bytes = encoded(event);
+        for connection in self.streams() {
+            connection.push(&bytes);
+        }
+    }
+
+    /// Sends what readers have room for. Who has missed some is told how many, in an
+    /// event like `now`.
+    pub(super) fn flush_streams(&mut self, now: &EventReport) {
+        for connection in self.streams() {
+            connection.flush();
+            connection.catch_up(now);
+        }
+    }
+
+    fn streams(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.connections.iter_mut().filter(|connection| connection.stream_of_events.is_some())
+    }
+
     /// Whether the operator is still there.
     pub(super) fn knows(&self, operator: Operator) -> bool {
         self.connections.iter().any(|connection| connection.name == operator)
@@ -98,9 +159,7 @@ impl ControlSocket {
                 tracing::warn!(%error, "cannot serve an operator");
                 continue;
             }
-            if self.connections.len() >= CONNECTION_LIMIT {
-                self.connections.remove(0);
-            }
+            self.make_room();
             self.accepted += 1;
             self.connections.push(Connection {
                 name: Operator(self.accepted),
@@ -109,9 +168,22 @@ impl ControlSocket {
                 output: Vec::new(),
                 waits: false,
                 broken: false,
+                stream_of_events: None,
             });
         }
     }
+
+    /// The oldest goes; a stream is meant to be old, and goes last.
+    fn make_room(&mut self) {
+        if self.connections.len() >= CONNECTION_LIMIT {
+            let others = self.connections.iter().position(|one| one.stream_of_events.is_none());
+            self.connections.remove(others.unwrap_or(0));
+        }
+    }
+}
+
+fn encoded(event: &EventReport) -> Vec<u8> {
+    control::encode(&ControlResponse::Event(event.clone()))
 }
 
 impl Connection {
@@ -141,6 +213,27 @@ impl Connection {
             self.broken = true;
             None
         })
+    }
+
+    /// For a stream: kept if there is room, or else counted. Once one is missing, so are
+    /// those that follow until the reader has been told.
+    fn push(&mut self, event: &[u8]) {
+        let Some(stream) = &mut self.stream_of_events else { return };
+        if stream.dropped > 0 || STREAM_BYTES_LIMIT < self.output.len() + event.len() {
+            stream.dropped += 1;
+        } else {
+            self.output.extend_from_slice(event);
+        }
+    }
+
+    /// Tells a reader that has made room again what it has missed.
+    fn catch_up(&mut self, now: &EventReport) {
+        let Some(stream) = &mut self.stream_of_events else { return };
+        if 0 < stream.dropped && self.output.len() <= STREAM_BYTES_LIMIT / 2 {
+            let what = EventKind::Dropped { count: std::mem::take(&mut stream.dropped) };
+            self.push(&encoded(&EventReport { what, ..now.clone() }));
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {

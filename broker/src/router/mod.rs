@@ -11,6 +11,7 @@ mod parent;
 mod inquiries;
 mod process_state;
 mod hooks;
+mod events;
 mod control;
 mod operators;
 mod poison;
@@ -42,6 +43,7 @@ use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
 use crew::CrewList;
+use events::Events;
 use frame::{Body, Frame};
 use handover::Handover;
 use inquiries::Subject;
@@ -112,6 +114,7 @@ struct Router {
     reloads: Reloads,
     /// Who waits for the end of a process.
     recycles: Recycles,
+    events: Events,
     handover: Handover,
     memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
@@ -164,6 +167,7 @@ impl Router {
             watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
             recycles: Recycles::default(),
+            events: Events::default(),
             handover: Handover::default(),
             memory_watch: MemoryWatch::new()?,
             pending,
@@ -227,6 +231,7 @@ impl Router {
         self.answer_asker();
         let work = self.core.backlog_len() + self.core.in_flight_len();
         self.room.look(&mut self.sockets, work, now);
+        self.tell_watchers(now);
         self.parent.flush();
         Ok(())
     }
@@ -278,6 +283,7 @@ impl Router {
             self.clients.next_deadline(),
             Some(self.room.next_deadline()),
             self.watch.as_ref().and_then(Watch::next_deadline),
+            self.events_deadline(),
         ];
         let next =
             deadlines.into_iter().flatten().min().map_or(Duration::MAX, |deadline| now.until(deadline));
@@ -414,6 +420,7 @@ impl Router {
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
         }
+        self.tell_watchers_of(note);
         if let Some((place, reason)) = recycles::end(note) {
             self.tell_of_recycled(place, reason);
         }
@@ -435,6 +442,7 @@ impl Router {
     }
 
     fn finish(&mut self, finish: &Finish) {
+        self.end_streams(finish);
         let exit_code = match finish {
             Finish::HandedOver => {
                 self.exit_code = Some(0);

@@ -20,6 +20,10 @@ pub(super) fn mourns(note: &Note) -> Option<Place> {
 pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[String]) {
     match note {
         Note::Ready => info!("ready"),
+        Note::WorkerStarted { place, generation, pid } => {
+            let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+            debug!(slot, incarnation, generation = generation.0, pid, "worker started");
+        }
         Note::WorkerReady { place, routine: true } => {
             let pid = core.pid_of(*place);
             debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");

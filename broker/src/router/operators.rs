@@ -59,6 +59,7 @@ impl Router {
                 self.obey_pause(if *refuse { PauseMode::Refuse } else { PauseMode::Hold })
             }
             ControlRequest::Resume => self.obey_resume(),
+            ControlRequest::Events => return self.subscribe(operator),
             ControlRequest::Upgrade => return self.ask_for_upgrade(operator),
             ControlRequest::Stop { now } => {
                 self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));

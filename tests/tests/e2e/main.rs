@@ -49,6 +49,7 @@ mod bad_input;
 mod startup;
 
 mod control;
+mod events;
 mod verbs;
 mod net_server;
 
