@@ -12,7 +12,7 @@ use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
-use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
+use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ReadSocket};
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -189,8 +189,14 @@ fn bind(config: &Config) -> Result<Listeners, LaunchError> {
     let owner = config.identity.user.map(|user| (user, config.identity.group.unwrap_or(user)));
     let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
     let crew_path = config.control.crew_for(number, &config.identity);
-    let crew = UnixSocket::bind(&crew_path, Access { directory_mode, owner }).map_err(LaunchError::Listen)?;
-    Ok(Listeners { frontend, backend, crew, control })
+    let access = Access { directory_mode, owner, group: None };
+    let crew = UnixSocket::bind(&crew_path, access).map_err(LaunchError::Listen)?;
+    let for_readers = |socket: &ReadSocket| {
+        let access = Access { group: socket.group, ..Access::default() };
+        UnixSocket::bind(&socket.path, access).map_err(LaunchError::Listen)
+    };
+    let control_read = config.control_read.as_ref().map(for_readers).transpose()?;
+    Ok(Listeners { frontend, backend, crew, control, control_read })
 }
 
 /// What is said of the listeners, in titles, in `status` and on the screen.
@@ -273,6 +279,7 @@ fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
         plain_errors: config.plain_errors,
         probe: config.probe.clone(),
         reload_on: config.reload_on.clone(),
+        operators: config.operators.clone(),
         frontend: endpoints.frontend.clone(),
         backend: endpoints.backend.clone(),
         silent_workers_hint: match config.program {
@@ -292,6 +299,7 @@ fn start(process: RouterProcess) -> router::Start {
         backend: process.listeners.backend.descriptor,
         crew: process.listeners.crew.descriptor,
         control: process.listeners.control.descriptor,
+        control_read: process.listeners.control_read.map(|socket| socket.descriptor),
         workers: process
             .workers
             .into_iter()

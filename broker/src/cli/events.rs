@@ -1,5 +1,6 @@
 //! `hornpipe events`: what happens, as it happens.
 
+use std::fmt::Write;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -137,11 +138,13 @@ fn text(event: &EventReport) -> String {
     let (hours, minutes, rest) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day % 60_000);
     let mut line = format!("{hours:02}:{minutes:02}:{:02}.{:03}Z {name}", rest / 1000, rest % 1000);
     for (key, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-        line.push_str(&match value {
-            Value::String(text) if is_bare(text) => format!(" {key}={text}"),
-            Value::String(text) => format!(" {key}=\"{}\"", output::harmless(text)),
-            other => format!(" {key}={other}"),
-        });
+        // Writing to a `String` cannot fail.
+        match value {
+            Value::String(text) if is_bare(text) => write!(line, " {key}={text}"),
+            Value::String(text) => write!(line, " {key}=\"{}\"", output::harmless(text)),
+            other => write!(line, " {key}={other}"),
+        }
+        .ok();
     }
     line.push('\n');
     line

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -75,11 +76,17 @@ impl fmt::Display for OperatorError {
                 path.display()
             ),
             Self::Forbidden { path } => {
-                write!(f, "{} belongs to another user: ask as that user, or as root", path.display())
+                write!(
+                    f,
+                    "{} belongs to another user: ask as that user, or as root; or read from the socket of its \
+                     --control-read, with --control",
+                    path.display()
+                )
             }
             Self::NotOurs { path, user } => write!(
                 f,
-                "at {} answers a process of user {user}, which is neither you nor root, so it is not believed",
+                "at {} answers a process of user {user}, which is neither you nor root, so it is not believed: \
+                 name the socket with --control, in a directory that only that user or root can write to",
                 path.display()
             ),
             Self::Connect { path, why } => write!(f, "cannot connect to {}: {}", path.display(), why.desc()),
@@ -175,13 +182,25 @@ impl Target {
         let peer =
             getsockopt(&stream, sockopt::PeerCredentials).map_err(|errno| OperatorError::Io(errno.into()))?;
         let owner = Uid::from_raw(peer.uid());
-        if !owner.is_root() && !user.is_root() && owner != user {
+        let is_named = matches!(place, ControlPlace::File(_));
+        let is_ours = owner.is_root() || user.is_root() || owner == user;
+        let is_believed = is_ours || (is_named && is_guarded(&path, owner));
+        if !is_believed {
             return Err(OperatorError::NotOurs { path, user: owner });
         }
         // Zero: it lives in a pid namespace that is not visible from here.
         let pid = Some(peer.pid()).filter(|pid| *pid != 0);
         Ok(Broker { stream, input: Vec::new(), timeout, pid })
     }
+}
+
+/// Whether nobody but this user or root can have put the socket there.
+fn is_guarded(socket: &Path, owner: Uid) -> bool {
+    let directory = socket.parent().and_then(|directory| directory.metadata().ok());
+    directory.is_some_and(|found| {
+        let by_whom = found.uid() == 0 || found.uid() == owner.as_raw();
+        by_whom && found.mode() & 0o022 == 0
+    })
 }
 
 fn conclude(
@@ -201,7 +220,7 @@ fn conclude(
     }
 }
 
-fn connect_within(path: &std::path::Path, timeout: Duration) -> nix::Result<UnixStream> {
+fn connect_within(path: &Path, timeout: Duration) -> nix::Result<UnixStream> {
     let descriptor = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     // Zero would mean for ever.
     let timeout = timeout.max(Duration::from_millis(1));

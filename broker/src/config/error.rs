@@ -74,6 +74,8 @@ pub enum ConfigError {
     },
     /// Workers may be wanted later, but nothing says which.
     NoProgramToGrow,
+    /// A group for a socket that nobody asked for.
+    GroupWithoutSocket,
     /// A number that may not be zero.
     Zero {
         /// The option.
@@ -198,6 +200,9 @@ impl fmt::Display for ConfigError {
             Self::NoProgramToGrow => f.write_str(
                 "with --workers 0 and no program there is nothing to start later: leave out --min and --max, or \
                  name a program after --",
+            ),
+            Self::GroupWithoutSocket => f.write_str(
+                "--control-group is for the socket of --control-read PATH: say where that is to be",
             ),
             Self::Zero { option } => write!(f, "{option} must be more than 0"),
             Self::BodyAboveQueue { max_body, queue_bytes } => write!(

@@ -11,6 +11,7 @@ mod control_place;
 pub mod env;
 mod error;
 mod hooks;
+mod operators;
 mod raw;
 mod resolve;
 mod pool_size;
@@ -28,6 +29,7 @@ pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;
 pub use error::ConfigError;
 pub use hooks::HookError;
+pub use operators::ReadSocket;
 pub use raw::RawConfig;
 pub use resolve::Surroundings;
 pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_size, size};
@@ -65,6 +67,10 @@ pub struct Config {
     pub privilege: Privilege,
     /// Where the control socket will be.
     pub control: ControlPlace,
+    /// Where others may ask, and change nothing.
+    pub control_read: Option<ReadSocket>,
+    /// The users who may order something over the control socket.
+    pub operators: Vec<u32>,
     /// Where the process id is kept.
     pub pid_file: Option<PathBuf>,
     /// Where the log goes, and how.

@@ -164,6 +164,12 @@ pub struct RawConfig {
     /// The control socket, for `status` and its like
     #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub control: Option<PathBuf>,
+    /// Another control socket, which answers questions and takes no orders
+    #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
+    pub control_read: Option<PathBuf>,
+    /// Whose members may connect to that one, too
+    #[arg(long, value_name = "GROUP", help_heading = "Observe", hide_short_help = true)]
+    pub control_group: Option<String>,
 
     /// Run this when that happens: worker_start, worker_exit, reload_failed, degraded. Repeatable
     #[arg(long, value_name = "EVENT=COMMAND", value_parser = hook, help_heading = "Observe", hide_short_help = true)]
@@ -227,7 +233,7 @@ impl RawConfig {
                 scale_up_wait scale_down_after check_for_waiting
                 timeout queue_timeout cancel_grace term_grace
                 attempts queue queue_bytes max_body plain_errors drain
-                log_file log_format log_level control hook
+                log_file log_format log_level control control_read control_group hook
                 user group chroot chdir rlimit nice umask env pid_file;
             switches: each lines fresh no_external no_autoscale insecure
         }

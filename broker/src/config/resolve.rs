@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid};
 
 use super::account::{Account, find_group};
+use super::operators::operators;
 use super::pool_size::PoolSize;
 use super::{
     Address, Config, ConfigError, ControlPlace, Environment, External, PlainErrors, Privilege, ProgramKind,
@@ -71,6 +72,7 @@ impl RawConfig {
             owner: identity.user.zip(identity.group),
         };
         let control = self.control.clone().map(full_path).transpose()?;
+        let control_read = self.resolve_control_read()?;
         let worker_environment = self.resolve_environment(surroundings.environment.for_workers())?;
         Ok(Config {
             core: self.resolve_settings(&program, surroundings)?,
@@ -84,6 +86,8 @@ impl RawConfig {
                 0 => Privilege::Root,
                 _ => Privilege::User,
             },
+            control_read,
+            operators: operators(surroundings.user, &identity),
             control: ControlPlace::choose(control, &surroundings.environment, surroundings.user),
             probe: self.probe.clone().map(String::into_bytes),
             reload_on: watched(self.reload_on.clone().unwrap_or_default())?,
@@ -256,7 +260,7 @@ fn watched(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
 }
 
 /// The same path from every working directory.
-fn full_path(path: PathBuf) -> Result<PathBuf, ConfigError> {
+pub(super) fn full_path(path: PathBuf) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|_error| ConfigError::NoWorkingDirectory { path })
 }
 

@@ -55,6 +55,9 @@ struct SavedListeners {
     backend: (RawFd, SocketAddr),
     crew: SavedSocket,
     control: SavedSocket,
+    /// A program of before has none.
+    #[serde(default)]
+    control_read: Option<SavedSocket>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -195,6 +198,7 @@ impl Estate<'_> {
                 backend: port(&self.listeners.backend),
                 crew: socket(&self.listeners.crew),
                 control: socket(&self.listeners.control),
+                control_read: self.listeners.control_read.as_ref().map(socket),
             },
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
             workers: self.children.all().map(|(pid, worker)| save(pid, worker)).collect(),
@@ -264,6 +268,7 @@ impl Inheritance {
                 backend: port(listeners.backend)?,
                 crew: socket(listeners.crew)?,
                 control: socket(listeners.control)?,
+                control_read: listeners.control_read.map(socket).transpose()?,
             },
             pid_file: pid_file.map(adopt).transpose()?,
             pool: InheritedPool { children, state },
@@ -340,5 +345,18 @@ mod tests {
                 "{bytes:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_program_of_before_leaves_has_no_socket_for_readers() {
+        let socket = serde_json::json!({ "descriptor": 5, "path": "/x", "file": [1, 2] });
+        let before = rmp_serde::to_vec_named(&serde_json::json!({
+            "frontend": [3, { "V4": [[127, 0, 0, 1], 6660] }],
+            "backend": [4, { "V4": [[127, 0, 0, 1], 6661] }],
+            "crew": socket,
+            "control": socket,
+        }));
+        let read: SavedListeners = rmp_serde::from_slice(&before.unwrap()).unwrap();
+        assert!(read.control_read.is_none());
     }
 }

@@ -39,6 +39,8 @@ pub struct Listeners {
     pub crew: UnixSocket,
     /// Where `status` and its like connect.
     pub control: UnixSocket,
+    /// Where others may ask, and change nothing.
+    pub control_read: Option<UnixSocket>,
 }
 
 /// A TCP listener.
@@ -69,11 +71,13 @@ pub struct Access {
     pub directory_mode: u32,
     /// The user and group who own the socket and so may connect, if not this user.
     pub owner: Option<(u32, u32)>,
+    /// A group whose members may connect too.
+    pub group: Option<u32>,
 }
 
 impl Default for Access {
     fn default() -> Self {
-        Self { directory_mode: PRIVATE, owner: None }
+        Self { directory_mode: PRIVATE, owner: None, group: None }
     }
 }
 
@@ -88,14 +92,15 @@ impl Listeners {
             backend: self.backend.duplicate()?,
             crew: self.crew.duplicate()?,
             control: self.control.duplicate()?,
+            control_read: self.control_read.as_ref().map(UnixSocket::duplicate).transpose()?,
         })
     }
 
     /// The numbers of all descriptors.
     pub(super) fn numbers(&self) -> Vec<RawFd> {
         let ports = [&self.frontend, &self.backend].map(|port| port.descriptor.as_raw_fd());
-        let sockets = [&self.crew, &self.control].map(|socket| socket.descriptor.as_raw_fd());
-        ports.into_iter().chain(sockets).collect()
+        let sockets = [&self.crew, &self.control].into_iter().chain(&self.control_read);
+        ports.into_iter().chain(sockets.map(|socket| socket.descriptor.as_raw_fd())).collect()
     }
 
     /// Removes the files of the unix sockets. For a clean end: a file that is left over
@@ -103,6 +108,7 @@ impl Listeners {
     pub fn remove_files(&self) {
         self.crew.remove_file();
         self.control.remove_file();
+        self.control_read.iter().for_each(UnixSocket::remove_file);
     }
 }
 
@@ -191,7 +197,11 @@ impl UnixSocket {
             Errno::EADDRINUSE => ListenError::SocketInUse { path: path.to_owned() },
             other => path_error(path, other),
         };
-        let descriptor = listen_on_path(path, access.owner).map_err(explain)?;
+        let descriptor = bind_to_path(path, access.owner).map_err(explain)?;
+        if let Some(group) = access.group {
+            open_to_group(path, group)?;
+        }
+        listen(&descriptor, Backlog::new(BACKLOG).map_err(explain)?).map_err(explain)?;
         let metadata = path.symlink_metadata().map_err(|error| path_error(path, errno_of(&error)))?;
         Ok(Self { descriptor, path: path.to_owned(), file: (metadata.dev(), metadata.ino()) })
     }
@@ -276,7 +286,7 @@ fn probe(path: &Path) -> nix::Result<()> {
     connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
-fn listen_on_path(path: &Path, owner: Option<(u32, u32)>) -> nix::Result<OwnedFd> {
+fn bind_to_path(path: &Path, owner: Option<(u32, u32)>) -> nix::Result<OwnedFd> {
     let descriptor = stream_socket(AddressFamily::Unix)?;
     let address = UnixAddr::new(path)?;
     // The file must never exist with more rights than it is to have. One thread, so
@@ -288,8 +298,17 @@ fn listen_on_path(path: &Path, owner: Option<(u32, u32)>) -> nix::Result<OwnedFd
     if let Some((user, group)) = owner {
         chown(path, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
     }
-    listen(&descriptor, Backlog::new(BACKLOG)?)?;
     Ok(descriptor)
+}
+
+/// Before anybody can connect: first the group, then its rights.
+fn open_to_group(path: &Path, group: u32) -> Result<(), ListenError> {
+    chown(path, None, Some(Gid::from_raw(group))).map_err(|errno| match errno {
+        Errno::EPERM => ListenError::NotInGroup { path: path.to_owned(), group },
+        other => path_error(path, other),
+    })?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o660))
+        .map_err(|error| path_error(path, errno_of(&error)))
 }
 
 fn path_error(path: &Path, errno: Errno) -> ListenError {
@@ -351,6 +370,13 @@ pub enum ListenError {
         /// The user id of its owner.
         owner: u32,
     },
+    /// The group is not one of this user's.
+    NotInGroup {
+        /// The socket that it was to have.
+        path: PathBuf,
+        /// The group's id.
+        group: u32,
+    },
     /// The kernel refused for another reason.
     System {
         /// The address or the path.
@@ -396,6 +422,11 @@ impl fmt::Display for ListenError {
                 "{} (of user id {owner}) lets others replace the socket: name a directory that only this user can write to",
                 directory.display()
             ),
+            Self::NotInGroup { path, group } => write!(
+                out,
+                "{} cannot be opened to the group {group}, because this user is not in it: be added to it, or start as root",
+                path.display()
+            ),
             Self::System { what, source } => {
                 write!(out, "cannot listen on {what}: {}", source.desc().to_lowercase())
             }
@@ -413,7 +444,8 @@ impl std::error::Error for ListenError {
             | Self::SocketInUse { .. }
             | Self::NotASocket { .. }
             | Self::PathTooLong { .. }
-            | Self::UnsafeDirectory { .. } => None,
+            | Self::UnsafeDirectory { .. }
+            | Self::NotInGroup { .. } => None,
         }
     }
 }

@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use hornpipe_proto::control::{self, ControlRequest, ControlResponse, EventKind, EventReport};
+use nix::sys::socket::{getsockopt, sockopt};
 
-/// The oldest connection makes room when there are more.
+/// The oldest connection makes room when there are more, for each kind of rights.
 const CONNECTION_LIMIT: usize = 32;
 
 /// Streams of events at most: each costs an encoding, a copy and a write.
@@ -21,15 +22,40 @@ const READ_BUDGET: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct ControlSocket {
+    /// For those who may order something.
     listener: UnixListener,
+    /// For those who may only read.
+    read_listener: Option<UnixListener>,
+    /// Who may order something.
+    operators: Vec<u32>,
     connections: Vec<Connection>,
     /// How many connections there have ever been.
     accepted: u64,
 }
 
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Everything.
+    Order,
+    /// Ask, and change nothing.
+    Read,
+    /// Nothing: a user who is none of the operators has come to their socket.
+    None { user: u32 },
+}
+
+/// What somebody wants.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) operator: Operator,
+    pub(super) rights: Rights,
+    pub(super) request: ControlRequest,
+}
+
 #[derive(Debug)]
 struct Connection {
     name: Operator,
+    rights: Rights,
     stream: UnixStream,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -66,21 +92,29 @@ enum Use {
 }
 
 impl ControlSocket {
-    pub(super) fn new(listener: OwnedFd) -> Self {
-        Self { listener: listener.into(), connections: Vec::new(), accepted: 0 }
-    }
-
-    pub(super) fn poll_items<'a>(&self) -> impl Iterator<Item = zmq::PollItem<'a>> {
-        let listener = zmq::PollItem::from_fd(self.listener.as_raw_fd(), zmq::POLLIN);
-        let connections = self.connections.iter().map(|connection| {
-            let events = if connection.output.is_empty() { zmq::POLLIN } else { zmq::POLLIN | zmq::POLLOUT };
-            zmq::PollItem::from_fd(connection.stream.as_raw_fd(), events)
-        });
-        std::iter::once(listener).chain(connections)
+    /// One that these users may give orders to, and perhaps one for whoever may connect to it.
+    pub(super) fn new(control: OwnedFd, control_read: Option<OwnedFd>, operators: Vec<u32>) -> Self {
+        Self {
+            listener: control.into(),
+            read_listener: control_read.map(UnixListener::from),
+            operators,
+            connections: Vec::new(),
+            accepted: 0,
+        }
     }
 
     pub(super) fn descriptor(&self) -> &impl AsFd {
         &self.listener
+    }
+
+    pub(super) fn poll_items<'a>(&self) -> impl Iterator<Item = zmq::PollItem<'a>> {
+        let listeners = std::iter::once(&self.listener).chain(&self.read_listener);
+        let listeners = listeners.map(|one| zmq::PollItem::from_fd(one.as_raw_fd(), zmq::POLLIN));
+        let connections = self.connections.iter().map(|connection| {
+            let events = if connection.output.is_empty() { zmq::POLLIN } else { zmq::POLLIN | zmq::POLLOUT };
+            zmq::PollItem::from_fd(connection.stream.as_raw_fd(), events)
+        });
+        listeners.chain(connections)
     }
 
     /// Reads what operators have sent, and sends what they have room for.
@@ -91,11 +125,11 @@ impl ControlSocket {
 
     /// The next request, and who waits for the response. Nothing more is taken from
     /// that connection until `respond`, which may come as late as it will.
-    pub(super) fn next_request(&mut self) -> Option<(Operator, ControlRequest)> {
+    pub(super) fn next_request(&mut self) -> Option<Wish> {
         self.connections.iter_mut().find_map(|connection| {
             let request = connection.next_request()?;
             connection.waits = true;
-            Some((connection.name, request))
+            Some(Wish { operator: connection.name, rights: connection.rights, request })
         })
     }
 
@@ -154,15 +188,23 @@ impl ControlSocket {
     }
 
     fn accept(&mut self) {
+        let mut newcomers = Vec::new();
         while let Ok((stream, _address)) = self.listener.accept() {
+            newcomers.push((self.rights_of(&stream), stream));
+        }
+        while let Some(Ok((stream, _address))) = self.read_listener.as_ref().map(UnixListener::accept) {
+            newcomers.push((Rights::Read, stream));
+        }
+        for (rights, stream) in newcomers {
             if let Err(error) = stream.set_nonblocking(true) {
                 tracing::warn!(%error, "cannot serve an operator");
                 continue;
             }
-            self.make_room();
+            self.make_room(rights);
             self.accepted += 1;
             self.connections.push(Connection {
                 name: Operator(self.accepted),
+                rights,
                 stream,
                 input: Vec::new(),
                 output: Vec::new(),
@@ -173,11 +215,25 @@ impl ControlSocket {
         }
     }
 
-    /// The oldest goes; a stream is meant to be old, and goes last.
-    fn make_room(&mut self) {
-        if self.connections.len() >= CONNECTION_LIMIT {
-            let others = self.connections.iter().position(|one| one.stream_of_events.is_none());
-            self.connections.remove(others.unwrap_or(0));
+    /// The kernel knows who is at the other end, whatever the socket's mode has become.
+    fn rights_of(&self, stream: &UnixStream) -> Rights {
+        match getsockopt(stream, sockopt::PeerCredentials) {
+            Ok(peer) if self.operators.contains(&peer.uid()) => Rights::Order,
+            Ok(peer) => Rights::None { user: peer.uid() },
+            Err(_unknown) => Rights::None { user: u32::MAX },
+        }
+    }
+
+    /// The oldest of its kind goes, so that no reader puts an operator out; a stream is
+    /// meant to be old, and goes last.
+    fn make_room(&mut self, rights: Rights) {
+        let reads = |one: &Connection| (one.rights == Rights::Read) == (rights == Rights::Read);
+        if self.connections.iter().filter(|one| reads(one)).count() >= CONNECTION_LIMIT {
+            let passing = |one: &Connection| reads(one) && one.stream_of_events.is_none();
+            let oldest = self.connections.iter().position(passing);
+            if let Some(oldest) = oldest.or_else(|| self.connections.iter().position(reads)) {
+                self.connections.remove(oldest);
+            }
         }
     }
 }

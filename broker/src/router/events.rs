@@ -202,14 +202,13 @@ fn kind_of(note: &Note, core: &Core<Body>, name: impl Fn(RequestId) -> String) -
         Note::RequestPoisoned { request, attempt, number } => {
             EventKind::RequestPoisoned { request: name(*request), attempt: *attempt, number: *number }
         }
-        // The phase tells it.
+        // The phase tells the first; the requests of the last end with an error, which is counted.
         Note::Ready
         | Note::Failing
         | Note::Recovered
         | Note::DrainStarted { .. }
-        | Note::HandOverStarted { .. } => return None,
-        // Its requests end with an error, which is counted.
-        Note::WorkerMalformed { .. } => return None,
+        | Note::HandOverStarted { .. }
+        | Note::WorkerMalformed { .. } => return None,
     })
 }
 

@@ -156,7 +156,7 @@ impl Router {
                 frontend: RouterSocket::open(&context, Door::Frontend, start.frontend, limits)?,
                 backend: RouterSocket::open(&context, Door::Backend, start.backend, limits)?,
                 crew: RouterSocket::open(&context, Door::Crew, start.crew, limits)?,
-                control: ControlSocket::new(start.control),
+                control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
             clients: Clients::new(setup.plain_errors),
             workers: Workers::new(setup.external),

@@ -1,17 +1,23 @@
 //! What operators ask over the control socket: their requests become events, and
 //! the core's snapshot becomes their report.
 
-use hornpipe_proto::control::{ControlRequest, ControlResponse, ReloadOutcome, ReloadReport, Scale};
+use hornpipe_proto::control::{
+    ControlRequest, ControlResponse, PoisonRequest, ReloadOutcome, ReloadReport, Scale,
+};
 
-use super::control::Operator;
+use super::control::{Operator, Rights, Wish};
 use super::{Router, clock, report};
 use crate::core::{Event, Generation, PauseMode, Slot, Stop};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
         self.sockets.control.turn();
-        while let Some((operator, request)) = self.sockets.control.next_request() {
-            if let Some(response) = self.obey(operator, &request) {
+        while let Some(Wish { operator, rights, request }) = self.sockets.control.next_request() {
+            let response = match objection(rights, &request, &self.setup.operators) {
+                Some(message) => Some(ControlResponse::Refused { message }),
+                None => self.obey(operator, &request),
+            };
+            if let Some(response) = response {
                 self.sockets.control.respond(operator, &response);
             }
         }
@@ -111,4 +117,44 @@ impl Router {
     fn too_late(&self) -> ControlResponse {
         ControlResponse::Refused { message: format!("the broker is {}", self.core.phase_word()) }
     }
+}
+
+/// Why whoever has these rights does not get this, if so.
+fn objection(rights: Rights, request: &ControlRequest, operators: &[u32]) -> Option<String> {
+    match (rights, order(request)) {
+        (Rights::Order, _) | (Rights::Read, None) => None,
+        (Rights::Read, Some(order)) => Some(format!(
+            "this socket answers questions, and {order} is for operators: use the broker's control socket"
+        )),
+        (Rights::None { user }, _) => Some(format!(
+            "user {user} is no operator of this broker: ask as {}, or on the socket of --control-read",
+            in_words(operators)
+        )),
+    }
+}
+
+/// What is asked for, if it changes something or shows what only operators may see.
+fn order(request: &ControlRequest) -> Option<&'static str> {
+    match request {
+        ControlRequest::Status
+        | ControlRequest::Check
+        | ControlRequest::Slot { .. }
+        | ControlRequest::Events
+        | ControlRequest::Poison(PoisonRequest::List | PoisonRequest::Show { .. }) => None,
+        ControlRequest::Scale(_) => Some("`scale`"),
+        ControlRequest::Reload { .. } => Some("`reload`"),
+        ControlRequest::Recycle { .. } => Some("`recycle`"),
+        ControlRequest::Pause { .. } => Some("`pause`"),
+        ControlRequest::Resume => Some("`resume`"),
+        ControlRequest::Stop { .. } => Some("`stop`"),
+        ControlRequest::Upgrade => Some("`upgrade`"),
+        ControlRequest::Poison(PoisonRequest::Body { .. }) => Some("the body of a request"),
+        ControlRequest::Poison(PoisonRequest::Retry { .. }) => Some("`poison retry`"),
+        ControlRequest::Poison(PoisonRequest::Drop { .. } | PoisonRequest::DropAll) => Some("`poison drop`"),
+    }
+}
+
+fn in_words(operators: &[u32]) -> String {
+    let users: Vec<String> = operators.iter().map(|user| format!("user {user}")).collect();
+    users.join(" or ")
 }

@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     pub(crate) probe: Option<Vec<u8>>,
     /// Paths whose change is a reload.
     pub(crate) reload_on: Vec<PathBuf>,
+    /// The users who may order something.
+    pub(crate) operators: Vec<u32>,
     /// For `status`: where clients and workers connect.
     pub(crate) frontend: String,
     pub(crate) backend: String,
@@ -38,6 +40,8 @@ pub(crate) struct Start {
     pub(crate) backend: OwnedFd,
     pub(crate) crew: OwnedFd,
     pub(crate) control: OwnedFd,
+    /// The same for those who may only read.
+    pub(crate) control_read: Option<OwnedFd>,
     /// Workers that an earlier router started.
     pub(crate) workers: Vec<LiveWorker>,
     /// The last filling of each slot so far, which may be beyond what `memory` says.

@@ -93,6 +93,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         backend: Port::bind("127.0.0.1", 0).unwrap(),
         crew: unix("crew"),
         control: unix("control"),
+        control_read: None,
     };
     println!("frontend {}", listeners.frontend.address);
     Setup {

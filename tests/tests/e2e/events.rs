@@ -163,7 +163,7 @@ fn read_event(stream: &mut UnixStream, input: &mut Vec<u8>) -> Option<EventRepor
 fn a_reader_that_does_not_read_loses_events_is_told_how_many_and_slows_nobody() {
     let broker = Broker::demo(1);
     let mut slow = UnixStream::connect(broker.control()).unwrap();
-    slow.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    slow.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     slow.write_all(&control::encode(&ControlRequest::Events)).unwrap();
     let mut input = Vec::new();
     let hello = read_event(&mut slow, &mut input).unwrap();

@@ -50,6 +50,7 @@ mod startup;
 
 mod control;
 mod events;
+mod sockets;
 mod verbs;
 mod net_server;
 
