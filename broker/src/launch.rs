@@ -156,7 +156,9 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         on_worker_exit: Box::new(move |worker, pid, status| {
             callbacks::call("on_worker_exit", &mut on_worker_exit, &ended_worker(worker, pid, status));
         }),
-        output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
+        output: Box::new(
+            |place, pid, line| info!(target: logging::EACH, slot = place.slot, pid, line, "worker output"),
+        ),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
         program: program(config, work, after_fork),

@@ -24,6 +24,9 @@ const VALUE_LIMITS: [usize; 5] = [LIMIT, LIMIT / 2, 512, 64, 8];
 /// `2026-11-22T10:00:00.123`: the microseconds that follow tell nobody anything.
 const TIME_LEN: usize = 23;
 
+/// Of these, `2026-11-22T10:00:00`.
+const SECOND_LEN: usize = 19;
+
 /// An event, taken apart.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -55,6 +58,37 @@ impl Line {
         let mut line = Self::new(Level::WARN, "log lines dropped");
         line.fields.push(("count", count.into()));
         line
+    }
+
+    /// The news that lines of one kind are missing.
+    pub(super) fn left_out(level: Level, message: &str, count: u64) -> Self {
+        let mut line = Self::new(level, "lines left out");
+        line.fields.push(("of", message.into()));
+        line.add("left_out", count);
+        line
+    }
+
+    pub(super) fn level(&self) -> Level {
+        self.level
+    }
+
+    /// What tells one kind of line from another.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// When it was said, to the second.
+    pub(super) fn second(&self) -> &str {
+        self.time.get(..SECOND_LEN).unwrap_or(&self.time)
+    }
+
+    pub(super) fn add(&mut self, name: &'static str, count: u64) {
+        self.fields.push((name, count.into()));
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(time: &str, level: Level, message: &str) -> Self {
+        Self { time: time.to_owned(), ..Self::new(level, message) }
     }
 
     /// The line with its line break.
@@ -99,7 +133,7 @@ impl Line {
     }
 
     fn render_json(&self, line: &mut String, limit: usize) -> fmt::Result {
-        let text = |text: &str| Value::from(cut(text, limit));
+        let text = |text: &str| quoted(&cut(text, limit));
         write!(line, "{{\"timestamp\":{},\"level\":{}", text(&self.time), text(self.level.as_str()))?;
         if !self.message.is_empty() {
             write!(line, ",\"message\":{}", text(&self.message))?;
@@ -127,11 +161,31 @@ fn cut(text: &str, limit: usize) -> String {
     start
 }
 
+/// What a terminal obeys: control characters, and those that turn the direction of writing.
+fn is_obeyed(letter: char) -> bool {
+    let turns = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns
+}
+
+/// As JSON has it, and what it leaves that a terminal obeys in digits.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::new();
+    for letter in Value::from(text).to_string().chars() {
+        if is_obeyed(letter) {
+            // Writing to a `String` cannot fail. None of these has more than four digits.
+            write!(quoted, "\\u{:04x}", u32::from(letter)).ok();
+        } else {
+            quoted.push(letter);
+        }
+    }
+    quoted
+}
+
 /// A message is not quoted, so that constant ones read well.
 fn without_controls(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars() {
-        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+        if is_obeyed(letter) { shown.extend(letter.escape_default()) } else { shown.push(letter) }
     }
     shown
 }
@@ -252,7 +306,7 @@ mod tests {
                 .render(LogFormat::Json, Colour::Never),
         ] {
             let body = text.strip_suffix('\n').unwrap();
-            let harmless = |letter: char| letter != '\n' && letter != '\r' && letter != '\x1b';
+            let harmless = |letter: char| !letter.is_control() && letter != '\u{202e}';
             assert!(body.chars().all(harmless), "{body:?}");
         }
     }

@@ -7,6 +7,7 @@
 //! A line that cannot be written at once is dropped and counted.
 
 mod choices;
+mod flood;
 mod line;
 mod stream;
 
@@ -25,10 +26,20 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 pub use choices::{Colour, Level, LogChoices, LogFormat};
+use flood::{Floods, Verdict};
 use line::Line;
 use stream::Stream;
 
 static STREAM: Stream = Stream::new();
+
+static FLOODS: Floods = Floods::new();
+
+/// The target of lines that are wanted one for each of what they are about, however many:
+/// what programs write, and requests if somebody asks for them.
+pub const EACH: &str = "each";
+
+/// How lines look, for those that no event brings.
+static LAYER: OnceLock<LogLayer> = OnceLock::new();
 
 /// The log file, if there is one, to be opened again.
 static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
@@ -92,6 +103,7 @@ pub fn start(choices: &LogChoices) -> Result<(), LogError> {
         file.open().map_err(|source| LogError::File { path: path.clone(), source })?;
     }
     let layer = LogLayer { format: choices.format, colour: choices.colour };
+    LAYER.get_or_init(|| layer);
     let subscriber = tracing_subscriber::registry().with(choices.level.filter()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_another| LogError::Twice)
 }
@@ -105,6 +117,14 @@ pub fn reopen() -> Result<(), LogError> {
     match LOG_FILE.get() {
         Some(file) => file.open().map_err(|source| LogError::File { path: file.path.clone(), source }),
         None => Ok(()),
+    }
+}
+
+/// Tells of lines that a flood has cost, once it is over. Call it now and then.
+pub fn tell_left_out() {
+    let Some(layer) = LAYER.get() else { return };
+    for line in FLOODS.news() {
+        layer.write(&line);
     }
 }
 
@@ -132,7 +152,7 @@ fn open_for_appending(path: &Path) -> io::Result<File> {
 }
 
 /// Turns events into lines.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct LogLayer {
     format: LogFormat,
     colour: Colour,
@@ -140,7 +160,20 @@ struct LogLayer {
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let line = Line::of(event);
-        STREAM.write(stderr(), self.format, self.colour, &line);
+        let mut line = Line::of(event);
+        // Who turns debug on wants everything.
+        let is_bounded = event.metadata().target() != EACH && line.level() <= tracing::Level::INFO;
+        match if is_bounded { FLOODS.judge(&line) } else { Verdict::Write { left_out: 0 } } {
+            Verdict::LeaveOut => return,
+            Verdict::Write { left_out: 0 } => (),
+            Verdict::Write { left_out } => line.add("left_out", left_out),
+        }
+        self.write(&line);
+    }
+}
+
+impl LogLayer {
+    fn write(self, line: &Line) {
+        STREAM.write(stderr(), self.format, self.colour, line);
     }
 }

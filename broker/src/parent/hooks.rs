@@ -21,6 +21,9 @@ use super::identity::Identity;
 use super::output::Output;
 use super::process;
 
+/// The log's name for lines of which none is left out. The parent does not know the log.
+const EACH: &str = "each";
+
 /// So many run at once...
 const RUNNING_LIMIT: usize = 4;
 /// ...and so many wait for that.
@@ -196,7 +199,7 @@ fn start<'a>(
 }
 
 fn log_line(event: HookEvent, pid: i32, line: &str) {
-    info!(hook = %event, pid, line, "hook output");
+    info!(target: EACH, hook = %event, pid, line, "hook output");
 }
 
 #[cfg(test)]
