@@ -318,7 +318,7 @@ fn verbs() -> Vec<String> {
 /// The long options in a verb's help, of the lines that begin with one.
 fn options(screen: &str) -> BTreeSet<String> {
     let lines = screen.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let words = lines.flat_map(|line| line.split([' ', ',', '=']).take(3));
+    let words = lines.flat_map(|line| line.split([' ', ',', '=', '[']).take(3));
     words
         .filter_map(|word| word.strip_prefix("--"))
         .filter(|word| !word.is_empty() && !matches!(*word, "help" | "version"))

@@ -161,6 +161,9 @@ pub struct RawConfig {
     /// How much is told: error, warn, info, debug, trace; or 0 to 4 as in Net::Server
     #[arg(long, value_name = "LEVEL", value_parser = str::parse::<Level>, help_heading = "Observe", hide_short_help = true)]
     pub log_level: Option<Level>,
+    /// A line of the log for each request that has ended, at info
+    #[arg(long, help_heading = "Observe", hide_short_help = true)]
+    pub access_log: bool,
     /// The control socket, for `status` and its like
     #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub control: Option<PathBuf>,
@@ -235,7 +238,7 @@ impl RawConfig {
                 attempts queue queue_bytes max_body plain_errors drain
                 log_file log_format log_level control control_read control_group hook
                 user group chroot chdir rlimit nice umask env pid_file;
-            switches: each lines fresh no_external no_autoscale insecure
+            switches: each lines fresh no_external no_autoscale access_log insecure
         }
     }
 }

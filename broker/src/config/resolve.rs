@@ -201,6 +201,7 @@ impl RawConfig {
             autoscale,
             spares,
             surge: self.surge.unwrap_or(defaults.surge),
+            tell_ends: self.access_log,
             probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults
         })

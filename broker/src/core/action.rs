@@ -6,6 +6,7 @@ use hornpipe_proto::{Status, Token};
 
 use super::autoscale::Cause;
 use super::degraded::Degraded;
+use super::ended::Ended;
 use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
 use super::pause::{Pause, PauseMode};
@@ -254,6 +255,8 @@ pub enum Note {
         worker: WorkerId,
         place: Option<Place>,
     },
+    /// Only if the settings ask for it.
+    RequestEnded(Box<Ended>),
 }
 
 /// What a worker had at its end: which request ended it?

@@ -12,6 +12,7 @@ mod requests;
 mod loss;
 mod quarantine;
 mod flight;
+mod ended;
 mod dispatch;
 mod crew;
 mod speaking;
@@ -43,6 +44,7 @@ pub use action::{
 pub use autoscale::Cause;
 pub use counters::Counters;
 pub use degraded::Degraded;
+pub use ended::Ended;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
 pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hornpipe_proto::{Status, Token};
 
 use super::action::{Action, Note};
+use super::ended::Times;
 use super::event::Request;
 use super::flight::{self, Outcome, Plan};
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
@@ -40,6 +41,7 @@ pub(super) struct Record<B> {
     pub(super) size: u64,
     /// Since when it has waited for a worker, the last time it did.
     waiting_since: Timestamp,
+    pub(super) times: Times,
     deadline: Option<Timestamp>,
     /// How many workers have had it.
     pub(super) attempt: u32,
@@ -73,6 +75,16 @@ pub(super) struct Held {
     /// What its client has heard before the worker let go.
     pub(super) outcome: Option<Outcome>,
     pub(super) plan: Option<Plan>,
+}
+
+impl<B> Record<B> {
+    /// Since when it waits for a worker, if it does.
+    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
+        match self.whereabouts {
+            Whereabouts::Backlog { .. } => Some(self.waiting_since),
+            Whereabouts::Worker { .. } => None,
+        }
+    }
 }
 
 impl<B> Default for Requests<B> {
@@ -189,6 +201,7 @@ impl<B: Clone> Core<B> {
         self.counters.received += 1;
         if let Some((status, why)) = self.objection(&request) {
             self.counters.refuse(status);
+            self.tell_refusal(&request, status, turn);
             turn.act(Action::Refuse { request: request.request, status, attempt: 0, message: why });
             return;
         }
@@ -216,6 +229,7 @@ impl<B: Clone> Core<B> {
             body: request.body,
             size: request.size,
             waiting_since: turn.now,
+            times: Times::default(),
             deadline,
             attempt: 0,
             attempts: attempts.clamp(1, self.settings.attempts.max(1)),
@@ -262,14 +276,16 @@ impl<B: Clone> Core<B> {
     pub(super) fn refuse_unreadable(&mut self, request: RequestId, why: String, turn: &mut Turn<'_, B>) {
         self.counters.received += 1;
         self.counters.refuse(Status::Malformed);
+        self.tell_unknown(request, Status::Malformed, turn);
         turn.act(Action::Refuse { request, status: Status::Malformed, attempt: 0, message: why });
     }
 
     pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
         for request in self.requests.by_client.remove(&client).unwrap_or_default() {
-            if self.requests.remove(request, Outcome::Dropped).is_some() {
+            if let Some(record) = self.requests.remove(request, Outcome::Dropped) {
                 self.disarm_request(request);
                 self.counters.dropped += 1;
+                self.tell_end(request, &record, (Outcome::Dropped, None), turn);
                 turn.act(Action::Forget { request });
             }
         }
@@ -321,6 +337,7 @@ impl<B: Clone> Core<B> {
             memory: place.and_then(|place| flight::memory_of(&self.roster, place)),
         };
         record.attempt += 1;
+        record.times.hand_over(record.waiting_since, place, now);
         record.whereabouts = Whereabouts::Worker { token };
         let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
         let left = [record.deadline, deadline].into_iter().flatten().min().map(|end| now.until(end));
@@ -365,6 +382,7 @@ impl<B: Clone> Core<B> {
         let order = self.requests.first_order();
         if let Some(record) = self.requests.table.get_mut(&request) {
             record.whereabouts = Whereabouts::Backlog { order };
+            record.times.put_back(since);
             record.waiting_since = since;
             self.requests.backlog.insert(order, request);
             self.limit_wait(request, since);
@@ -384,7 +402,8 @@ impl<B: Clone> Core<B> {
         }
     }
 
-    pub(super) fn answer(&mut self, held: &Held, body: B, turn: &mut Turn<'_, B>) {
+    /// `size` is that of the reply.
+    pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };
         if let Some(record) = self.requests.remove(request, Outcome::Answered) {
             self.disarm_request(request);
@@ -392,6 +411,7 @@ impl<B: Clone> Core<B> {
                 self.quarantine.retry_succeeded(number);
             }
             self.counters.answered += 1;
+            self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
             turn.act(Action::Answer { request, attempt: record.attempt, body });
         }
     }
@@ -409,6 +429,7 @@ impl<B: Clone> Core<B> {
                 self.quarantine.retry_failed(number);
             }
             self.counters.refuse(status);
+            self.tell_end(request, &record, (Outcome::Refused(status), None), turn);
             turn.act(Action::Refuse { request, status, attempt: record.attempt, message });
         }
     }

@@ -55,6 +55,8 @@ pub struct Settings {
     pub autoscale: Option<AutoscaleRules>,
     /// Whether idle workers are kept ahead of demand.
     pub spares: Option<SpareRules>,
+    /// A note for each request that has ended.
+    pub tell_ends: bool,
     /// How many processes a second may be started where the last one died early.
     pub forks_after_early_deaths: usize,
 }
@@ -108,6 +110,7 @@ impl Default for Settings {
             probe_timeout: None,
             autoscale: None,
             spares: None,
+            tell_ends: false,
             forks_after_early_deaths: 32,
         }
     }

@@ -171,7 +171,7 @@ impl<B: Clone> Core<B> {
         }
         let message = message.unwrap_or_else(|| "the handler failed".into());
         match (status, held.request) {
-            (ReplyStatus::Ok, _) => self.answer(&held, body, turn),
+            (ReplyStatus::Ok, _) => self.answer(&held, (body, size), turn),
             (ReplyStatus::Retry, _) => self.retry(&held, message, turn),
             (ReplyStatus::Error, Some(request)) => self.refuse(request, Status::Error, message, turn),
             (ReplyStatus::Error, None) => (),

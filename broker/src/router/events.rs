@@ -202,13 +202,14 @@ fn kind_of(note: &Note, core: &Core<Body>, name: impl Fn(RequestId) -> String) -
         Note::RequestPoisoned { request, attempt, number } => {
             EventKind::RequestPoisoned { request: name(*request), attempt: *attempt, number: *number }
         }
-        // The phase tells the first; the requests of the last end with an error, which is counted.
+        // The phase tells the first; the last are told in bulk, if they end with an error.
         Note::Ready
         | Note::Failing
         | Note::Recovered
         | Note::DrainStarted { .. }
         | Note::HandOverStarted { .. }
-        | Note::WorkerMalformed { .. } => return None,
+        | Note::WorkerMalformed { .. }
+        | Note::RequestEnded(_) => return None,
     })
 }
 

@@ -19,6 +19,7 @@ mod recycles;
 mod reloads;
 mod report;
 mod notes;
+mod access;
 mod outbox;
 mod memory;
 mod room;
@@ -232,6 +233,7 @@ impl Router {
         let work = self.core.backlog_len() + self.core.in_flight_len();
         self.room.look(&mut self.sockets, work, now);
         self.tell_watchers(now);
+        crate::logging::tell_left_out();
         self.parent.flush();
         Ok(())
     }
@@ -412,6 +414,8 @@ impl Router {
                 }
             }
             Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
+            // One for each request: nothing else is to be done about it.
+            Note::RequestEnded(ended) => return access::log(ended, self.life),
             other => notes::log(other, (&self.core, self.life), &last_words),
         }
         if let Some(order) = hooks::order(note, &self.core) {

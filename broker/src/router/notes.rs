@@ -97,8 +97,9 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
             let within_ms = within.as_millis();
             info!(waiting, in_flight, within_ms, "handing over to another router");
         }
-        // What is to be said of these needs the parent: see `inquiries.rs`.
-        Note::RequestTimedOut { .. } | Note::WorkerStuck { .. } => (),
+        // What is to be said of two of these needs the parent: see `inquiries.rs`. The third is
+        // one for each request: see `access.rs`.
+        Note::RequestTimedOut { .. } | Note::WorkerStuck { .. } | Note::RequestEnded(_) => (),
         Note::RequestRetried { request, attempt } => {
             info!(request = request.0, attempt, "worker ended: request goes to another");
         }

@@ -12,6 +12,7 @@ pub(super) struct Asked {
     pub(super) size: u64,
     pub(super) service: Option<String>,
     pub(super) deadline: Option<Timestamp>,
+    pub(super) arrived: Timestamp,
     /// Since when it waits, if it does.
     pub(super) waiting_since: Timestamp,
     pub(super) attempts: u32,
@@ -245,6 +246,7 @@ impl Asked {
             size,
             service: None,
             deadline: None,
+            arrived: Timestamp::default(),
             waiting_since: Timestamp::default(),
             attempts: 0,
             tried: false,

@@ -7,6 +7,10 @@ use super::books::{Desk, Due};
 use super::model::{LAST_WORDS, Model, in_order};
 
 impl Model {
+    pub(super) fn is_quiet(&self) -> bool {
+        self.requests.is_empty() && self.desks.values().all(|desk| desk.held.is_empty())
+    }
+
     /// A worker of ours that holds something may have ended: that is known in a moment.
     pub(super) fn left(&mut self, worker: WorkerId, now: Timestamp) {
         let lives = self.post_of(worker).is_some();

@@ -177,5 +177,6 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
             SpareRules { min, max, check: random.millis(50, 3000) }
         }),
         forks_after_early_deaths: random.pick(32, &[1, 4]),
+        tell_ends: random.percent(50),
     }
 }

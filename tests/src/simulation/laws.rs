@@ -84,6 +84,7 @@ impl Model {
             Note::RequestTimedOut { request, place, attempt, size, .. } => {
                 self.judge_time_out(*request, *place, (*attempt, *size));
             }
+            Note::RequestEnded(ended) => self.judge_end_of_request(ended, now),
             Note::Degraded(_) => self.judge_degraded(),
             Note::Restored => self.judge_restored(now),
             _ => (),
@@ -281,21 +282,6 @@ impl Model {
         law!(self, !(told && planned), "{place} was killed for lack of memory, and that was planned");
     }
 
-    fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
-        let asked = self.requests.get(&request);
-        let known = asked.map(|asked| (asked.attempts, asked.size));
-        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
-        let holder = asked.and_then(|asked| match asked.state {
-            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
-            State::Waiting | State::Due(_) => None,
-        });
-        let fits = holder.is_none_or(|home| match home {
-            Home::Local(holder) => place == Some(holder),
-            Home::External => place.is_none(),
-        });
-        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
-    }
-
     fn in_slot(&self, slot: Slot) -> usize {
         self.posts.keys().filter(|place| place.slot == slot).count()
     }
@@ -374,13 +360,10 @@ impl Model {
         self.check_load(now, core);
         self.check_health(now, core);
         law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
-        let forgotten = self.stopped.is_none() && self.paused_in_memory != self.paused;
-        law!(self, !forgotten, "{:?} is not remembered", self.paused);
+        self.check_pause();
         let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
         law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
         if let Some(Parting::Until(end)) = self.parting {
-            let stranded = self.paused.is_some() && !self.line.is_empty();
-            law!(self, !stranded, "{:?} wait in a paused pool that is handed over", self.line);
             law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
             // The tick that ends the time may be late, and the last call is counted from it.
             law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
@@ -408,6 +391,8 @@ impl Model {
         law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
         law!(self, counters.probed == self.probed, "probed {}, not {}", counters.probed, self.probed);
         law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
+        let ends = if self.settings.tell_ends { answered + refused + counters.dropped } else { 0 };
+        law!(self, self.ends_told == ends, "{} ends are told, of {ends}", self.ends_told);
         let all = answered + refused + counters.dropped + (held + waiting) as u64;
         law!(self, all == self.received, "a request was lost or doubled");
     }

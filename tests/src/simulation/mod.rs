@@ -14,6 +14,7 @@ mod workers;
 mod calendar;
 mod model;
 mod ends;
+mod ended;
 mod quarantine;
 mod books;
 mod trial;

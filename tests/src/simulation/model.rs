@@ -59,6 +59,8 @@ pub(super) struct Model {
     /// Generations whose reload has failed.
     pub(super) failed: BTreeSet<Generation>,
     pub(super) probed: u64,
+    /// Requests whose end was noted.
+    pub(super) ends_told: u64,
     /// The process that has ended in this step, and how.
     pub(super) ended_now: Option<(Place, Ending)>,
     /// What was known of it.
@@ -83,6 +85,7 @@ impl Model {
             worked: BTreeSet::new(),
             failed: BTreeSet::new(),
             probed: 0,
+            ends_told: 0,
             settings,
             requests: BTreeMap::new(),
             line: VecDeque::new(),
@@ -138,7 +141,8 @@ impl Model {
             Event::UnreadableRequest { request, .. } => {
                 self.received += 1;
                 let state = State::Due(Due::Refuse(Status::Malformed));
-                self.requests.insert(*request, Asked::new(ClientId(0), 0, state));
+                let asked = Asked { arrived: now, ..Asked::new(ClientId(0), 0, state) };
+                self.requests.insert(*request, asked);
             }
             Event::ClientLeft { client } => self.client_left(*client),
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
@@ -215,6 +219,7 @@ impl Model {
         let most = self.settings.attempts.max(1);
         let asked = Asked {
             service: request.service.clone(),
+            arrived: now,
             waiting_since: now,
             deadline: request.timeout.map(|timeout| now.after(timeout)),
             attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
@@ -490,9 +495,5 @@ impl Model {
         if let Some(desk) = post.desk.and_then(|worker| self.desks.get_mut(&worker)) {
             desk.halted = halted.is_some();
         }
-    }
-
-    pub(super) fn is_quiet(&self) -> bool {
-        self.requests.is_empty() && self.desks.values().all(|desk| desk.held.is_empty())
     }
 }

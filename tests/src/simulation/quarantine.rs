@@ -68,7 +68,8 @@ impl Model {
         let (Some(kept), None) = (kept, refused) else {
             self.received += 1;
             let state = State::Due(Due::Refuse(refused.unwrap_or(Status::Malformed)));
-            self.requests.insert(request, Asked::new(ClientId::OPERATOR, 0, state));
+            let asked = Asked { arrived: now, ..Asked::new(ClientId::OPERATOR, 0, state) };
+            self.requests.insert(request, asked);
             return;
         };
         kept.retry = Some(request);

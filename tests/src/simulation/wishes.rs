@@ -34,6 +34,15 @@ impl Model {
         }
     }
 
+    pub(super) fn check_pause(&self) {
+        let (seed, step) = (self.seed, self.step);
+        let forgotten = self.stopped.is_none() && self.paused_in_memory != self.paused;
+        assert!(!forgotten, "seed {seed} step {step}: {:?} is not remembered", self.paused);
+        let parting = matches!(self.parting, Some(Parting::Until(_)));
+        let stranded = parting && self.paused.is_some() && !self.line.is_empty();
+        assert!(!stranded, "seed {seed} step {step}: {:?} wait for no router", self.line);
+    }
+
     fn may_be_paused(&self) -> bool {
         matches!(self.phase_before, Phase::Starting | Phase::Serving | Phase::Failing)
     }

@@ -49,6 +49,7 @@ mod bad_input;
 mod startup;
 
 mod control;
+mod access_log;
 mod events;
 mod sockets;
 mod verbs;

@@ -1,0 +1,131 @@
+//! The end of each request, for whoever keeps a record of all of them. Noted only if the
+//! settings ask for it: nothing else is noted once for each request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hornpipe_proto::Status;
+
+use super::action::Note;
+use super::event::Request;
+use super::flight::Outcome;
+use super::ids::{ClientId, Place, RequestId, Timestamp};
+use super::requests::Record;
+use super::{Core, Turn};
+
+/// A request whose client hears its last, or is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub request: RequestId,
+    /// What the client calls it, if anything.
+    pub name: Option<Arc<str>>,
+    /// The service asked for; `None` is the default one.
+    pub service: Option<String>,
+    /// `None` if it could not be read.
+    pub client: Option<ClientId>,
+    /// The last worker that had it, if that was one of ours.
+    pub place: Option<Place>,
+    /// How many workers have had it.
+    pub attempt: u32,
+    pub size: u64,
+    /// Bytes of the reply that the client gets.
+    pub reply_size: Option<u64>,
+    /// In the queue, over all attempts.
+    pub wait: Duration,
+    /// With workers, over all attempts.
+    pub run: Duration,
+    pub outcome: Outcome,
+}
+
+/// Where the time of a request has gone so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    waited: Duration,
+    ran: Duration,
+    handed: Timestamp,
+    place: Option<Place>,
+}
+
+impl Times {
+    /// It has waited since then, and is with a worker now.
+    pub(super) fn hand_over(&mut self, waiting_since: Timestamp, place: Option<Place>, now: Timestamp) {
+        self.waited += now.since(waiting_since);
+        self.handed = now;
+        self.place = place;
+    }
+
+    /// It waits since then. One that no worker has touched has waited all the time.
+    pub(super) fn put_back(&mut self, since: Timestamp) {
+        self.ran += since.since(self.handed);
+        self.waited = self.waited.saturating_sub(self.handed.since(since));
+    }
+}
+
+impl<B: Clone> Core<B> {
+    /// An admitted request has its last action next.
+    pub(super) fn tell_end(
+        &self,
+        request: RequestId,
+        record: &Record<B>,
+        (outcome, reply_size): (Outcome, Option<u64>),
+        turn: &mut Turn<'_, B>,
+    ) {
+        if !self.settings.tell_ends {
+            return;
+        }
+        let mut times = record.times;
+        match record.waiting_since() {
+            Some(since) => times.waited += turn.now.since(since),
+            None => times.ran += turn.now.since(times.handed),
+        }
+        turn.note(Note::RequestEnded(Box::new(Ended {
+            request,
+            name: record.name.clone(),
+            service: None,
+            client: Some(record.client),
+            place: times.place,
+            attempt: record.attempt,
+            size: record.size,
+            reply_size,
+            wait: times.waited,
+            run: times.ran,
+            outcome,
+        })));
+    }
+
+    /// It is refused as it arrives.
+    pub(super) fn tell_refusal(&self, request: &Request<B>, status: Status, turn: &mut Turn<'_, B>) {
+        if self.settings.tell_ends {
+            turn.note(Note::RequestEnded(Box::new(Ended {
+                name: request.name.clone(),
+                service: request.service.clone(),
+                client: Some(request.client),
+                size: request.size,
+                ..unknown(request.request, status)
+            })));
+        }
+    }
+
+    /// It is refused, and nothing is known of it.
+    pub(super) fn tell_unknown(&self, request: RequestId, status: Status, turn: &mut Turn<'_, B>) {
+        if self.settings.tell_ends {
+            turn.note(Note::RequestEnded(Box::new(unknown(request, status))));
+        }
+    }
+}
+
+fn unknown(request: RequestId, status: Status) -> Ended {
+    Ended {
+        request,
+        name: None,
+        service: None,
+        client: None,
+        place: None,
+        attempt: 0,
+        size: 0,
+        reply_size: None,
+        wait: Duration::ZERO,
+        run: Duration::ZERO,
+        outcome: Outcome::Refused(status),
+    }
+}
