@@ -154,11 +154,12 @@ impl Worker {
     }
 
     /// Whether it is one of ours and idle, and whether it is one of ours and busy.
-    /// One that has not said what it does, or that somebody stopped, is neither.
+    /// One that has not said what it does, or that somebody stopped, is neither, and so
+    /// is a plain one from its reply until it says that it is ready.
     fn local_occupation(&self) -> (bool, bool) {
         let counts = self.home != Home::External && !self.withheld.lastingly() && !self.withheld.halted;
-        let is = |state: WorkerState| counts && self.state == state;
-        (is(WorkerState::Waiting), is(WorkerState::Processing))
+        let works = self.state == WorkerState::Processing && (self.is_busy() || self.is_unreturned());
+        (counts && self.state == WorkerState::Waiting, counts && works)
     }
 
     fn takes_more(&self) -> bool {
