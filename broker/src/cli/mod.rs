@@ -23,6 +23,8 @@ mod slot;
 mod status;
 mod stop;
 mod table;
+#[cfg(feature = "tui")]
+mod top;
 mod upgrade;
 mod watch;
 mod worker;
@@ -56,6 +58,12 @@ Operate the running broker of a frontend port
 
 hornpipe VERB -h is one screen, --help everything.";
 
+/// After this line of the first screen stands the one below, if there is such a verb.
+#[cfg(feature = "tui")]
+const EVENTS: &str = "  events  what happens, as it happens\n";
+#[cfg(feature = "tui")]
+const TOP: &str = "  top     a live view, with keys to scale, recycle, reload, pause\n";
+
 /// Share work among a pool of processes, over ZeroMQ
 #[derive(Debug, Parser)]
 #[command(
@@ -81,6 +89,8 @@ enum Verb {
     Status(status::StatusArguments),
     Workers(workers::WorkersArguments),
     Events(events::EventsArguments),
+    #[cfg(feature = "tui")]
+    Top(top::TopArguments),
     Scale(scale::ScaleArguments),
     Poison(poison::PoisonArguments),
     Reload(reload::ReloadArguments),
@@ -110,6 +120,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Workers(arguments) => workers::run(&arguments).into(),
         Verb::Events(arguments) => events::run(&arguments).into(),
+        #[cfg(feature = "tui")]
+        Verb::Top(arguments) => top::run(&arguments).into(),
         Verb::Scale(arguments) => scale::run(&arguments).into(),
         Verb::Poison(arguments) => poison::run(&arguments),
         Verb::Reload(arguments) => reload::run(&arguments).into(),
@@ -140,14 +152,18 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 }
 
 fn command() -> clap::Command {
-    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain).mut_subcommand(
-        "upgrade",
-        |verb| {
-            let patient =
-                |argument: clap::Arg| argument.default_value(upgrade::TIMEOUT).help(upgrade::TIMEOUT_HELP);
-            verb.mut_arg("timeout", patient)
-        },
-    )
+    let command = <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain);
+    let command =
+        command.mut_subcommand("upgrade", |verb| with_timeout(verb, upgrade::TIMEOUT, upgrade::TIMEOUT_HELP));
+    #[cfg(feature = "tui")]
+    let command = command
+        .mut_subcommand("top", |verb| with_timeout(verb, top::TIMEOUT, top::TIMEOUT_HELP))
+        .after_help(VERBS.replace(EVENTS, &format!("{EVENTS}{TOP}")));
+    command
+}
+
+fn with_timeout(verb: clap::Command, default: &'static str, help: &'static str) -> clap::Command {
+    verb.mut_arg("timeout", |argument| argument.default_value(default).help(help))
 }
 
 #[cfg(test)]

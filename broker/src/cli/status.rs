@@ -75,7 +75,7 @@ fn picture(response: ControlResponse, form: Form) -> Result<String, OperatorExit
     })
 }
 
-fn screen(report: &StatusReport) -> String {
+pub(super) fn screen(report: &StatusReport) -> String {
     let mut lines = vec![
         format!(
             "hornpipe {}   clients {}   workers {}   {}",
@@ -231,7 +231,7 @@ fn externals(report: &StatusReport) -> Vec<String> {
 }
 
 /// Memory, in a unit that leaves at most four digits.
-fn memory(bytes: u64) -> String {
+pub(super) fn memory(bytes: u64) -> String {
     match bytes.div_ceil(1024) {
         kib if kib < 10_000 => format!("{kib}KiB"),
         kib => format!("{}MiB", kib / 1024),

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::OwnedFd;
+#[cfg(feature = "tui")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, ControlResponse};
@@ -104,6 +106,12 @@ impl Pace {
         let beat = Itimerspec { it_interval: time, it_value: time };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &beat)?;
         Ok(Self(timer))
+    }
+
+    /// Readable at each beat.
+    #[cfg(feature = "tui")]
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Until the next beat; at once if it has been missed.

@@ -52,6 +52,7 @@ mod control;
 mod access_log;
 mod events;
 mod sockets;
+mod top;
 mod verbs;
 mod net_server;
 
