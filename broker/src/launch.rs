@@ -6,13 +6,17 @@ mod takeover;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
-use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
+use crate::config::{
+    Activation, Config, ConfigError, ControlPlace, Environment, PlaceError, Privilege, ProgramKind,
+};
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -31,6 +35,8 @@ const PANICKED: u8 = 101;
 /// Why nothing was started, or why it ended.
 #[derive(Debug)]
 pub enum LaunchError {
+    /// What a service manager says cannot be understood.
+    Environment(ConfigError),
     /// The log cannot be written.
     Log(LogError),
     /// A port or a socket cannot be had.
@@ -47,6 +53,7 @@ impl LaunchError {
     /// What the process exits with, as DESIGN's table of exit codes has it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Environment(_) | Self::Listen(ListenError::HandedOver { .. }) => 2,
             Self::Listen(ListenError::PortTaken { .. } | ListenError::SocketInUse { .. }) => 4,
             Self::Listen(_) | Self::Log(_) | Self::Place(_) | Self::PidFile(_) | Self::Parent(_) => 1,
         }
@@ -56,6 +63,7 @@ impl LaunchError {
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Environment(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Place(error) => error.fmt(f),
@@ -68,6 +76,7 @@ impl fmt::Display for LaunchError {
 impl std::error::Error for LaunchError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Environment(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::Listen(error) => Some(error),
             Self::Place(error) => Some(error),
@@ -103,6 +112,8 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         // The answer is all that is wanted: the pool is another process's.
         return successor::be_tried(inheritance, verdict).map(|()| 0).map_err(LaunchError::Parent);
     }
+    let supervision = environment.supervision().map_err(LaunchError::Environment)?;
+    let activation = environment.activation().map_err(LaunchError::Environment)?;
     let logs = match errand {
         Errand::Take { .. } => takeover::start_log(&config.log),
         Errand::None | Errand::Try { .. } => logging::start(&config.log),
@@ -119,7 +130,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
             info!(version = env!("CARGO_PKG_VERSION"), "upgraded: this program has taken over");
             (inheritance.listeners, Some(inheritance.pool), inheritance.pid_file)
         }
-        Errand::None | Errand::Try { .. } => (bind(&config)?, None, None),
+        Errand::None | Errand::Try { .. } => (bind(&config, activation)?, None, None),
     };
     let pid_file = match (config.pid_file.as_deref(), inherited_file) {
         (Some(path), Some(descriptor)) => takeover::hold_pid_file(path, descriptor).map(Ok),
@@ -161,6 +172,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         on_ready: Box::new(move || endpoints.print()),
         program: program(config, work, after_fork),
         successor,
+        supervision,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
     };
@@ -176,12 +188,20 @@ pub(crate) fn reopen_log() {
     }
 }
 
-fn bind(config: &Config) -> Result<Listeners, LaunchError> {
-    let port = |address: std::net::SocketAddr| {
-        Port::bind(&address.ip().to_string(), address.port()).map_err(LaunchError::Listen)
+fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchError> {
+    let handed_over = |name, number: Option<RawFd>, address: SocketAddr| {
+        let port = number.map(|number| Port::handed_over(name, number, address)).transpose();
+        port.map_err(LaunchError::Listen)
     };
-    let frontend = port(config.frontend)?;
-    let backend = port(config.backend)?;
+    // Before anything is opened here that could have the number of one that is missing.
+    let frontend = handed_over("frontend", activation.frontend, config.frontend)?;
+    let backend = handed_over("backend", activation.backend, config.backend)?;
+    let or_bound = |port: Option<Port>, address: SocketAddr| {
+        let bind = || Port::bind(&address.ip().to_string(), address.port()).map_err(LaunchError::Listen);
+        port.map_or_else(bind, Ok)
+    };
+    let frontend = or_bound(frontend, config.frontend)?;
+    let backend = or_bound(backend, config.backend)?;
     config.control.prepare().map_err(LaunchError::Place)?;
     let number = frontend.address.port();
     let control_path = config.control.socket(number);

@@ -25,6 +25,11 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// Sockets that a service manager hands over, and nobody knows which is which.
+    Activation {
+        /// What is wrong with them.
+        why: String,
+    },
     /// An address that cannot be resolved.
     Address {
         /// As it was given.
@@ -173,6 +178,11 @@ impl fmt::Display for ConfigError {
             Self::BadVariable { name, value, why } => {
                 write!(f, "the environment variable {name} is {value:?}: {why}")
             }
+            Self::Activation { why } => write!(
+                f,
+                "the sockets that the service manager hands over cannot be told apart: {why}; name them frontend \
+                 and backend (FileDescriptorName=), or name none and list the frontend first"
+            ),
             Self::Address { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Exposed { address } => write!(
                 f,

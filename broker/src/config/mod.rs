@@ -5,6 +5,7 @@
 //! about its origin. Defaults are applied in `resolve.rs` and nowhere else.
 
 mod account;
+mod activation;
 mod address;
 mod conditions;
 mod control_place;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use activation::Activation;
 pub use address::{Address, AddressError};
 pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};

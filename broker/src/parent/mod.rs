@@ -23,11 +23,13 @@ mod hooks;
 mod identity;
 pub mod inheritance;
 pub mod listeners;
+mod notify_socket;
 mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;
 mod router_life;
+mod service_manager;
 pub mod signals;
 mod stop;
 pub mod successor;
@@ -41,6 +43,7 @@ pub use self::hooks::Hook;
 pub use self::identity::Identity;
 use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+pub use self::service_manager::Supervision;
 use self::successor::Successor;
 pub use self::turn::run;
 pub use crate::link::HookEvent;
@@ -85,6 +88,8 @@ pub struct Setup {
     pub on_ready: Box<dyn FnMut()>,
     /// What an upgrade executes, if this program can be executed again.
     pub successor: Option<Successor>,
+    /// Whoever has started this process and wants to hear of it.
+    pub supervision: Option<Supervision>,
     /// The locked pid file, which goes with the process through an upgrade.
     pub pid_file: Option<OwnedFd>,
     /// What a parent of before has left, if there was one.

@@ -20,10 +20,12 @@ use super::hooks::{Hooks, Variables};
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
+use super::service_manager::{Pulse, ServiceManager};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
+mod news;
 mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
@@ -54,6 +56,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     // its worker, and nobody is left who could not be reaped.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
     let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
+    let manager = ServiceManager::new(setup.supervision.as_ref(), getpid().as_raw());
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -74,6 +77,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         ending: None,
         is_reaping: false,
         upgrade: Upgrade::default(),
+        manager,
     };
     match parent.setup.inherited.take() {
         Some(inherited) => parent.inherit(inherited),
@@ -105,6 +109,7 @@ struct Parent<'a> {
     /// There may be more changes of children than the last turn saw.
     is_reaping: bool,
     upgrade: Upgrade,
+    manager: ServiceManager,
 }
 
 #[derive(Debug)]
@@ -144,6 +149,7 @@ impl Parent<'_> {
             }
             self.see_to_deadlines(clock::now());
             self.start_hooks();
+            self.tell_manager(clock::now());
             let all_gone = self.router.is_none() && self.children.is_empty() && self.hooks.is_idle();
             if let Some(act) = self.ending.take_if(|_act| all_gone) {
                 return act.outcome;
@@ -194,6 +200,7 @@ impl Parent<'_> {
             self.router.as_ref().and_then(|router| router.kill_at),
             self.ending.as_ref().map(|act| act.by),
             self.hooks.next_deadline(),
+            self.manager.next_deadline(),
         ];
         let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up, or the last millisecond would be spent in a busy loop.
@@ -229,6 +236,7 @@ impl Parent<'_> {
         if !self.upgrade.puts_off(signal) {
             self.tell(ToRouter::Signal(signal));
         }
+        self.expect_reload(signal);
     }
 
     fn take_changes(&mut self) {
@@ -368,6 +376,7 @@ impl Parent<'_> {
             }
             ToParent::Remember { blob } => self.blob = Some(blob),
             ToParent::Ready => {
+                self.upgrade.note_ready();
                 if !std::mem::replace(&mut self.is_ready, true) {
                     (self.setup.on_ready)();
                 }
@@ -381,6 +390,9 @@ impl Parent<'_> {
             ToParent::Stopping { within_ms: Some(milliseconds) } => {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
             }
+            ToParent::Pulse { number, is_reloading, sentence } => {
+                self.take_pulse(&Pulse { number, is_reloading, sentence });
+            }
             ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
             ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
@@ -390,8 +402,11 @@ impl Parent<'_> {
     /// What a dead router asked of the workers, its successor decides anew.
     fn obey_the_dead(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { .. } | ToParent::Signal { .. } | ToParent::Lines { .. } | ToParent::Upgrade => {
-            }
+            ToParent::Spawn { .. }
+            | ToParent::Signal { .. }
+            | ToParent::Lines { .. }
+            | ToParent::Pulse { .. }
+            | ToParent::Upgrade => {}
             ToParent::Remember { .. }
             | ToParent::Ready
             | ToParent::RunHook { .. }
@@ -503,6 +518,7 @@ impl Parent<'_> {
         })?;
         info!(pid = pid.as_raw(), life, "router started");
         self.router = Some(Router { pid, link: ours, kill_at: None });
+        self.manager.router_started(clock::now());
         let halted: Vec<Place> = self.children.halted().collect();
         for place in halted {
             self.tell(ToRouter::Halted { place });
@@ -570,6 +586,9 @@ impl Parent<'_> {
     fn end(&mut self, outcome: Result<u8, ParentError>) {
         if self.ending.is_some() {
             return;
+        }
+        if let Err(error) = &outcome {
+            self.manager.describe(&error.to_string(), clock::now());
         }
         if let Some(router) = &self.router {
             router.kill();

@@ -17,6 +17,7 @@ mod poison;
 mod reloads;
 mod report;
 mod notes;
+mod pulse;
 mod outbox;
 mod memory;
 mod room;
@@ -47,6 +48,7 @@ use inquiries::Subject;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use poison::Retries;
+use pulse::Pulse;
 use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
@@ -109,6 +111,7 @@ struct Router {
     /// Who waits for the end of a reload.
     reloads: Reloads,
     handover: Handover,
+    pulse: Pulse,
     memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
@@ -160,6 +163,7 @@ impl Router {
             watch: Watch::new(&setup.reload_on),
             reloads: Reloads::default(),
             handover: Handover::default(),
+            pulse: Pulse::default(),
             memory_watch: MemoryWatch::new()?,
             pending,
             actions: Vec::new(),
@@ -222,6 +226,7 @@ impl Router {
         self.answer_asker();
         let work = self.core.backlog_len() + self.core.in_flight_len();
         self.room.look(&mut self.sockets, work, now);
+        self.tell_pulse(now);
         self.parent.flush();
         Ok(())
     }
@@ -273,6 +278,7 @@ impl Router {
             self.clients.next_deadline(),
             Some(self.room.next_deadline()),
             self.watch.as_ref().and_then(Watch::next_deadline),
+            self.pulse.next_deadline(),
         ];
         let next =
             deadlines.into_iter().flatten().min().map_or(Duration::MAX, |deadline| now.until(deadline));
@@ -281,10 +287,13 @@ impl Router {
 
     fn read_parent(&mut self) -> Result<(), Orphaned> {
         let mut events = Vec::new();
-        let signals = self.parent.read(&mut self.crew, &mut events)?;
+        let heard = self.parent.read(&mut self.crew, &mut events)?;
         self.pending.extend(events);
         self.settle();
-        for signal in signals {
+        if let Some(number) = heard.question {
+            self.pulse.ask(number);
+        }
+        for signal in heard.signals {
             match signal {
                 Signal::Usr1 | Signal::Hup => {
                     if let Err(error) = crate::logging::reopen() {
@@ -334,6 +343,7 @@ impl Router {
     /// Hands every pending event to the core and performs what follows.
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
+            self.pulse.stir();
             let mut actions = std::mem::take(&mut self.actions);
             self.core.handle(event, clock::now(), &mut actions);
             for action in actions.drain(..) {
@@ -389,6 +399,7 @@ impl Router {
     }
 
     fn take_note(&mut self, note: &Note) {
+        self.pulse.note(note);
         let mourned = notes::mourns(note);
         let last_words = mourned.map(|place| self.parent.take_last_words(place.slot)).unwrap_or_default();
         match note {

@@ -115,6 +115,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
         successor: None,
+        supervision: None,
         pid_file: None,
         inherited: None,
     }

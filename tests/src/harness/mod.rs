@@ -28,6 +28,7 @@ mod folder;
 mod process;
 mod processes;
 mod programs;
+mod service_manager;
 mod skipped;
 mod wait;
 
@@ -44,6 +45,7 @@ pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
 pub use raw::{Zmtp, speak};
-pub use skipped::{faketime, unshare};
+pub use service_manager::{Message, ServiceManager};
+pub use skipped::{faketime, has, unshare};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
 pub use worker::{NativeWorker, PlainWorker, ReqWorker};

@@ -48,6 +48,9 @@ mod signals;
 mod bad_input;
 mod startup;
 
+mod activation;
+mod service_manager;
+
 mod control;
 mod net_server;
 
