@@ -46,6 +46,6 @@ pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, st
 pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
 pub use raw::{Zmtp, speak};
 pub use service_manager::{Message, ServiceManager};
-pub use skipped::{faketime, has, unshare};
+pub use skipped::{ControlGroup, faketime, has, unshare};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
 pub use worker::{NativeWorker, PlainWorker, ReqWorker};

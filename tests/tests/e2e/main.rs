@@ -49,6 +49,7 @@ mod bad_input;
 mod startup;
 
 mod activation;
+mod completions;
 mod service_manager;
 
 mod control;
