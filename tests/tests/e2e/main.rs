@@ -50,6 +50,7 @@ mod startup;
 
 mod activation;
 mod completions;
+mod pid_file;
 mod service_manager;
 
 mod control;
