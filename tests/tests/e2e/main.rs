@@ -50,8 +50,10 @@ mod startup;
 
 mod activation;
 mod completions;
+mod container;
 mod pid_file;
 mod service_manager;
+mod shipped;
 
 mod control;
 mod net_server;
