@@ -12,7 +12,7 @@ const FAKETIME: &str = "HPTEST_FAKETIME";
 /// The variable that says `none` where there are no pid namespaces.
 const NAMESPACES: &str = "HPTEST_NAMESPACES";
 
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// Where Debian and its like install it.
 const LIBRARIES: [&str; 5] = [
@@ -71,64 +71,11 @@ pub fn has(program: &str) -> bool {
     found
 }
 
-fn skip(variable: &str) {
+pub(super) fn skip(variable: &str) {
     tell(format_args!("{variable} is {NONE}"));
 }
 
 #[allow(clippy::print_stderr, reason = "whoever reads the result must know what was not tried")]
 fn tell(why: std::fmt::Arguments<'_>) {
     eprintln!("skipped: {why}");
-}
-
-/// The variable that says `none` where no control group can be made.
-const CGROUPS: &str = "HPTEST_CGROUPS";
-
-/// Where control groups with a processor quota are: of version 1, and of version 2.
-const CPU_GROUPS: [&str; 3] = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"];
-
-/// A control group with a processor quota, removed when this is dropped.
-#[derive(Debug)]
-pub struct ControlGroup(PathBuf);
-
-impl ControlGroup {
-    /// One that may use so many processors; `None` if the run was told to do without.
-    pub fn with_processors(processors: u32) -> Option<Self> {
-        if env::var_os(CGROUPS).is_some_and(|word| word == NONE) {
-            skip(CGROUPS);
-            return None;
-        }
-        let name = format!("hptest-{}-{processors}", std::process::id());
-        let made =
-            CPU_GROUPS.iter().find_map(|place| Self::make(&PathBuf::from(place).join(&name), processors));
-        Some(made.unwrap_or_else(|| {
-            panic!("no control group can be made here; say {CGROUPS}={NONE} to do without")
-        }))
-    }
-
-    fn make(folder: &std::path::Path, processors: u32) -> Option<Self> {
-        std::fs::create_dir(folder).ok()?;
-        let group = Self(folder.to_owned());
-        let quota = processors * 100_000;
-        let (file, text) = if folder.join("cpu.max").exists() {
-            ("cpu.max", format!("{quota} 100000"))
-        } else {
-            ("cpu.cfs_quota_us", quota.to_string())
-        };
-        // Version 1 has this file and the next; version 2 the first, if its parent lets it.
-        std::fs::write(folder.join(file), text).ok()?;
-        Some(group)
-    }
-
-    /// Where a process writes its pid to be in it.
-    pub fn entrance(&self) -> PathBuf {
-        self.0.join("cgroup.procs")
-    }
-}
-
-impl Drop for ControlGroup {
-    fn drop(&mut self) {
-        super::wait::until("the control group is empty", super::wait::DEADLINE, || {
-            std::fs::remove_dir(&self.0).ok()
-        });
-    }
 }

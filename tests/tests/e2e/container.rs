@@ -4,7 +4,7 @@
 use std::fs;
 
 use hornpipe_tests::harness::{
-    Broker, ControlGroup, Folder, Process, Serve, eventually, hornpipe, python, script, send, state_of,
+    Broker, Folder, Process, ProcessorLimit, Serve, eventually, hornpipe, python, script, send, state_of,
     status_of, unshare,
 };
 use nix::sys::signal::Signal::{self, SIGINT, SIGTERM};
@@ -76,7 +76,7 @@ fn as_process_1_it_reaps_the_orphans_of_its_workers_and_counts_none_of_them() {
 
 #[test]
 fn the_number_of_workers_is_the_processor_quota_of_the_control_group() {
-    let Some(group) = ControlGroup::with_processors(1) else { return };
+    let Some(group) = ProcessorLimit::of(1) else { return };
     // Without `-n`: the harness always says it, so the command is written out here.
     let folder = Folder::new();
     let control = folder.file("control.sock");
