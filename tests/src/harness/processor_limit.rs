@@ -2,10 +2,11 @@
 #![allow(clippy::disallowed_methods, reason = "this file knows what the machine has")]
 
 use std::env;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::skipped::skip;
+use super::skipped::{skip, tell};
 use super::wait::{DEADLINE, until};
 
 const NONE: &str = "none";
@@ -27,6 +28,11 @@ impl ProcessorLimit {
             skip(VARIABLE);
             return None;
         }
+        let there_are = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if there_are <= processors as usize {
+            tell(format_args!("this machine has no more than {there_are} processors"));
+            return None;
+        }
         let name = format!("hptest-{}-{processors}", std::process::id());
         let made =
             CPU_GROUPS.iter().find_map(|place| Self::make(&PathBuf::from(place).join(&name), processors));
@@ -39,13 +45,11 @@ impl ProcessorLimit {
         fs::create_dir(folder).ok()?;
         let group = Self(folder.to_owned());
         let quota = processors * 100_000;
-        let (file, text) = if folder.join("cpu.max").exists() {
-            ("cpu.max", format!("{quota} 100000"))
-        } else {
-            ("cpu.cfs_quota_us", quota.to_string())
-        };
-        // Version 1 has this file and the next; version 2 the first, if its parent lets it.
-        fs::write(folder.join(file), text).ok()?;
+        // Of version 2, and of version 1. The kernel makes them; where it does not, nobody must.
+        let files = [("cpu.max", format!("{quota} 100000")), ("cpu.cfs_quota_us", quota.to_string())];
+        files.iter().find_map(|(name, text)| {
+            OpenOptions::new().write(true).open(folder.join(name)).ok()?.write_all(text.as_bytes()).ok()
+        })?;
         Some(group)
     }
 

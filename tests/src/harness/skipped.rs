@@ -76,6 +76,6 @@ pub(super) fn skip(variable: &str) {
 }
 
 #[allow(clippy::print_stderr, reason = "whoever reads the result must know what was not tried")]
-fn tell(why: std::fmt::Arguments<'_>) {
+pub(super) fn tell(why: std::fmt::Arguments<'_>) {
     eprintln!("skipped: {why}");
 }
