@@ -60,13 +60,19 @@ impl Pulse {
             Note::ReloadFinished { generation }
             | Note::ReloadSuperseded { generation, .. }
             | Note::ReloadAbandoned { generation } => self.end_reload(generation.0),
+            // Who has just been told that it is ready should not read that it is not.
+            Note::Ready => self.look_at_once(),
             _of_something_else => (),
         }
     }
 
     fn end_reload(&mut self, generation: u32) {
         self.reload.take_if(|under_way| *under_way == generation);
-        // Told at once, also what there is to say about it.
+        // Also what there is to say about it.
+        self.look_at_once();
+    }
+
+    fn look_at_once(&mut self) {
         self.next_look = Timestamp::default();
     }
 
@@ -182,6 +188,19 @@ mod tests {
         assert_eq!(pulse.next_deadline(), Some(at(2000)), "no more often than once a second");
         assert_eq!(told(pulse.tell(&core, at(1999))), None);
         assert_eq!(told(pulse.tell(&core, at(2000))), None);
+        assert_eq!(pulse.next_deadline(), None);
+    }
+
+    #[test]
+    fn readiness_is_looked_at_at_once() {
+        let (mut pulse, core) = (Pulse::default(), core());
+        pulse.ask(1);
+        assert!(pulse.tell(&core, at(1000)).is_some());
+        pulse.stir();
+        pulse.note(&Note::Ready);
+        assert_eq!(pulse.next_deadline(), Some(Timestamp::default()));
+        // The core of this test is as before, so there is nothing to tell.
+        assert_eq!(told(pulse.tell(&core, at(1001))), None);
         assert_eq!(pulse.next_deadline(), None);
     }
 
