@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
+use crate::http;
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -140,6 +141,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         title::set(&router_title);
         router::run(&router_setup, start(process))
     };
+    let http_title = endpoints.http.map(|address| format!("hornpipe: http {}", address.port()));
     let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
     let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
     let setup = parent::Setup {
@@ -159,6 +161,10 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
+        http: Box::new(move |process| {
+            title::set(http_title.as_deref().unwrap_or_default());
+            http::run(http::Start { listener: process.listener, line: process.line })
+        }),
         program: program(config, work, after_fork),
         successor,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
@@ -182,6 +188,7 @@ fn bind(config: &Config) -> Result<Listeners, LaunchError> {
     };
     let frontend = port(config.frontend)?;
     let backend = port(config.backend)?;
+    let http = config.http.map(port).transpose()?;
     config.control.prepare().map_err(LaunchError::Place)?;
     let number = frontend.address.port();
     let control_path = config.control.socket(number);
@@ -190,7 +197,7 @@ fn bind(config: &Config) -> Result<Listeners, LaunchError> {
     let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
     let crew_path = config.control.crew_for(number, &config.identity);
     let crew = UnixSocket::bind(&crew_path, Access { directory_mode, owner }).map_err(LaunchError::Listen)?;
-    Ok(Listeners { frontend, backend, crew, control })
+    Ok(Listeners { frontend, backend, crew, control, http })
 }
 
 /// What is said of the listeners, in titles, in `status` and on the screen.
@@ -201,6 +208,8 @@ struct Endpoints {
     backend: String,
     /// As workers see it.
     crew: String,
+    /// Where metrics and health are asked for.
+    http: Option<std::net::SocketAddr>,
     frontend_port: u16,
     workers: u32,
     /// Where the control socket is, if operators must be told.
@@ -221,6 +230,7 @@ impl Endpoints {
             frontend: format!("tcp://{frontend}"),
             backend: format!("tcp://{backend}"),
             crew: format!("ipc://{}", crew.display()),
+            http: listeners.http.as_ref().map(|port| port.address),
             frontend_port: frontend.port(),
             workers: config.core.workers,
             control,
@@ -240,13 +250,14 @@ impl Endpoints {
             1 => "1 worker, ready".to_owned(),
             workers => format!("{workers} workers, the first is ready"),
         };
+        let http = self.http.map(|address| format!("  http   http://{address}/\n")).unwrap_or_default();
         let screen = format!(
             "hornpipe {version}  frontend {frontend}  backend {backend}  pid {pid}\n  \
              {workers}\n  \
              ask    hornpipe req {port} hello\n  \
              watch  hornpipe status {verbs}\n  \
              scale  hornpipe scale {verbs} +1        or  kill -TTIN {pid}\n  \
-             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n",
+             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n{http}",
             version = env!("CARGO_PKG_VERSION"),
             frontend = self.frontend,
             backend = self.backend,

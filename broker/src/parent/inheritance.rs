@@ -55,6 +55,9 @@ struct SavedListeners {
     backend: (RawFd, SocketAddr),
     crew: SavedSocket,
     control: SavedSocket,
+    /// A program of before may know no such thing.
+    #[serde(default)]
+    http: Option<(RawFd, SocketAddr)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -195,6 +198,7 @@ impl Estate<'_> {
                 backend: port(&self.listeners.backend),
                 crew: socket(&self.listeners.crew),
                 control: socket(&self.listeners.control),
+                http: self.listeners.http.as_ref().map(port),
             },
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
             workers: self.children.all().map(|(pid, worker)| save(pid, worker)).collect(),
@@ -264,6 +268,7 @@ impl Inheritance {
                 backend: port(listeners.backend)?,
                 crew: socket(listeners.crew)?,
                 control: socket(listeners.control)?,
+                http: listeners.http.map(port).transpose()?,
             },
             pid_file: pid_file.map(adopt).transpose()?,
             pool: InheritedPool { children, state },

@@ -222,6 +222,8 @@ impl Parent<'_> {
     fn become_successor(&mut self) {
         self.upgrade.stage = Stage::None;
         self.start_router_at = None;
+        // It is another program then. Should there be none, this one ends it and starts another.
+        self.http.kill();
         let mut signals: Vec<Signal> = self.unsent.signals().collect();
         signals.extend(std::mem::take(&mut self.upgrade.put_off));
         let why = match self.setup.successor.clone() {
