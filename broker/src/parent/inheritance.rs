@@ -346,4 +346,34 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn what_a_program_without_http_has_left_is_read() {
+        #[derive(Serialize)]
+        struct OldListeners {
+            frontend: (RawFd, SocketAddr),
+            backend: (RawFd, SocketAddr),
+            crew: SavedSocket,
+            control: SavedSocket,
+        }
+        #[derive(Serialize)]
+        struct OldWill {
+            version: u32,
+            listeners: OldListeners,
+            pid_file: Option<RawFd>,
+            workers: Vec<SavedWorker>,
+            used: Vec<Place>,
+            state: PoolState,
+        }
+        let port = |number| (number, SocketAddr::from(([127, 0, 0, 1], 6660)));
+        let socket = |descriptor| SavedSocket { descriptor, path: "/x".into(), file: (1, 2) };
+        let started_at = Duration::from_secs(1);
+        let state = PoolState { blob: None, life: 1, started_at, is_ready: true, signals: Vec::new() };
+        let listeners =
+            OldListeners { frontend: port(3), backend: port(4), crew: socket(5), control: socket(6) };
+        let (pid_file, workers, used) = (None, Vec::new(), Vec::new());
+        let will = OldWill { version: VERSION, listeners, pid_file, workers, used, state };
+        let read = read(&description(&rmp_serde::to_vec_named(&will).unwrap())).unwrap();
+        assert_eq!((read.listeners.http, read.listeners.control.descriptor), (None, 6));
+    }
 }

@@ -241,6 +241,10 @@ impl Model {
         law!(self, degraded == self.early.degraded, "degraded {degraded}, and the notes say otherwise");
         let filled = !early_is_bad(&self.early) && self.posts.len() == self.target as usize;
         let filled = filled && self.posts.values().all(|post| post.ready && !post.is_leaving());
+        // One that a later process has relieved leaves after its request, of which nobody is told.
+        let relieved = |place: &Place| self.early.slots.get(&place.slot).map(|row| row.failed);
+        let last = |place: &Place| relieved(place).is_none_or(|failed| failed < place.incarnation);
+        let filled = filled && self.posts.keys().all(last);
         self.early.filled_since = filled.then(|| self.early.filled_since.unwrap_or(now));
         let others = self.early.eased.max(self.early.last_bad).max(self.load.changed);
         let restored = self.early.filled_since.is_some_and(|since| since.max(others).after(SECOND) <= now);

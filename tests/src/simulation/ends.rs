@@ -57,6 +57,10 @@ impl Model {
             for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
                 self.time_out(worker, token, at);
             }
+            let desk = self.desks.get(&worker).filter(|desk| !desk.held.is_empty());
+            if let Some(Home::Local(place)) = desk.map(|desk| desk.home) {
+                self.freed_now.insert(place);
+            }
             self.over(worker, now);
             self.gone_now.insert(worker);
         }
