@@ -26,6 +26,7 @@ mod killer;
 
 mod folder;
 mod http;
+mod pids_limit;
 mod process;
 mod processes;
 mod programs;
@@ -42,6 +43,7 @@ pub use folder::Folder;
 pub use halts::{HALT_TIMEOUT, Halts};
 pub use http::{Answer, Exposition, Http, Scrape, hear};
 pub use killer::Kills;
+pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use programs::{
