@@ -17,6 +17,7 @@ use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
     Activation, Config, ConfigError, ControlPlace, Environment, PlaceError, Privilege, ProgramKind,
 };
+use crate::http;
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -151,6 +152,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         title::set(&router_title);
         router::run(&router_setup, start(process))
     };
+    let http_title = endpoints.http.map(|address| format!("hornpipe: http {}", address.port()));
     let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
     let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
     let setup = parent::Setup {
@@ -170,6 +172,10 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
+        http: Box::new(move |process| {
+            title::set(http_title.as_deref().unwrap_or_default());
+            http::run(http::Start { listener: process.listener, line: process.line })
+        }),
         program: program(config, work, after_fork),
         successor,
         supervision,
@@ -202,6 +208,7 @@ fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchErro
     };
     let frontend = or_bound(frontend, config.frontend)?;
     let backend = or_bound(backend, config.backend)?;
+    let http = config.http.map(|address| or_bound(None, address)).transpose()?;
     config.control.prepare().map_err(LaunchError::Place)?;
     let number = frontend.address.port();
     let control_path = config.control.socket(number);
@@ -210,7 +217,7 @@ fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchErro
     let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
     let crew_path = config.control.crew_for(number, &config.identity);
     let crew = UnixSocket::bind(&crew_path, Access { directory_mode, owner }).map_err(LaunchError::Listen)?;
-    Ok(Listeners { frontend, backend, crew, control })
+    Ok(Listeners { frontend, backend, crew, control, http })
 }
 
 /// What is said of the listeners, in titles, in `status` and on the screen.
@@ -221,6 +228,8 @@ struct Endpoints {
     backend: String,
     /// As workers see it.
     crew: String,
+    /// Where metrics and health are asked for.
+    http: Option<std::net::SocketAddr>,
     frontend_port: u16,
     workers: u32,
     /// Where the control socket is, if operators must be told.
@@ -241,6 +250,7 @@ impl Endpoints {
             frontend: format!("tcp://{frontend}"),
             backend: format!("tcp://{backend}"),
             crew: format!("ipc://{}", crew.display()),
+            http: listeners.http.as_ref().map(|port| port.address),
             frontend_port: frontend.port(),
             workers: config.core.workers,
             control,
@@ -260,13 +270,14 @@ impl Endpoints {
             1 => "1 worker, ready".to_owned(),
             workers => format!("{workers} workers, the first is ready"),
         };
+        let http = self.http.map(|address| format!("  http   http://{address}/\n")).unwrap_or_default();
         let screen = format!(
             "hornpipe {version}  frontend {frontend}  backend {backend}  pid {pid}\n  \
              {workers}\n  \
              ask    hornpipe req {port} hello\n  \
              watch  hornpipe status {verbs}\n  \
              scale  hornpipe scale {verbs} +1        or  kill -TTIN {pid}\n  \
-             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n",
+             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n{http}",
             version = env!("CARGO_PKG_VERSION"),
             frontend = self.frontend,
             backend = self.backend,

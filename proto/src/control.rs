@@ -3,6 +3,7 @@
 //! Each message is its length, four bytes big-endian, and that many bytes of
 //! MessagePack. One request, one response, as often as the operator likes.
 
+mod metrics;
 mod poison;
 mod slot;
 
@@ -10,6 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{MapError, map};
+pub use metrics::{
+    LastReload, Limits, MemorySum, MetricsReport, ReloadCounts, ServiceMetrics, StateCounts, Timing,
+};
 pub use poison::{
     AttemptReport, BODY_PIECE, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, REPLY_LIMIT,
     RetryReport,
@@ -55,6 +59,8 @@ pub enum ControlRequest {
     Poison(PoisonRequest),
     /// Replace the broker's program by what is in its file now.
     Upgrade,
+    /// Everything that is counted. A broker of before closes the connection.
+    Metrics,
 }
 
 /// How an operator names a pool size.
@@ -95,6 +101,8 @@ pub enum ControlResponse {
     Slot(Box<SlotReport>),
     /// To `poison`.
     Poison(PoisonResponse),
+    /// To `metrics`.
+    Metrics(Box<MetricsReport>),
     /// To `upgrade`: the program is accepted, and this router ends as soon as what it has
     /// accepted is finished. The next one answers at the same place.
     Upgrading,

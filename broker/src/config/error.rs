@@ -42,6 +42,16 @@ pub enum ConfigError {
         /// As it was given.
         address: Address,
     },
+    /// The same for metrics and health.
+    HttpExposed {
+        /// As it was given.
+        address: Address,
+    },
+    /// Metrics and health are asked for where clients or workers connect.
+    HttpPort {
+        /// That port.
+        port: u16,
+    },
     /// Frontend and backend are one port.
     SamePort {
         /// That port.
@@ -189,6 +199,14 @@ impl fmt::Display for ConfigError {
                 "{address} is open to other machines, and whoever reaches it could ask and serve: listen on \
                  127.0.0.1, or add --insecure if that is meant"
             ),
+            Self::HttpExposed { address } => write!(
+                f,
+                "--http {address} is open to other machines, and whoever reaches it could read the broker's \
+                 state: listen on 127.0.0.1, or add --insecure if that is meant"
+            ),
+            Self::HttpPort { port } => {
+                write!(f, "--http {port} is the port of clients or workers: it needs one of its own")
+            }
             Self::SamePort { port } => {
                 write!(f, "frontend and backend are both port {port}: clients and workers need a port each")
             }

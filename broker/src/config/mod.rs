@@ -45,6 +45,8 @@ pub struct Config {
     pub frontend: SocketAddr,
     /// Where workers connect that this broker does not start; port 0 asks for a free one.
     pub backend: SocketAddr,
+    /// Where metrics and health are asked for; port 0 asks for a free one.
+    pub http: Option<SocketAddr>,
     /// The numbers that decisions depend on.
     pub core: Settings,
     /// What a worker is.

@@ -55,6 +55,9 @@ struct SavedListeners {
     backend: (RawFd, SocketAddr),
     crew: SavedSocket,
     control: SavedSocket,
+    /// A program of before may know no such thing.
+    #[serde(default)]
+    http: Option<(RawFd, SocketAddr)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -195,6 +198,7 @@ impl Estate<'_> {
                 backend: port(&self.listeners.backend),
                 crew: socket(&self.listeners.crew),
                 control: socket(&self.listeners.control),
+                http: self.listeners.http.as_ref().map(port),
             },
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
             workers: self.children.all().map(|(pid, worker)| save(pid, worker)).collect(),
@@ -264,6 +268,7 @@ impl Inheritance {
                 backend: port(listeners.backend)?,
                 crew: socket(listeners.crew)?,
                 control: socket(listeners.control)?,
+                http: listeners.http.map(port).transpose()?,
             },
             pid_file: pid_file.map(adopt).transpose()?,
             pool: InheritedPool { children, state },
@@ -340,5 +345,35 @@ mod tests {
                 "{bytes:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_program_without_http_has_left_is_read() {
+        #[derive(Serialize)]
+        struct OldListeners {
+            frontend: (RawFd, SocketAddr),
+            backend: (RawFd, SocketAddr),
+            crew: SavedSocket,
+            control: SavedSocket,
+        }
+        #[derive(Serialize)]
+        struct OldWill {
+            version: u32,
+            listeners: OldListeners,
+            pid_file: Option<RawFd>,
+            workers: Vec<SavedWorker>,
+            used: Vec<Place>,
+            state: PoolState,
+        }
+        let port = |number| (number, SocketAddr::from(([127, 0, 0, 1], 6660)));
+        let socket = |descriptor| SavedSocket { descriptor, path: "/x".into(), file: (1, 2) };
+        let started_at = Duration::from_secs(1);
+        let state = PoolState { blob: None, life: 1, started_at, is_ready: true, signals: Vec::new() };
+        let listeners =
+            OldListeners { frontend: port(3), backend: port(4), crew: socket(5), control: socket(6) };
+        let (pid_file, workers, used) = (None, Vec::new(), Vec::new());
+        let will = OldWill { version: VERSION, listeners, pid_file, workers, used, state };
+        let read = read(&description(&rmp_serde::to_vec_named(&will).unwrap())).unwrap();
+        assert_eq!((read.listeners.http, read.listeners.control.descriptor), (None, 6));
     }
 }

@@ -40,6 +40,8 @@ pub struct Listeners {
     pub crew: UnixSocket,
     /// Where `status` and its like connect.
     pub control: UnixSocket,
+    /// Where metrics and health are asked for, if anywhere.
+    pub http: Option<Port>,
 }
 
 /// A TCP listener.
@@ -89,6 +91,8 @@ impl Listeners {
             backend: self.backend.duplicate()?,
             crew: self.crew.duplicate()?,
             control: self.control.duplicate()?,
+            // None of the router's business.
+            http: None,
         })
     }
 
@@ -96,7 +100,8 @@ impl Listeners {
     pub(super) fn numbers(&self) -> Vec<RawFd> {
         let ports = [&self.frontend, &self.backend].map(|port| port.descriptor.as_raw_fd());
         let sockets = [&self.crew, &self.control].map(|socket| socket.descriptor.as_raw_fd());
-        ports.into_iter().chain(sockets).collect()
+        let http = self.http.as_ref().map(|port| port.descriptor.as_raw_fd());
+        ports.into_iter().chain(sockets).chain(http).collect()
     }
 
     /// Removes the files of the unix sockets. For a clean end: a file that is left over
@@ -256,6 +261,12 @@ impl UnixSocket {
         self.file
     }
 
+    /// A connection to it, which does not block. Whoever listens may be dead: the next one
+    /// finds it waiting.
+    pub(super) fn connect(&self) -> nix::Result<OwnedFd> {
+        connect_to(&self.path)
+    }
+
     fn duplicate(&self) -> io::Result<Self> {
         Ok(Self { descriptor: self.descriptor.try_clone()?, path: self.path.clone(), file: self.file })
     }
@@ -309,7 +320,7 @@ fn make_way(path: &Path) -> Result<(), ListenError> {
     if !metadata.file_type().is_socket() {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
-    match probe(path) {
+    match connect_to(path).map(drop) {
         Err(Errno::ECONNREFUSED) => match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(path_error(path, errno_of(&error))),
             Ok(()) | Err(_) => Ok(()),
@@ -321,9 +332,10 @@ fn make_way(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-fn probe(path: &Path) -> nix::Result<()> {
+fn connect_to(path: &Path) -> nix::Result<OwnedFd> {
     let descriptor = stream_socket(AddressFamily::Unix)?;
-    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)
+    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(descriptor)
 }
 
 fn listen_on_path(path: &Path, owner: Option<(u32, u32)>) -> nix::Result<OwnedFd> {

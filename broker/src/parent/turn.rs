@@ -17,6 +17,7 @@ use self::upgrade::{Asker, Upgrade};
 use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
+use super::http::Http;
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
@@ -65,6 +66,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         started_at: clock::now(),
         children: Children::default(),
         hooks,
+        http: Http::default(),
         out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
@@ -83,6 +85,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         Some(inherited) => parent.inherit(inherited),
         None => parent.start_router().map_err(system("start the router"))?,
     }
+    parent.http.plan(clock::now());
     parent.serve()
 }
 
@@ -94,6 +97,7 @@ struct Parent<'a> {
     started_at: Duration,
     children: Children,
     hooks: Hooks,
+    http: Http,
     out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
@@ -146,11 +150,15 @@ impl Parent<'_> {
             for pid in readiness.outputs {
                 self.children.read_output(pid, &mut self.setup.output);
                 self.hooks.read_output(pid);
+                self.http.read_output(pid);
             }
             self.see_to_deadlines(clock::now());
             self.start_hooks();
             self.tell_manager(clock::now());
-            let all_gone = self.router.is_none() && self.children.is_empty() && self.hooks.is_idle();
+            let all_gone = self.router.is_none()
+                && self.children.is_empty()
+                && self.hooks.is_idle()
+                && self.http.is_idle();
             if let Some(act) = self.ending.take_if(|_act| all_gone) {
                 return act.outcome;
             }
@@ -173,7 +181,8 @@ impl Parent<'_> {
         wanted.set(PollFlags::POLLOUT, !self.unsent.is_empty());
         polled.extend(link.map(|link| PollFd::new(link.as_fd(), wanted)));
         let first_output = polled.len();
-        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().chain(self.hooks.pipes()).unzip();
+        let (pids, pipes): (Vec<i32>, Vec<_>) =
+            self.children.pipes().chain(self.hooks.pipes()).chain(self.http.pipe()).unzip();
         polled.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         poll(&mut polled, timeout)?;
         let has_news = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(true);
@@ -201,6 +210,7 @@ impl Parent<'_> {
             self.ending.as_ref().map(|act| act.by),
             self.hooks.next_deadline(),
             self.manager.next_deadline(),
+            self.http.next_deadline(),
         ];
         let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up, or the last millisecond would be spent in a busy loop.
@@ -281,6 +291,8 @@ impl Parent<'_> {
         } else if self.hooks.is_running(pid) {
             self.hooks.bury(pid);
             self.tell(ToRouter::HookEnded { pid: pid.as_raw() });
+        } else if self.http.is_running(pid) {
+            self.http.bury(pid, clock::now());
         } else if !self.bury_trial(pid) {
             // A stranger: somebody below us lost his parent. It is not counted.
             process::reap(pid);
@@ -575,6 +587,7 @@ impl Parent<'_> {
         }
         self.see_to_upgrade(now);
         self.hooks.see_to_deadlines(now);
+        self.http.see_to_deadlines(self.setup, self.pid, now);
         if self.stop.deadline.take_if(is_due).is_some() {
             let code = self.stop.finished.unwrap_or(FAILURE);
             error!(code, "pool did not end in time, so everything is killed");
@@ -595,6 +608,7 @@ impl Parent<'_> {
         }
         self.children.kill_all();
         self.hooks.kill_all();
+        self.http.kill_for_good();
         self.start_router_at = None;
         self.stop.deadline = None;
         self.ending = Some(FinalAct { outcome, by: clock::now().saturating_add(KILL_GRACE) });

@@ -49,6 +49,11 @@ fn look(timeout: Duration) -> Timestamp {
     Timestamp(time.saturating_sub(Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed))))
 }
 
+/// The time since 1970, for people and programs elsewhere. Nothing here is decided by it.
+pub(super) fn wall() -> Duration {
+    read(ClockId::Realtime)
+}
+
 /// The processor time that the calling thread has used.
 pub(super) fn used_by_this_thread() -> Duration {
     read(ClockId::ThreadCPUTime)

@@ -16,6 +16,7 @@ mod operators;
 mod poison;
 mod reloads;
 mod report;
+mod metrics;
 mod notes;
 mod pulse;
 mod outbox;
@@ -421,6 +422,7 @@ impl Router {
             self.parent.send(ToParent::Ready);
         }
         if let Some(report) = reloads::end(note, &self.core, last_words) {
+            self.reloads.record(&report, clock::wall());
             for operator in self.reloads.ended(report.generation) {
                 self.sockets.control.respond(operator, &ControlResponse::Reload(report.clone()));
             }

@@ -93,6 +93,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         backend: Port::bind("127.0.0.1", 0).unwrap(),
         crew: unix("crew"),
         control: unix("control"),
+        http: None,
     };
     println!("frontend {}", listeners.frontend.address);
     Setup {
@@ -114,6 +115,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
+        http: Box::new(|_process| Ok(())),
         successor: None,
         supervision: None,
         pid_file: None,

@@ -25,6 +25,7 @@ mod halts;
 mod killer;
 
 mod folder;
+mod http;
 mod pids_limit;
 mod process;
 mod processes;
@@ -42,12 +43,15 @@ pub use control::{ask as ask_control, refused, status_of};
 pub use fairness::Fairness;
 pub use folder::Folder;
 pub use halts::{HALT_TIMEOUT, Halts};
+pub use http::{Answer, Exposition, Http, Scrape, hear};
 pub use killer::Kills;
 pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use processor_limit::ProcessorLimit;
-pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
+pub use programs::{
+    c_program, hornpipe, python, python_with_gunicorn, python_with_prometheus_client, script, source,
+};
 pub use raw::{Zmtp, speak};
 pub use service_manager::{Message, ServiceManager};
 pub use skipped::{faketime, has, unshare};

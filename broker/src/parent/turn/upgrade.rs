@@ -241,6 +241,8 @@ impl Parent<'_> {
         self.start_router_at = None;
         // The program that follows takes it for granted that this has been said.
         self.tell_manager(clock::now());
+        // It is another program then. Should there be none, this one ends it and starts another.
+        self.http.kill();
         let mut signals: Vec<Signal> = self.unsent.signals().collect();
         signals.extend(std::mem::take(&mut self.upgrade.put_off));
         let why = match self.setup.successor.clone() {
