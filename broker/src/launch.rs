@@ -229,7 +229,7 @@ struct Endpoints {
     /// As workers see it.
     crew: String,
     /// Where metrics and health are asked for.
-    http: Option<std::net::SocketAddr>,
+    http: Option<SocketAddr>,
     frontend_port: u16,
     workers: u32,
     /// Where the control socket is, if operators must be told.
