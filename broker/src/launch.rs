@@ -6,13 +6,19 @@ mod takeover;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
-use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ReadSocket};
+use crate::config::{
+    Activation, Config, ConfigError, ControlPlace, Environment, PlaceError, Privilege, ProgramKind,
+    ReadSocket,
+};
+use crate::http;
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -31,6 +37,8 @@ const PANICKED: u8 = 101;
 /// Why nothing was started, or why it ended.
 #[derive(Debug)]
 pub enum LaunchError {
+    /// What a service manager says cannot be understood.
+    Environment(ConfigError),
     /// The log cannot be written.
     Log(LogError),
     /// A port or a socket cannot be had.
@@ -47,6 +55,7 @@ impl LaunchError {
     /// What the process exits with, as DESIGN's table of exit codes has it.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Environment(_) | Self::Listen(ListenError::HandedOver { .. }) => 2,
             Self::Listen(ListenError::PortTaken { .. } | ListenError::SocketInUse { .. }) => 4,
             Self::Listen(_) | Self::Log(_) | Self::Place(_) | Self::PidFile(_) | Self::Parent(_) => 1,
         }
@@ -56,6 +65,7 @@ impl LaunchError {
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Environment(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Place(error) => error.fmt(f),
@@ -68,6 +78,7 @@ impl fmt::Display for LaunchError {
 impl std::error::Error for LaunchError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Environment(error) => Some(error),
             Self::Log(error) => Some(error),
             Self::Listen(error) => Some(error),
             Self::Place(error) => Some(error),
@@ -103,6 +114,8 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         // The answer is all that is wanted: the pool is another process's.
         return successor::be_tried(inheritance, verdict).map(|()| 0).map_err(LaunchError::Parent);
     }
+    let supervision = environment.supervision().map_err(LaunchError::Environment)?;
+    let activation = environment.activation().map_err(LaunchError::Environment)?;
     let logs = match errand {
         Errand::Take { .. } => takeover::start_log(&config.log),
         Errand::None | Errand::Try { .. } => logging::start(&config.log),
@@ -119,7 +132,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
             info!(version = env!("CARGO_PKG_VERSION"), "upgraded: this program has taken over");
             (inheritance.listeners, Some(inheritance.pool), inheritance.pid_file)
         }
-        Errand::None | Errand::Try { .. } => (bind(&config)?, None, None),
+        Errand::None | Errand::Try { .. } => (bind(&config, activation)?, None, None),
     };
     let pid_file = match (config.pid_file.as_deref(), inherited_file) {
         (Some(path), Some(descriptor)) => takeover::hold_pid_file(path, descriptor).map(Ok),
@@ -140,6 +153,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         title::set(&router_title);
         router::run(&router_setup, start(process))
     };
+    let http_title = endpoints.http.map(|address| format!("hornpipe: http {}", address.port()));
     let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
     let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
     let setup = parent::Setup {
@@ -161,8 +175,13 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         ),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
+        http: Box::new(move |process| {
+            title::set(http_title.as_deref().unwrap_or_default());
+            http::run(http::Start { listener: process.listener, line: process.line })
+        }),
         program: program(config, work, after_fork),
         successor,
+        supervision,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
     };
@@ -178,12 +197,21 @@ pub(crate) fn reopen_log() {
     }
 }
 
-fn bind(config: &Config) -> Result<Listeners, LaunchError> {
-    let port = |address: std::net::SocketAddr| {
-        Port::bind(&address.ip().to_string(), address.port()).map_err(LaunchError::Listen)
+fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchError> {
+    let handed_over = |name, number: Option<RawFd>, address: SocketAddr| {
+        let port = number.map(|number| Port::handed_over(name, number, address)).transpose();
+        port.map_err(LaunchError::Listen)
     };
-    let frontend = port(config.frontend)?;
-    let backend = port(config.backend)?;
+    // Before anything is opened here that could have the number of one that is missing.
+    let frontend = handed_over("frontend", activation.frontend, config.frontend)?;
+    let backend = handed_over("backend", activation.backend, config.backend)?;
+    let or_bound = |port: Option<Port>, address: SocketAddr| {
+        let bind = || Port::bind(&address.ip().to_string(), address.port()).map_err(LaunchError::Listen);
+        port.map_or_else(bind, Ok)
+    };
+    let frontend = or_bound(frontend, config.frontend)?;
+    let backend = or_bound(backend, config.backend)?;
+    let http = config.http.map(|address| or_bound(None, address)).transpose()?;
     config.control.prepare().map_err(LaunchError::Place)?;
     let number = frontend.address.port();
     let control_path = config.control.socket(number);
@@ -198,7 +226,7 @@ fn bind(config: &Config) -> Result<Listeners, LaunchError> {
         UnixSocket::bind(&socket.path, access).map_err(LaunchError::Listen)
     };
     let control_read = config.control_read.as_ref().map(for_readers).transpose()?;
-    Ok(Listeners { frontend, backend, crew, control, control_read })
+    Ok(Listeners { frontend, backend, crew, control, control_read, http })
 }
 
 /// What is said of the listeners, in titles, in `status` and on the screen.
@@ -209,6 +237,8 @@ struct Endpoints {
     backend: String,
     /// As workers see it.
     crew: String,
+    /// Where metrics and health are asked for.
+    http: Option<SocketAddr>,
     frontend_port: u16,
     workers: u32,
     /// Where the control socket is, if operators must be told.
@@ -229,6 +259,7 @@ impl Endpoints {
             frontend: format!("tcp://{frontend}"),
             backend: format!("tcp://{backend}"),
             crew: format!("ipc://{}", crew.display()),
+            http: listeners.http.as_ref().map(|port| port.address),
             frontend_port: frontend.port(),
             workers: config.core.workers,
             control,
@@ -248,13 +279,14 @@ impl Endpoints {
             1 => "1 worker, ready".to_owned(),
             workers => format!("{workers} workers, the first is ready"),
         };
+        let http = self.http.map(|address| format!("  http   http://{address}/\n")).unwrap_or_default();
         let screen = format!(
             "hornpipe {version}  frontend {frontend}  backend {backend}  pid {pid}\n  \
              {workers}\n  \
              ask    hornpipe req {port} hello\n  \
              watch  hornpipe status {verbs}\n  \
              scale  hornpipe scale {verbs} +1        or  kill -TTIN {pid}\n  \
-             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n",
+             stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n{http}",
             version = env!("CARGO_PKG_VERSION"),
             frontend = self.frontend,
             backend = self.backend,

@@ -16,6 +16,7 @@ pub mod logging;
 #[doc(hidden)]
 pub mod core;
 mod router;
+mod http;
 pub mod parent;
 pub mod link;
 

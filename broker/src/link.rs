@@ -41,6 +41,9 @@ pub enum ToParent {
     /// The pool is stopping. If running requests have only `within_ms` to finish, the parent
     /// ends everything 5 s after that.
     Stopping { within_ms: Option<u64> },
+    /// How the router is: the answer to `TakePulse`, and after the first one of those also
+    /// whenever it has changed, about once a second at most. `number` is the last question.
+    Pulse { number: u64, is_reloading: bool, sentence: String },
     /// Everything is done and every worker is gone: the parent exits with this
     /// code as soon as the router has ended.
     Finished { exit_code: u8 },
@@ -71,6 +74,8 @@ pub enum ToRouter {
     HookEnded { pid: i32 },
     /// A signal came.
     Signal(Signal),
+    /// How are you? Answered by `Pulse` as soon as the loop has come round.
+    TakePulse { number: u64 },
     /// Finish what was accepted, then make room for another router.
     HandOver,
     /// There will be none: why. The answer to `Upgrade`, if it is no.

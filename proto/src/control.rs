@@ -4,6 +4,7 @@
 //! MessagePack. One request, one response, as often as the operator likes.
 
 mod event;
+mod metrics;
 mod poison;
 mod slot;
 
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{MapError, map};
 pub use event::{EVENT_SCHEMA, EventKind, EventReport};
+pub use metrics::{
+    LastReload, Limits, MemorySum, MetricsReport, ReloadCounts, ServiceMetrics, StateCounts, Timing,
+};
 pub use poison::{
     AttemptReport, BODY_PIECE, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, REPLY_LIMIT,
     RetryReport,
@@ -73,6 +77,8 @@ pub enum ControlRequest {
     Resume,
     /// Everything that happens from here on, one response after another.
     Events,
+    /// Everything that is counted. A broker of before closes the connection.
+    Metrics,
 }
 
 /// How an operator names a pool size.
@@ -113,6 +119,8 @@ pub enum ControlResponse {
     Slot(Box<SlotReport>),
     /// To `poison`.
     Poison(PoisonResponse),
+    /// To `metrics`.
+    Metrics(Box<MetricsReport>),
     /// To `upgrade`: the program is accepted, and this router ends as soon as what it has
     /// accepted is finished. The next one answers at the same place.
     Upgrading,

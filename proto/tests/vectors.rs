@@ -11,8 +11,9 @@ use std::path::Path;
 use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_error};
 use hornpipe_proto::control::{
     self, AttemptReport, ControlRequest, ControlResponse, EVENT_SCHEMA, EventKind, EventReport, ExitReport,
-    FlightReport, LastExit, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, RecycleOutcome,
-    RecycleReport, ReloadOutcome, ReloadReport, RetryReport, Scale, SlotReport, StatusReport,
+    FlightReport, LastExit, LastReload, Limits, MemorySum, MetricsReport, PoisonReport, PoisonRequest,
+    PoisonResponse, QuarantineReport, RecycleOutcome, RecycleReport, ReloadCounts, ReloadOutcome,
+    ReloadReport, RetryReport, Scale, ServiceMetrics, SlotReport, StateCounts, StatusReport, Timing,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -121,6 +122,51 @@ fn report() -> StatusReport {
     report
 }
 
+fn metrics() -> MetricsReport {
+    let StatusReport { pool, queue, requests, noise, .. } = report();
+    let timing = |counts: [u64; 3], sum_us| Timing { counts: counts.to_vec(), sum_us };
+    MetricsReport {
+        version: "0.1.0".into(),
+        pid: 100,
+        router_pid: 101,
+        router_life: 1,
+        uptime_ms: 5000,
+        phase: "serving".into(),
+        unready: None,
+        noise,
+        services: vec![ServiceMetrics {
+            name: "default".into(),
+            pool,
+            queue,
+            requests,
+            turned_away: 1,
+            returned: 0,
+            workers: StateCounts { waiting: 1, ..StateCounts::default() },
+            external: StateCounts::default(),
+            busy_us: 9000,
+            external_busy_us: 0,
+            exits: vec![("signal".into(), 1)],
+            memory: MemorySum {
+                measured: 1,
+                private_bytes: 5_242_880,
+                shared_bytes: 1_048_576,
+                resident_bytes: 9_437_184,
+            },
+            bounds_us: vec![500, 1000],
+            request_time: timing([1, 2, 4], 12_000),
+            queue_wait: timing([7, 0, 0], 3000),
+            processing: timing([1, 3, 3], 9000),
+            worker_start: timing([0, 0, 1], 30_000),
+            reloads: ReloadCounts {
+                finished: 1,
+                last: Some(LastReload { succeeded: true, at_ms: 1_790_000_000_000 }),
+                ..ReloadCounts::default()
+            },
+            limits: Limits { attempts: 2, body_bytes: 67_108_864, ..Limits::default() },
+        }],
+    }
+}
+
 fn slot() -> SlotReport {
     SlotReport {
         slot: 3,
@@ -176,7 +222,7 @@ fn retried() -> RetryReport {
     RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 17] {
+fn control_requests() -> [(&'static str, ControlRequest); 18] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -195,6 +241,7 @@ fn control_requests() -> [(&'static str, ControlRequest); 17] {
         ("control-request-pause-refuse", ControlRequest::Pause { refuse: true }),
         ("control-request-resume", ControlRequest::Resume),
         ("control-request-events", ControlRequest::Events),
+        ("control-request-metrics", ControlRequest::Metrics),
     ]
 }
 
@@ -224,7 +271,7 @@ fn event(what: EventKind) -> ControlResponse {
     ControlResponse::Event(EventReport { at_ms: 1_795_860_005_042, router_life: 1, what })
 }
 
-fn control_responses() -> [(&'static str, ControlResponse); 22] {
+fn control_responses() -> [(&'static str, ControlResponse); 23] {
     let failed = ReloadOutcome::Failed {
         slot: 0,
         reason: "exit code 9".into(),
@@ -261,6 +308,7 @@ fn control_responses() -> [(&'static str, ControlResponse); 22] {
         ("control-response-event-end", event(EventKind::End { why: "stopped".into() })),
         ("control-response-paused", ControlResponse::Paused { waiting: 2, in_flight: 1 }),
         ("control-response-resumed", ControlResponse::Resumed { waiting: 2, after_ms: Some(4000) }),
+        ("control-response-metrics", ControlResponse::Metrics(Box::new(metrics()))),
         ("control-response-refused", ControlResponse::Refused { message: "the broker is stopping".into() }),
     ]
 }

@@ -65,3 +65,15 @@ exit_codes! {
         Unreachable = 5,
     }
 }
+
+exit_codes! {
+    /// How a verb ended that writes what it knows by itself.
+    WriteExit {
+        /// All of it is written.
+        Done = 0,
+        /// It cannot be written there.
+        Unwritable = 1,
+        /// The arguments cannot be meant.
+        Usage = USAGE,
+    }
+}

@@ -7,8 +7,10 @@
 mod arguments;
 mod bench;
 mod check;
+mod completions;
 mod events;
 pub mod exit_code;
+mod man;
 mod operator;
 mod output;
 mod pause;
@@ -56,7 +58,7 @@ Operate the running broker of a frontend port
   upgrade another program in its place, under the same workers
   stop    finish what runs, then stop (--now: at once)
 
-hornpipe VERB -h is one screen, --help everything.";
+hornpipe VERB -h is one screen, --help everything. For packagers: completions, man.";
 
 /// After this line of the first screen stands the one below, if there is such a verb.
 #[cfg(feature = "tui")]
@@ -100,6 +102,10 @@ enum Verb {
     Check(check::CheckArguments),
     Stop(stop::StopArguments),
     Upgrade(upgrade::UpgradeArguments),
+    #[command(hide = true)]
+    Completions(completions::CompletionsArguments),
+    #[command(hide = true)]
+    Man(man::ManArguments),
 }
 
 /// Runs the verb that these arguments name, and gives the process's exit code.
@@ -131,6 +137,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Check(arguments) => check::run(&arguments).into(),
         Verb::Stop(arguments) => stop::run(&arguments).into(),
         Verb::Upgrade(arguments) => upgrade::run(&arguments).into(),
+        Verb::Completions(arguments) => completions::run(&arguments).into(),
+        Verb::Man(arguments) => man::run(&arguments).into(),
     }
 }
 
@@ -184,6 +192,10 @@ mod tests {
     fn the_first_screen_names_every_verb() {
         let screen = help(&["--help"]);
         for verb in command().get_subcommands() {
+            if verb.is_hide_set() {
+                assert!(screen.trim_end().lines().last().unwrap().contains(verb.get_name()), "{screen}");
+                continue;
+            }
             assert!(screen.contains(&format!("\n  {}", verb.get_name())), "{}:\n{screen}", verb.get_name());
         }
         assert!(screen.lines().count() <= 29, "{screen}");

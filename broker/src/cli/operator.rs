@@ -116,6 +116,17 @@ impl Target {
         conclude(self.open(request), answered)
     }
 
+    /// The same within this time, unless `--timeout` was given.
+    pub(super) fn ask_within(
+        &self,
+        timeout: Duration,
+        request: &ControlRequest,
+        answered: impl FnOnce(ControlResponse, &mut Broker) -> OperatorExit,
+    ) -> OperatorExit {
+        let asked = self.connect_within(self.timeout.unwrap_or(timeout));
+        conclude(asked.and_then(|mut broker| Ok((broker.ask(request)?, broker))), answered)
+    }
+
     /// The same for an answer that comes when something has ended: unless `--timeout`
     /// was given, it is waited for as long as that takes.
     pub(super) fn ask_for_the_end(
@@ -158,6 +169,10 @@ impl Target {
     }
 
     fn connect(&self) -> Result<Broker, OperatorError> {
+        self.connect_within(self.timeout())
+    }
+
+    fn connect_within(&self, timeout: Duration) -> Result<Broker, OperatorError> {
         let environment = Environment::read();
         let control = self.control.clone().or_else(|| environment.control());
         let user = Uid::effective();
@@ -169,7 +184,6 @@ impl Target {
             place = ControlPlace::of_root();
         }
         let path = place.socket(self.port());
-        let timeout = self.timeout();
         let stream = connect_within(&path, timeout).map_err(|why| match why {
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
                 OperatorError::Missing { port: self.port(), path: path.clone() }

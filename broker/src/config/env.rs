@@ -8,11 +8,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Command, FromArgMatches};
 
-use super::{ConfigError, RawConfig};
+use super::{Activation, ConfigError, RawConfig};
+use crate::parent::Supervision;
 use crate::parent::errand::{self, Errand};
 
 const PREFIX: &str = "HORNPIPE_";
@@ -20,6 +22,10 @@ const PREFIX: &str = "HORNPIPE_";
 /// What workers, their programs and hooks are told.
 const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
+
+/// What a service manager says to the process that it starts, and to no other.
+const SUPERVISION: &[&str] = &["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const ACTIVATION: &[&str] = &["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
 
 /// Where programs are looked for if nothing says it: what `execvp` does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -59,7 +65,8 @@ impl Environment {
     /// What workers inherit: everything but what is ours.
     pub fn for_workers(&self) -> Vec<(OsString, OsString)> {
         let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        self.variables.iter().filter(|(name, _)| !ours(name)).cloned().collect()
+        let for_us = |name: &OsStr| is_one_of(SUPERVISION, name) || is_one_of(ACTIVATION, name);
+        self.variables.iter().filter(|(name, _)| !ours(name) && !for_us(name)).cloned().collect()
     }
 
     /// What this program is to do that its predecessor has started.
@@ -67,9 +74,45 @@ impl Environment {
         Errand::read(self.value(errand::VARIABLE))
     }
 
-    /// What a program in this one's place is given: everything but such an errand.
+    /// What a program in this one's place is given: everything but such an errand, and but
+    /// the numbers of descriptors, which it is told in another way.
     pub fn for_successor(&self) -> Vec<(OsString, OsString)> {
-        self.variables.iter().filter(|(name, _)| name != errand::VARIABLE).cloned().collect()
+        let for_it = |name: &OsStr| name != errand::VARIABLE && !is_one_of(ACTIVATION, name);
+        self.variables.iter().filter(|(name, _)| for_it(name)).cloned().collect()
+    }
+
+    /// Who wants to hear of this process, if anybody does.
+    ///
+    /// # Errors
+    /// If it asks for signs of life in a way that cannot be read: without them it would end
+    /// this process again and again.
+    pub fn supervision(&self) -> Result<Option<Supervision>, ConfigError> {
+        let Some(socket) = self.value("NOTIFY_SOCKET") else { return Ok(None) };
+        let watchdog = match (self.value("WATCHDOG_USEC"), self.text("WATCHDOG_PID")) {
+            (Some(_), Some(pid)) if pid != std::process::id().to_string() => None,
+            (None, _) => None,
+            (Some(time), _) => {
+                let microseconds = time.to_str().and_then(|text| text.parse().ok()).filter(|time| 0 < *time);
+                let Some(microseconds) = microseconds else {
+                    return Err(ConfigError::BadVariable {
+                        name: "WATCHDOG_USEC".into(),
+                        value: time.to_string_lossy().into_owned(),
+                        why: "it must be a number of microseconds, more than 0".into(),
+                    });
+                };
+                Some(Duration::from_micros(microseconds))
+            }
+        };
+        Ok(Some(Supervision { socket: socket.to_owned(), watchdog }))
+    }
+
+    /// The sockets that this process has been started with.
+    ///
+    /// # Errors
+    /// If they cannot be understood.
+    pub fn activation(&self) -> Result<Activation, ConfigError> {
+        let words = [self.text("LISTEN_PID"), self.text("LISTEN_FDS"), self.text("LISTEN_FDNAMES")];
+        Activation::read(words, std::process::id())
     }
 
     /// Where this process would look for programs.
@@ -97,6 +140,10 @@ impl Environment {
         self.value("NO_COLOR").is_some() || self.value("TERM").is_some_and(|term| term == "dumb")
     }
 
+    fn text(&self, name: &str) -> Option<String> {
+        self.value(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
     /// The last of that name that is not empty.
     fn value(&self, name: &str) -> Option<&OsStr> {
         let same = |variable: &&(OsString, OsString)| variable.0 == name && !variable.1.is_empty();
@@ -120,6 +167,10 @@ pub(super) fn search_path(variables: &[(OsString, OsString)]) -> OsString {
 /// The variable that says the same as an option of this long name.
 pub fn variable_of(option: &str) -> String {
     format!("{PREFIX}{}", option.replace('-', "_").to_ascii_uppercase())
+}
+
+fn is_one_of(names: &[&str], name: &OsStr) -> bool {
+    names.iter().any(|one| name == *one)
 }
 
 fn is_given(key: &str) -> bool {
@@ -190,8 +241,6 @@ fn reason(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -271,5 +320,49 @@ mod tests {
         let environment =
             Environment::of([("HOME", "/root"), ("HORNPIPE_WORKERS", "3"), ("HORNPIPE_SLOT", "1")]);
         assert_eq!(environment.for_workers(), [("HOME".into(), "/root".into())]);
+    }
+    #[test]
+    fn what_a_service_manager_says_is_for_this_process_alone() {
+        let environment = Environment::of([
+            ("HOME", "/"),
+            ("NOTIFY_SOCKET", "/run/notify"),
+            ("WATCHDOG_USEC", "2000000"),
+            ("WATCHDOG_PID", "1"),
+            ("LISTEN_PID", "1"),
+            ("LISTEN_FDS", "1"),
+            ("LISTEN_FDNAMES", "frontend"),
+            ("LISTEN_PIDFDID", "3"),
+        ]);
+        assert_eq!(environment.for_workers(), [("HOME".into(), "/".into())]);
+        let names: Vec<_> = environment.for_successor().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["HOME", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]);
+    }
+
+    #[test]
+    fn the_watchdog_is_ours_if_it_names_us_or_nobody() {
+        let own = std::process::id().to_string();
+        let watchdog = |variables: [(&str, &str); 3]| {
+            Environment::of(variables).supervision().map(|found| found.map(|found| found.watchdog))
+        };
+        let socket = ("NOTIFY_SOCKET", "@manager");
+        let two = Some(Duration::from_secs(2));
+        let usec = ("WATCHDOG_USEC", "2000000");
+        assert_eq!(watchdog([socket, usec, ("WATCHDOG_PID", &own)]), Ok(Some(two)));
+        assert_eq!(watchdog([socket, usec, ("WATCHDOG_PID", "")]), Ok(Some(two)));
+        assert_eq!(watchdog([socket, usec, ("WATCHDOG_PID", "1")]), Ok(Some(None)));
+        assert_eq!(watchdog([socket, ("A", ""), ("B", "")]), Ok(Some(None)));
+        assert_eq!(watchdog([("A", ""), usec, ("B", "")]), Ok(None));
+        for time in ["0", "2s", "-1"] {
+            let error = watchdog([socket, ("WATCHDOG_USEC", time), ("A", "")]).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "the environment variable WATCHDOG_USEC is {time:?}: it must be a number of microseconds, \
+                     more than 0"
+                )
+            );
+        }
+        // Not ours, so not our error.
+        assert_eq!(watchdog([socket, ("WATCHDOG_USEC", "x"), ("WATCHDOG_PID", "1")]), Ok(Some(None)));
     }
 }

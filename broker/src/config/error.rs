@@ -25,6 +25,11 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// Sockets that a service manager hands over, and nobody knows which is which.
+    Activation {
+        /// What is wrong with them.
+        why: String,
+    },
     /// An address that cannot be resolved.
     Address {
         /// As it was given.
@@ -36,6 +41,16 @@ pub enum ConfigError {
     Exposed {
         /// As it was given.
         address: Address,
+    },
+    /// The same for metrics and health.
+    HttpExposed {
+        /// As it was given.
+        address: Address,
+    },
+    /// Metrics and health are asked for where clients or workers connect.
+    HttpPort {
+        /// That port.
+        port: u16,
     },
     /// Frontend and backend are one port.
     SamePort {
@@ -175,12 +190,25 @@ impl fmt::Display for ConfigError {
             Self::BadVariable { name, value, why } => {
                 write!(f, "the environment variable {name} is {value:?}: {why}")
             }
+            Self::Activation { why } => write!(
+                f,
+                "the sockets that the service manager hands over cannot be told apart: {why}; name them frontend \
+                 and backend (FileDescriptorName=), or name none and list the frontend first"
+            ),
             Self::Address { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Self::Exposed { address } => write!(
                 f,
                 "{address} is open to other machines, and whoever reaches it could ask and serve: listen on \
                  127.0.0.1, or add --insecure if that is meant"
             ),
+            Self::HttpExposed { address } => write!(
+                f,
+                "--http {address} is open to other machines, and whoever reaches it could read the broker's \
+                 state: listen on 127.0.0.1, or add --insecure if that is meant"
+            ),
+            Self::HttpPort { port } => {
+                write!(f, "--http {port} is the port of clients or workers: it needs one of its own")
+            }
             Self::SamePort { port } => {
                 write!(f, "frontend and backend are both port {port}: clients and workers need a port each")
             }

@@ -5,6 +5,7 @@
 //! about its origin. Defaults are applied in `resolve.rs` and nowhere else.
 
 mod account;
+mod activation;
 mod address;
 mod conditions;
 mod control_place;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use activation::Activation;
 pub use address::{Address, AddressError};
 pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
@@ -45,6 +47,8 @@ pub struct Config {
     pub frontend: SocketAddr,
     /// Where workers connect that this broker does not start; port 0 asks for a free one.
     pub backend: SocketAddr,
+    /// Where metrics and health are asked for; port 0 asks for a free one.
+    pub http: Option<SocketAddr>,
     /// The numbers that decisions depend on.
     pub core: Settings,
     /// What a worker is.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::PlainErrors;
 use super::conditions::{limit, umask};
 use super::hooks::hook;
 use super::units::{duration, duration_or_seconds, size};
+use super::{Address, PlainErrors};
 use crate::logging::{Level, LogFormat};
 use crate::parent::{Hook, Limit};
 
@@ -174,6 +174,10 @@ pub struct RawConfig {
     #[arg(long, value_name = "GROUP", help_heading = "Observe", hide_short_help = true)]
     pub control_group: Option<String>,
 
+    /// Answer HTTP here: /metrics, /livez, /readyz, /status. A port, HOST:PORT, *:PORT
+    #[arg(long, value_name = "ADDR", help_heading = "Observe", hide_short_help = true)]
+    pub http: Option<Address>,
+
     /// Run this when that happens: worker_start, worker_exit, reload_failed, degraded. Repeatable
     #[arg(long, value_name = "EVENT=COMMAND", value_parser = hook, help_heading = "Observe", hide_short_help = true)]
     pub hook: Option<Vec<Hook>>,
@@ -236,7 +240,7 @@ impl RawConfig {
                 scale_up_wait scale_down_after check_for_waiting
                 timeout queue_timeout cancel_grace term_grace
                 attempts queue queue_bytes max_body plain_errors drain
-                log_file log_format log_level control control_read control_group hook
+                log_file log_format log_level control control_read control_group http hook
                 user group chroot chdir rlimit nice umask env pid_file;
             switches: each lines fresh no_external no_autoscale access_log insecure
         }

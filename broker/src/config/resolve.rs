@@ -58,6 +58,7 @@ impl RawConfig {
         surroundings: &Surroundings,
     ) -> Result<Config, ConfigError> {
         let (frontend, backend) = self.resolve_addresses(frontend, backend)?;
+        let http = self.resolve_http([frontend, backend])?;
         let program = self.resolve_program(argv)?;
         let identity = self.resolve_identity(surroundings)?;
         let log = LogChoices {
@@ -99,6 +100,7 @@ impl RawConfig {
             worker_environment,
             frontend,
             backend,
+            http,
             program,
             identity,
             log,
@@ -120,11 +122,23 @@ impl RawConfig {
             Ok(resolved)
         };
         let (front, back) = (resolve(frontend)?, resolve(backend)?);
-        let overlap = front.ip() == back.ip() || front.ip().is_unspecified() || back.ip().is_unspecified();
-        if front.port() == back.port() && front.port() != 0 && overlap {
+        if front.port() != 0 && overlap(front, back) {
             return Err(ConfigError::SamePort { port: front.port() });
         }
         Ok((front, back))
+    }
+
+    fn resolve_http(&self, others: [SocketAddr; 2]) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(address) = &self.http else { return Ok(None) };
+        let resolved =
+            address.resolve().map_err(|source| ConfigError::Address { address: address.clone(), source })?;
+        if !resolved.ip().is_loopback() && !self.insecure {
+            return Err(ConfigError::HttpExposed { address: address.clone() });
+        }
+        if resolved.port() != 0 && others.iter().any(|other| overlap(*other, resolved)) {
+            return Err(ConfigError::HttpPort { port: resolved.port() });
+        }
+        Ok(Some(resolved))
     }
 
     fn resolve_program(&self, argv: Vec<OsString>) -> Result<ProgramKind, ConfigError> {
@@ -244,6 +258,12 @@ impl RawConfig {
     }
 }
 
+/// Whether only one of them can be listened on.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && (everywhere || one.ip() == other.ip())
+}
+
 fn check_directory(option: &'static str, path: Option<&PathBuf>) -> Result<(), ConfigError> {
     match path {
         Some(path) if !path.is_dir() => Err(ConfigError::NotADirectory { option, path: path.clone() }),
@@ -288,6 +308,20 @@ mod tests {
 
     fn raw() -> RawConfig {
         RawConfig::default()
+    }
+
+    #[test]
+    fn metrics_and_health_have_a_port_of_their_own_on_loopback() {
+        let http = |http: &str| RawConfig { http: Some(http.parse().unwrap()), ..raw() };
+        let port = |raw| resolve(raw, ("6660", "6661"), &[]).map(|config| config.http);
+        assert_eq!(port(raw()), Ok(None));
+        assert_eq!(port(http("9090")), Ok("127.0.0.1:9090".parse().ok()));
+        assert_eq!(port(http("0")), Ok("127.0.0.1:0".parse().ok()));
+        assert_eq!(port(http("6661")), Err(ConfigError::HttpPort { port: 6661 }));
+        let open = port(http("*:9090")).unwrap_err();
+        assert!(matches!(open, ConfigError::HttpExposed { .. }), "{open}");
+        let meant = RawConfig { insecure: true, ..http("*:9090") };
+        assert_eq!(port(meant), Ok("0.0.0.0:9090".parse().ok()));
     }
 
     #[test]

@@ -119,6 +119,8 @@ pub struct Footprint {
     pub private_bytes: u64,
     /// Their share of what they have in common with others.
     pub shared_bytes: u64,
+    /// What is resident, also what they have in common.
+    pub resident_bytes: u64,
 }
 
 /// Why everything is over.

@@ -2,6 +2,9 @@
 
 use hornpipe_proto::Status;
 
+use super::exit_kind::ExitKind;
+use super::histograms::Times;
+
 /// Counts since this router started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -13,6 +16,10 @@ pub struct Counters {
     refused: [u64; Status::ALL.len()],
     /// Requests nobody waited for any more.
     pub dropped: u64,
+    /// Of these errors, how many were the first word on a request: it was never admitted.
+    pub turned_away: u64,
+    /// Requests that a worker let go of, to be tried by another.
+    pub returned: u64,
     /// Attempts after a request's first.
     pub retried: u64,
     pub stale_replies: u64,
@@ -25,6 +32,19 @@ pub struct Counters {
     pub spawned: u64,
     /// Processes that have ended, or never began.
     pub exited: u64,
+    /// The same by kind, in the order of `ExitKind::ALL`.
+    exits: [u64; ExitKind::ALL.len()],
+    pub reloads: Reloads,
+    pub times: Times,
+}
+
+/// Reloads by how they ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reloads {
+    pub finished: u64,
+    pub failed: u64,
+    pub superseded: u64,
+    pub abandoned: u64,
 }
 
 impl Counters {
@@ -34,6 +54,25 @@ impl Counters {
         {
             *count += 1;
         }
+    }
+
+    /// An error in place of being admitted.
+    pub(super) fn turn_away(&mut self, status: Status) {
+        self.turned_away += 1;
+        self.refuse(status);
+    }
+
+    pub(super) fn exit(&mut self, kind: ExitKind) {
+        self.exited += 1;
+        if let Some((_kind, count)) = ExitKind::ALL.iter().zip(&mut self.exits).find(|(one, _)| **one == kind)
+        {
+            *count += 1;
+        }
+    }
+
+    /// Ends of processes by kind, also of kinds that never happened.
+    pub fn exits(&self) -> impl Iterator<Item = (ExitKind, u64)> + '_ {
+        ExitKind::ALL.iter().copied().zip(self.exits)
     }
 
     /// Errors by status, without those that never happened.

@@ -2,6 +2,7 @@
 //! idle. Processes are the roster's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hornpipe_proto::Token;
 
@@ -19,11 +20,30 @@ pub(super) struct Crew {
     eligible: BTreeSet<(usize, u64, WorkerId)>,
     /// How many workers of our own do nothing, and how many have something to do.
     local: Occupations,
+    /// Of spells that are over.
+    busy: BusyTime,
     /// The connections of each process of ours: one, unless it opened its socket again.
     by_place: BTreeMap<Place, BTreeSet<WorkerId>>,
     /// The processes that have more than one.
     reopened: BTreeSet<Place>,
     turns: u64,
+}
+
+/// How long workers have held at least one request each: spells of several workers add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BusyTime {
+    pub local: Duration,
+    pub external: Duration,
+}
+
+impl BusyTime {
+    fn add(&mut self, home: Home, spell: Duration) {
+        let sum = match home {
+            Home::Local(_) => &mut self.local,
+            Home::External => &mut self.external,
+        };
+        *sum = sum.saturating_add(spell);
+    }
 }
 
 /// Of workers that are ours and are not made to leave.
@@ -55,6 +75,8 @@ pub(super) struct Worker {
     credits: u32,
     state: WorkerState,
     held: BTreeSet<Token>,
+    /// Since when it has held anything, while it does.
+    busy_since: Option<Timestamp>,
     /// Why it is given nothing at present, whatever it says.
     withheld: Withheld,
     pub(super) joined: Timestamp,
@@ -109,6 +131,7 @@ impl Worker {
             credits: 1,
             state: WorkerState::Starting,
             held: BTreeSet::new(),
+            busy_since: None,
             withheld: Withheld::default(),
             joined,
             sent: 0,
@@ -359,10 +382,11 @@ impl Crew {
         self.change(id, |worker| worker.withheld.unproven = false);
     }
 
-    pub(super) fn give(&mut self, id: WorkerId, token: Token) {
+    pub(super) fn give(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         self.turns += 1;
         let turns = self.turns;
         self.change(id, |worker| {
+            worker.busy_since.get_or_insert(now);
             worker.held.insert(token);
             worker.sent += 1;
             worker.last_turn = turns;
@@ -370,8 +394,25 @@ impl Crew {
         });
     }
 
-    pub(super) fn take(&mut self, id: WorkerId, token: Token) {
-        self.change(id, |worker| worker.held.remove(&token));
+    pub(super) fn take(&mut self, id: WorkerId, token: Token, now: Timestamp) {
+        let take = |worker: &mut Worker| {
+            worker.held.remove(&token);
+            let since = if worker.is_busy() { None } else { worker.busy_since.take() };
+            since.map(|since| (worker.home, now.since(since)))
+        };
+        if let Some((home, spell)) = self.change(id, take).flatten() {
+            self.busy.add(home, spell);
+        }
+    }
+
+    pub(super) fn busy_time(&self, now: Timestamp) -> BusyTime {
+        let mut busy = self.busy;
+        for worker in self.table.values() {
+            if let Some(since) = worker.busy_since {
+                busy.add(worker.home, now.since(since));
+            }
+        }
+        busy
     }
 
     pub(super) fn count_reply(&mut self, id: WorkerId) {
@@ -388,6 +429,7 @@ impl Crew {
         for (id, worker) in &self.table {
             let listed = self.eligible.contains(&(worker.held.len(), worker.last_turn, *id));
             debug_assert_eq!(listed, worker.takes_more(), "{id}: wrongly in or out of the idle");
+            debug_assert_eq!(worker.busy_since.is_some(), worker.is_busy(), "{id}: wrongly busy");
             for token in &worker.held {
                 let holder = requests.held(*token).map(|held| held.worker);
                 debug_assert_eq!(holder, Some(*id), "{id} holds what another does");

@@ -13,7 +13,7 @@ impl<B: Clone> Core<B> {
             let token = self.generator.token();
             let Some(handed) = self.hand_over((id, token, ordinal), turn.now) else { return };
             let (request, attempt, left, body) = handed;
-            self.crew.give(id, token);
+            self.crew.give(id, token, turn.now);
             turn.act(Action::Assign(Assignment {
                 worker: id,
                 token,

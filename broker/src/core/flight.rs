@@ -185,6 +185,9 @@ impl<B: Clone> Core<B> {
         reply_size: Option<u64>,
         now: Timestamp,
     ) {
+        if held.plan.is_some() {
+            self.counters.times.processing.observe(now.since(held.since));
+        }
         let Some(place) = self.crew.place_of(held.worker) else { return };
         let outcome = held.outcome.clone().unwrap_or(outcome);
         let Some(mut flight) = held.flight(place, Some(outcome), now) else { return };

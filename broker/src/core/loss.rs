@@ -117,6 +117,7 @@ impl<B: Clone> Core<B> {
         record.losses.push(Attempt { place, loss });
         let attempt = record.attempt;
         if attempt < record.attempts {
+            self.counters.returned += 1;
             turn.note(Note::RequestRetried { request, attempt });
             self.put_back(request, turn.now);
             if let Some((status, why)) = self.closed_to_retries_because() {
@@ -143,6 +144,7 @@ impl<B: Clone> Core<B> {
         match self.requests.record_mut(request) {
             Some(record) if record.attempt < record.attempts => {
                 record.losses.push(Attempt { place, loss: Loss::Declined });
+                self.counters.returned += 1;
                 self.put_back(request, turn.now);
             }
             _ => self.refuse(request, Status::Error, message, turn),

@@ -36,22 +36,29 @@ mod backoff;
 mod timers;
 mod generator;
 mod counters;
+mod histograms;
+mod exit_kind;
+mod readiness;
 mod snapshot;
 
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
 };
 pub use autoscale::Cause;
-pub use counters::Counters;
+pub use counters::{Counters, Reloads};
+pub use crew::BusyTime;
 pub use degraded::Degraded;
 pub use ended::Ended;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
+pub use exit_kind::ExitKind;
 pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
+pub use histograms::{BOUNDS_US, Histogram, Times};
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use pause::{Pause, PauseMode};
 pub use quarantine::{Poisoned, Quarantine};
+pub use readiness::Unready;
 pub use settings::{AutoscaleRules, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
     ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,

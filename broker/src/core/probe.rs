@@ -62,7 +62,7 @@ impl<B: Clone> Core<B> {
         self.timers.disarm(Timer::Boot(place));
         self.timers.arm(turn.now.after(left), Timer::Probe(place));
         self.hold_probe((id, token, ordinal), turn.now);
-        self.crew.give(id, token);
+        self.crew.give(id, token, turn.now);
         self.counters.probed += 1;
         turn.act(Action::Probe(Probe { worker: id, token, left, detailed }));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::action::{Action, ExitReason, LastFlights, Note, RecycleCause};
 use super::crew::Worker;
 use super::event::Ending;
+use super::exit_kind::ExitKind;
 use super::flight::Exit;
 use super::ids::{Generation, Incarnation, Place, Timestamp, WorkerId};
 use super::loss::{DeathCause, Fate};
@@ -97,6 +98,9 @@ impl<B: Clone> Core<B> {
         if let Some(process) = self.roster.process_mut(place) {
             process.stage = Stage::Serving;
             process.heard = Heard::Ready;
+            if !process.adopted {
+                self.counters.times.start.observe(turn.now.since(process.started));
+            }
         }
         self.timers.disarm(Timer::Boot(place));
         self.timers.disarm(Timer::Adoption(place));
@@ -169,9 +173,9 @@ impl<B: Clone> Core<B> {
     pub(super) fn process_ended(&mut self, place: Place, reason: &ExitReason, turn: &mut Turn<'_, B>) {
         let on_trial = self.is_on_trial(place);
         let Some(mut process) = self.roster.remove(place) else { return };
-        self.counters.exited += 1;
         self.timers.disarm_process(place);
         let why = recycle::why_it_ended(&process, reason);
+        self.counters.exit(ExitKind::of(&why));
         let given = process.given + self.crew.sent_to(place);
         // What was made for one request, and had it, says nothing of the next one.
         let done = self.settings.fresh && process.was_ready() && given > 0;
@@ -201,6 +205,7 @@ impl<B: Clone> Core<B> {
                 }
                 _ => told,
             };
+            self.counters.reloads.failed += 1;
             turn.note(Note::ReloadFailed { generation, place, reason });
         }
         let planned = is_planned(&why);

@@ -166,7 +166,7 @@ impl<B: Clone> Core<B> {
         };
         self.counters.received += 1;
         if let Some((status, why)) = self.objection(&again) {
-            self.counters.refuse(status);
+            self.counters.turn_away(status);
             self.tell_refusal(&again, status, turn);
             turn.act(Action::Refuse { request, status, attempt: 0, message: why });
             return;
@@ -180,7 +180,7 @@ impl<B: Clone> Core<B> {
 
     fn refuse_retry(&mut self, request: RequestId, status: Status, why: &str, turn: &mut Turn<'_, B>) {
         self.counters.received += 1;
-        self.counters.refuse(status);
+        self.counters.turn_away(status);
         self.tell_unknown(request, status, turn);
         turn.act(Action::Refuse { request, status, attempt: 0, message: why.into() });
     }

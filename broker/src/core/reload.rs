@@ -39,6 +39,7 @@ impl<B: Clone> Core<B> {
         self.pool.last_generation.0 += 1;
         let generation = self.pool.last_generation;
         if let Some(Reload { generation: earlier, .. }) = self.pool.reload.take() {
+            self.counters.reloads.superseded += 1;
             turn.note(Note::ReloadSuperseded { generation: earlier, by: generation });
             self.turn_newcomers_away(turn);
         }
@@ -71,6 +72,7 @@ impl<B: Clone> Core<B> {
     /// The broker stops: nobody is renewed any more.
     pub(super) fn abandon_reload(&mut self, turn: &mut Turn<'_, B>) {
         if let Some(Reload { generation, .. }) = self.pool.reload.take() {
+            self.counters.reloads.abandoned += 1;
             turn.note(Note::ReloadAbandoned { generation });
         }
     }
@@ -136,6 +138,7 @@ impl<B: Clone> Core<B> {
         }
         self.pool.reload = None;
         self.pool.generation = generation;
+        self.counters.reloads.finished += 1;
         turn.note(Note::ReloadFinished { generation });
         turn.act(Action::Remember(self.memory()));
     }

@@ -39,6 +39,7 @@ pub(super) struct Record<B> {
     pub(super) name: Option<Arc<str>>,
     pub(super) body: B,
     pub(super) size: u64,
+    arrived: Timestamp,
     /// Since when it has waited for a worker, the last time it did.
     waiting_since: Timestamp,
     pub(super) times: Times,
@@ -200,7 +201,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn admit(&mut self, request: Request<B>, turn: &mut Turn<'_, B>) {
         self.counters.received += 1;
         if let Some((status, why)) = self.objection(&request) {
-            self.counters.refuse(status);
+            self.counters.turn_away(status);
             self.tell_refusal(&request, status, turn);
             turn.act(Action::Refuse { request: request.request, status, attempt: 0, message: why });
             return;
@@ -228,6 +229,7 @@ impl<B: Clone> Core<B> {
             name: request.name,
             body: request.body,
             size: request.size,
+            arrived: turn.now,
             waiting_since: turn.now,
             times: Times::default(),
             deadline,
@@ -275,7 +277,7 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn refuse_unreadable(&mut self, request: RequestId, why: String, turn: &mut Turn<'_, B>) {
         self.counters.received += 1;
-        self.counters.refuse(Status::Malformed);
+        self.counters.turn_away(Status::Malformed);
         self.tell_unknown(request, Status::Malformed, turn);
         turn.act(Action::Refuse { request, status: Status::Malformed, attempt: 0, message: why });
     }
@@ -283,7 +285,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
         for request in self.requests.by_client.remove(&client).unwrap_or_default() {
             if let Some(record) = self.requests.remove(request, Outcome::Dropped) {
-                self.disarm_request(request);
+                self.close_account(request, &record, turn.now);
                 self.counters.dropped += 1;
                 self.tell_end(request, &record, (Outcome::Dropped, None), turn);
                 turn.act(Action::Forget { request });
@@ -293,9 +295,15 @@ impl<B: Clone> Core<B> {
 }
 
 impl<B> Core<B> {
-    fn disarm_request(&mut self, request: RequestId) {
+    /// It has ended, in whatever way.
+    fn close_account(&mut self, request: RequestId, record: &Record<B>, now: Timestamp) {
         self.timers.disarm(Timer::Request(request));
         self.timers.disarm(Timer::Queue(request));
+        let times = &mut self.counters.times;
+        times.request.observe(now.since(record.arrived));
+        if let Whereabouts::Backlog { .. } = record.whereabouts {
+            times.queue_wait.observe(now.since(record.waiting_since));
+        }
     }
 }
 
@@ -336,6 +344,7 @@ impl<B: Clone> Core<B> {
             wait: now.since(record.waiting_since),
             memory: place.and_then(|place| flight::memory_of(&self.roster, place)),
         };
+        self.counters.times.queue_wait.observe(plan.wait);
         record.attempt += 1;
         record.times.hand_over(record.waiting_since, place, now);
         record.whereabouts = Whereabouts::Worker { token };
@@ -406,7 +415,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };
         if let Some(record) = self.requests.remove(request, Outcome::Answered) {
-            self.disarm_request(request);
+            self.close_account(request, &record, turn.now);
             if let Some(number) = record.quarantined_as {
                 self.quarantine.retry_succeeded(number);
             }
@@ -424,7 +433,7 @@ impl<B: Clone> Core<B> {
         turn: &mut Turn<'_, B>,
     ) {
         if let Some(record) = self.requests.remove(request, Outcome::Refused(status)) {
-            self.disarm_request(request);
+            self.close_account(request, &record, turn.now);
             if let Some(number) = record.quarantined_as {
                 self.quarantine.retry_failed(number);
             }

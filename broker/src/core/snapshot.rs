@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::action::{ExitReason, Footprint};
 use super::autoscale::Cause;
 use super::counters::Counters;
-use super::crew::Worker;
+use super::crew::{BusyTime, Worker};
 use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub counters: Counters,
     /// Requests with a worker whose client still waits.
     pub in_flight: u64,
+    /// How long workers have held requests, all together.
+    pub busy: BusyTime,
     pub workers: Vec<WorkerSnapshot>,
     pub external: Vec<ExternalSnapshot>,
 }
@@ -127,12 +129,6 @@ pub struct Tables {
 }
 
 impl<B: Clone> Core<B> {
-    /// Whether a request sent at this moment would find a worker, now or soon.
-    pub fn is_ready(&self) -> bool {
-        let at_work = || self.roster.slots().any(|(_slot, record)| record.is_at_its_only_request());
-        self.phase == Phase::Serving && self.pause().is_none() && (self.crew.anybody_serves() || at_work())
-    }
-
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -170,6 +166,11 @@ impl<B: Clone> Core<B> {
     /// Requests with a worker whose client still waits.
     pub fn in_flight_len(&self) -> usize {
         self.requests.in_flight_len()
+    }
+
+    /// How long workers have held requests, all together, up to now.
+    pub fn busy_time(&self, now: Timestamp) -> BusyTime {
+        self.crew.busy_time(now)
     }
 
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
@@ -221,6 +222,7 @@ impl<B: Clone> Core<B> {
             },
             counters: self.counters.clone(),
             in_flight: self.requests.in_flight_len() as u64,
+            busy: self.busy_time(now),
             workers,
             external,
         }

@@ -160,7 +160,7 @@ impl<B: Clone> Core<B> {
             ReplyStatus::Error => Outcome::Refused(Status::Error),
         };
         self.record_flight(&held, outcome, Some(size), turn.now);
-        self.crew.take(worker, token);
+        self.crew.take(worker, token, turn.now);
         if self.is_probe(worker, token) {
             self.probe_answered(worker, status, message, turn);
             return;
@@ -286,7 +286,7 @@ impl<B: Clone> Core<B> {
         if let Some(held) = self.take_back(token) {
             self.untry(&held);
         }
-        self.crew.take(worker, token);
+        self.crew.take(worker, token, turn.now);
     }
 
     fn let_go(&mut self, worker: WorkerId, token: Token, loss: &Loss, turn: &mut Turn<'_, B>) {
@@ -294,7 +294,7 @@ impl<B: Clone> Core<B> {
         if let Some(held) = self.take_back(token) {
             self.lose(&held, loss.clone(), turn);
         }
-        self.crew.take(worker, token);
+        self.crew.take(worker, token, turn.now);
         self.wear_by_loss(worker, turn);
     }
 

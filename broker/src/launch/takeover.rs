@@ -1,6 +1,7 @@
 //! A program in the place of another, in the same process: what that one listened on is
 //! served on. Nothing that is merely different may cost the pool its workers.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use tracing::warn;
 use crate::config::Config;
 use crate::logging::{self, LogChoices, LogError};
 use crate::parent::inheritance::{Inheritance, InheritanceError};
-use crate::parent::listeners::Listeners;
+use crate::parent::listeners::{Listeners, Port};
 use crate::pid_file::PidFile;
 
 /// Takes over what is described there.
@@ -17,14 +18,27 @@ use crate::pid_file::PidFile;
 /// # Errors
 /// If it cannot be understood.
 pub(super) fn take(description: i32, config: &Config) -> Result<Inheritance, InheritanceError> {
-    let inheritance = Inheritance::take(description)?;
+    let mut inheritance = Inheritance::take(description)?;
     compare(&inheritance.listeners, config);
+    let http = &mut inheritance.listeners.http;
+    match (config.http, http.is_some()) {
+        (None, true) => *http = None,
+        (Some(wanted), false) => *http = bind_http(wanted),
+        (None, false) | (Some(_), true) => (),
+    }
     Ok(inheritance)
+}
+
+/// A port that the program of before did not have. The pool goes on without it.
+fn bind_http(wanted: SocketAddr) -> Option<Port> {
+    let bound = Port::bind(&wanted.ip().to_string(), wanted.port());
+    bound.map_err(|error| warn!(%error, "no metrics and no health over HTTP")).ok()
 }
 
 /// The command line is the same, but the program that reads it is not.
 fn compare(listeners: &Listeners, config: &Config) {
-    for (wanted, port) in [(config.frontend, &listeners.frontend), (config.backend, &listeners.backend)] {
+    let pairs = [(config.frontend, &listeners.frontend), (config.backend, &listeners.backend)];
+    for (wanted, port) in pairs.into_iter().chain(config.http.zip(listeners.http.as_ref())) {
         let any_port = wanted.port() == 0 && wanted.ip() == port.address.ip();
         if wanted != port.address && !any_port {
             warn!(open = %port.address, %wanted, "the open port is kept, though another is asked for");

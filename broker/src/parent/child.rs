@@ -16,7 +16,7 @@ use crate::link::{ExitStatus, HookEvent};
 use super::conditions::Conditions;
 use super::gate::Threshold;
 use super::identity::Identity;
-use super::{Program, WorkerProcess, process, signals};
+use super::{HttpBody, HttpProcess, Listeners, Program, WorkerProcess, process, signals};
 
 /// The code of a child that never ran. What matters is its report; a shell says 127 too.
 pub(super) const NEVER_RAN: u8 = 127;
@@ -138,6 +138,53 @@ impl HookChild<'_> {
         prctl::set_pdeathsig(Number::SIGKILL)
             .map_err(|errno| refused("tie its life to the parent", errno))?;
         if getppid() == self.parent { Ok(()) } else { Err("the parent has died".to_owned()) }
+    }
+}
+
+/// What the child is handed that is asked over HTTP.
+#[derive(Debug)]
+pub(super) struct HttpChild<'a> {
+    pub(super) listeners: &'a Listeners,
+    pub(super) identity: &'a Identity,
+    /// Both stdout and stderr.
+    pub(super) output: OwnedFd,
+    pub(super) parent: Pid,
+}
+
+impl HttpChild<'_> {
+    /// Becomes it, and gives its exit code.
+    pub(super) fn run(self, body: &mut HttpBody) -> u8 {
+        match self.prepare().and_then(body) {
+            Ok(()) => 0,
+            Err(why) => {
+                // The parent reads it as it reads everything that this one says.
+                write(std::io::stderr(), format!("{why}\n").as_bytes()).ok();
+                NEVER_RAN
+            }
+        }
+    }
+
+    fn prepare(self) -> Result<HttpProcess, String> {
+        let Self { listeners, identity, output, parent } = self;
+        dup2_stdout(&output).map_err(|errno| refused("connect its output", errno))?;
+        dup2_stderr(&output).map_err(|errno| refused("connect its output", errno))?;
+        let listener = listeners.http.as_ref().map(|port| port.descriptor.try_clone());
+        let listener = listener.ok_or("there is no port for it")?;
+        let listener = listener.map_err(|error| format!("cannot have its port: {error}"))?;
+        // Before the change of user and of the root directory, behind which the router's
+        // socket may be out of reach.
+        let line = listeners.control.connect().map_err(|errno| refused("reach the router", errno))?;
+        read_nothing()?;
+        process::close_all_but(&[listener.as_raw_fd(), line.as_raw_fd(), output.as_raw_fd()]);
+        signals::reset(signals::Child::Router);
+        identity.assume()?;
+        prctl::set_pdeathsig(Number::SIGKILL)
+            .map_err(|errno| refused("tie its life to the parent", errno))?;
+        if getppid() != parent {
+            return Err("the parent has died".to_owned());
+        }
+        drop(output);
+        Ok(HttpProcess { listener, line })
     }
 }
 

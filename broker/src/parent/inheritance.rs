@@ -58,6 +58,9 @@ struct SavedListeners {
     /// A program of before has none.
     #[serde(default)]
     control_read: Option<SavedSocket>,
+    /// A program of before may know no such thing.
+    #[serde(default)]
+    http: Option<(RawFd, SocketAddr)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -199,6 +202,7 @@ impl Estate<'_> {
                 crew: socket(&self.listeners.crew),
                 control: socket(&self.listeners.control),
                 control_read: self.listeners.control_read.as_ref().map(socket),
+                http: self.listeners.http.as_ref().map(port),
             },
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
             workers: self.children.all().map(|(pid, worker)| save(pid, worker)).collect(),
@@ -269,6 +273,7 @@ impl Inheritance {
                 crew: socket(listeners.crew)?,
                 control: socket(listeners.control)?,
                 control_read: listeners.control_read.map(socket).transpose()?,
+                http: listeners.http.map(port).transpose()?,
             },
             pid_file: pid_file.map(adopt).transpose()?,
             pool: InheritedPool { children, state },
@@ -348,15 +353,33 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_of_before_leaves_has_no_socket_for_readers() {
-        let socket = serde_json::json!({ "descriptor": 5, "path": "/x", "file": [1, 2] });
-        let before = rmp_serde::to_vec_named(&serde_json::json!({
-            "frontend": [3, { "V4": [[127, 0, 0, 1], 6660] }],
-            "backend": [4, { "V4": [[127, 0, 0, 1], 6661] }],
-            "crew": socket,
-            "control": socket,
-        }));
-        let read: SavedListeners = rmp_serde::from_slice(&before.unwrap()).unwrap();
-        assert!(read.control_read.is_none());
+    fn what_a_program_without_http_and_readers_has_left_is_read() {
+        #[derive(Serialize)]
+        struct OldListeners {
+            frontend: (RawFd, SocketAddr),
+            backend: (RawFd, SocketAddr),
+            crew: SavedSocket,
+            control: SavedSocket,
+        }
+        #[derive(Serialize)]
+        struct OldWill {
+            version: u32,
+            listeners: OldListeners,
+            pid_file: Option<RawFd>,
+            workers: Vec<SavedWorker>,
+            used: Vec<Place>,
+            state: PoolState,
+        }
+        let port = |number| (number, SocketAddr::from(([127, 0, 0, 1], 6660)));
+        let socket = |descriptor| SavedSocket { descriptor, path: "/x".into(), file: (1, 2) };
+        let started_at = Duration::from_secs(1);
+        let state = PoolState { blob: None, life: 1, started_at, is_ready: true, signals: Vec::new() };
+        let listeners =
+            OldListeners { frontend: port(3), backend: port(4), crew: socket(5), control: socket(6) };
+        let (pid_file, workers, used) = (None, Vec::new(), Vec::new());
+        let will = OldWill { version: VERSION, listeners, pid_file, workers, used, state };
+        let read = read(&description(&rmp_serde::to_vec_named(&will).unwrap())).unwrap();
+        assert_eq!((read.listeners.http, read.listeners.control.descriptor), (None, 6));
+        assert!(read.listeners.control_read.is_none());
     }
 }

@@ -6,20 +6,21 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, bind, connect, getsockname,
-    listen, setsockopt, socket, sockopt,
+    getsockopt, listen, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, chown};
 
-use super::port_holder;
+use super::{port_holder, process};
 
 /// Connections that may wait while a router restarts.
 const BACKLOG: i32 = 1024;
@@ -41,6 +42,8 @@ pub struct Listeners {
     pub control: UnixSocket,
     /// Where others may ask, and change nothing.
     pub control_read: Option<UnixSocket>,
+    /// Where metrics and health are asked for, if anywhere.
+    pub http: Option<Port>,
 }
 
 /// A TCP listener.
@@ -93,6 +96,8 @@ impl Listeners {
             crew: self.crew.duplicate()?,
             control: self.control.duplicate()?,
             control_read: self.control_read.as_ref().map(UnixSocket::duplicate).transpose()?,
+            // None of the router's business.
+            http: None,
         })
     }
 
@@ -100,7 +105,9 @@ impl Listeners {
     pub(super) fn numbers(&self) -> Vec<RawFd> {
         let ports = [&self.frontend, &self.backend].map(|port| port.descriptor.as_raw_fd());
         let sockets = [&self.crew, &self.control].into_iter().chain(&self.control_read);
-        ports.into_iter().chain(sockets.map(|socket| socket.descriptor.as_raw_fd())).collect()
+        let sockets = sockets.map(|socket| socket.descriptor.as_raw_fd());
+        let http = self.http.as_ref().map(|port| port.descriptor.as_raw_fd());
+        ports.into_iter().chain(sockets).chain(http).collect()
     }
 
     /// Removes the files of the unix sockets. For a clean end: a file that is left over
@@ -151,9 +158,58 @@ impl Port {
         Ok(Self { descriptor, address })
     }
 
+    /// One that this process was started with, by its number. It must be where the operator
+    /// wants it, because what may be reached is decided by that.
+    ///
+    /// # Errors
+    /// [`ListenError::HandedOver`] for what would only look like a port: libzmq would take
+    /// it, and end the router when somebody connects.
+    pub fn handed_over(name: &'static str, number: RawFd, wanted: SocketAddr) -> Result<Self, ListenError> {
+        let refused = |why| ListenError::HandedOver { name, number, why };
+        let descriptor = process::adopt(number).map_err(|_errno| refused("is not open".to_owned()))?;
+        match prepare(&descriptor).and_then(|address| expect_address(address, wanted)) {
+            Ok(address) => Ok(Self { descriptor, address }),
+            Err(why) => {
+                // Who knows whose it is: it must not be closed.
+                let _number = descriptor.into_raw_fd();
+                Err(refused(why))
+            }
+        }
+    }
+
     fn duplicate(&self) -> io::Result<Self> {
         Ok(Self { descriptor: self.descriptor.try_clone()?, address: self.address })
     }
+}
+
+/// Makes a descriptor of another program's one as we make them. Gives what it listens on.
+fn prepare(descriptor: &OwnedFd) -> Result<SocketAddr, String> {
+    let failed = |errno: Errno| format!("cannot be used: {}", errno.desc().to_lowercase());
+    match getsockopt(descriptor, sockopt::AcceptConn) {
+        Err(Errno::ENOTSOCK) => return Err("is no socket".to_owned()),
+        Err(errno) => return Err(failed(errno)),
+        Ok(false) => return Err("does not listen (Accept=no, and ListenStream=, are needed)".to_owned()),
+        Ok(true) => (),
+    }
+    let name: SockaddrStorage = getsockname(descriptor.as_raw_fd()).map_err(failed)?;
+    let address = to_socket_address(&name).ok_or("is no TCP socket")?;
+    process::set_flags(descriptor.as_raw_fd(), FdFlag::FD_CLOEXEC).map_err(failed)?;
+    let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL).map_err(failed)?);
+    fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(failed)?;
+    Ok(address)
+}
+
+fn expect_address(address: SocketAddr, wanted: SocketAddr) -> Result<SocketAddr, String> {
+    let same_port = wanted.port() == 0 || wanted.port() == address.port();
+    // To systemd a bare port is every address of both families, through one IPv6 socket.
+    let same_host =
+        wanted.ip() == address.ip() || wanted.ip().is_unspecified() && address.ip().is_unspecified();
+    if same_port && same_host {
+        return Ok(address);
+    }
+    Err(format!(
+        "listens on {address}, and {wanted} is asked for: write the same on the command line and as ListenStream="
+    ))
 }
 
 fn listen_on_address(address: SocketAddr) -> nix::Result<OwnedFd> {
@@ -216,6 +272,12 @@ impl UnixSocket {
         self.file
     }
 
+    /// A connection to it, which does not block. Whoever listens may be dead: the next one
+    /// finds it waiting.
+    pub(super) fn connect(&self) -> nix::Result<OwnedFd> {
+        connect_to(&self.path)
+    }
+
     fn duplicate(&self) -> io::Result<Self> {
         Ok(Self { descriptor: self.descriptor.try_clone()?, path: self.path.clone(), file: self.file })
     }
@@ -269,7 +331,7 @@ fn make_way(path: &Path) -> Result<(), ListenError> {
     if !metadata.file_type().is_socket() {
         return Err(ListenError::NotASocket { path: path.to_owned() });
     }
-    match probe(path) {
+    match connect_to(path).map(drop) {
         Err(Errno::ECONNREFUSED) => match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(path_error(path, errno_of(&error))),
             Ok(()) | Err(_) => Ok(()),
@@ -281,9 +343,10 @@ fn make_way(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-fn probe(path: &Path) -> nix::Result<()> {
+fn connect_to(path: &Path) -> nix::Result<OwnedFd> {
     let descriptor = stream_socket(AddressFamily::Unix)?;
-    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)
+    connect(descriptor.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(descriptor)
 }
 
 fn bind_to_path(path: &Path, owner: Option<(u32, u32)>) -> nix::Result<OwnedFd> {
@@ -346,6 +409,15 @@ pub enum ListenError {
         /// What is wrong with it.
         why: String,
     },
+    /// What the service manager hands over is not what it should be.
+    HandedOver {
+        /// What it should be.
+        name: &'static str,
+        /// The descriptor.
+        number: RawFd,
+        /// What it is, or does.
+        why: String,
+    },
     /// A living process listens there.
     SocketInUse {
         /// The socket.
@@ -404,6 +476,9 @@ impl fmt::Display for ListenError {
                 "no permission to listen on {what}: take a port from 1024 up, or a directory that this user may write to"
             ),
             Self::BadAddress { address, why } => write!(out, "cannot listen on {address}: {why}"),
+            Self::HandedOver { name, number, why } => {
+                write!(out, "the {name} that the service manager hands over (descriptor {number}) {why}")
+            }
             Self::SocketInUse { path } => write!(
                 out,
                 "{} is in use by a running process: stop it, or name another path",
@@ -441,6 +516,7 @@ impl std::error::Error for ListenError {
             Self::PortTaken { .. }
             | Self::NoPermission { .. }
             | Self::BadAddress { .. }
+            | Self::HandedOver { .. }
             | Self::SocketInUse { .. }
             | Self::NotASocket { .. }
             | Self::PathTooLong { .. }

@@ -20,14 +20,17 @@ mod error;
 mod exit_status;
 mod gate;
 mod hooks;
+mod http;
 mod identity;
 pub mod inheritance;
 pub mod listeners;
+mod notify_socket;
 mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;
 mod router_life;
+mod service_manager;
 pub mod signals;
 mod stop;
 pub mod successor;
@@ -41,6 +44,7 @@ pub use self::hooks::Hook;
 pub use self::identity::Identity;
 use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+pub use self::service_manager::Supervision;
 use self::successor::Successor;
 pub use self::turn::run;
 pub use crate::link::HookEvent;
@@ -50,6 +54,9 @@ pub type LineTaker = Box<dyn FnMut(Place, i32, &str)>;
 
 /// Takes a worker that has ended: which, its pid, and how.
 pub type ExitTaker = Box<dyn FnMut(&WorkerProcess, i32, &ExitStatus)>;
+
+/// Answers over HTTP until the router is gone; a reason if it cannot.
+pub type HttpBody = Box<dyn FnMut(HttpProcess) -> Result<(), String>>;
 
 /// What the parent needs to know.
 pub struct Setup {
@@ -83,8 +90,12 @@ pub struct Setup {
     pub on_reopen: Box<dyn FnMut()>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
+    /// What is run in a process of its own if [`Listeners::http`] is there.
+    pub http: HttpBody,
     /// What an upgrade executes, if this program can be executed again.
     pub successor: Option<Successor>,
+    /// Whoever has started this process and wants to hear of it.
+    pub supervision: Option<Supervision>,
     /// The locked pid file, which goes with the process through an upgrade.
     pub pid_file: Option<OwnedFd>,
     /// What a parent of before has left, if there was one.
@@ -163,6 +174,16 @@ pub struct RouterProcess {
     pub parent_pid: i32,
     /// When `run` began, by [`clock::now`].
     pub parent_started_at: Duration,
+}
+
+/// What the process owns that is asked over HTTP. It has no other descriptor but stdout and
+/// stderr, where it writes nothing unless it fails.
+#[derive(Debug)]
+pub struct HttpProcess {
+    /// The port: listening, non-blocking.
+    pub listener: OwnedFd,
+    /// A connection to the control socket, non-blocking. It ends with the router.
+    pub line: OwnedFd,
 }
 
 /// A worker that lived before the router did.

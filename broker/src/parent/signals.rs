@@ -96,7 +96,7 @@ pub(super) enum Child {
     Program,
     /// A handler that goes on in the forked process.
     Handler,
-    /// The router.
+    /// The router, or who is asked over HTTP: both end on the parent's word.
     Router,
 }
 

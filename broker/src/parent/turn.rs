@@ -17,13 +17,16 @@ use self::upgrade::{Asker, Upgrade};
 use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
+use super::http::Http;
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
+use super::service_manager::{Pulse, ServiceManager};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
+mod news;
 mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
@@ -54,6 +57,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     // its worker, and nobody is left who could not be reaped.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
     let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
+    let manager = ServiceManager::new(setup.supervision.as_ref(), getpid().as_raw());
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -62,6 +66,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         started_at: clock::now(),
         children: Children::default(),
         hooks,
+        http: Http::default(),
         out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
@@ -74,11 +79,13 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         ending: None,
         is_reaping: false,
         upgrade: Upgrade::default(),
+        manager,
     };
     match parent.setup.inherited.take() {
         Some(inherited) => parent.inherit(inherited),
         None => parent.start_router().map_err(system("start the router"))?,
     }
+    parent.http.plan(clock::now());
     parent.serve()
 }
 
@@ -90,6 +97,7 @@ struct Parent<'a> {
     started_at: Duration,
     children: Children,
     hooks: Hooks,
+    http: Http,
     out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
@@ -105,6 +113,7 @@ struct Parent<'a> {
     /// There may be more changes of children than the last turn saw.
     is_reaping: bool,
     upgrade: Upgrade,
+    manager: ServiceManager,
 }
 
 #[derive(Debug)]
@@ -141,10 +150,15 @@ impl Parent<'_> {
             for pid in readiness.outputs {
                 self.children.read_output(pid, &mut self.setup.output);
                 self.hooks.read_output(pid);
+                self.http.read_output(pid);
             }
             self.see_to_deadlines(clock::now());
             self.start_hooks();
-            let all_gone = self.router.is_none() && self.children.is_empty() && self.hooks.is_idle();
+            self.tell_manager(clock::now());
+            let all_gone = self.router.is_none()
+                && self.children.is_empty()
+                && self.hooks.is_idle()
+                && self.http.is_idle();
             if let Some(act) = self.ending.take_if(|_act| all_gone) {
                 return act.outcome;
             }
@@ -167,7 +181,8 @@ impl Parent<'_> {
         wanted.set(PollFlags::POLLOUT, !self.unsent.is_empty());
         polled.extend(link.map(|link| PollFd::new(link.as_fd(), wanted)));
         let first_output = polled.len();
-        let (pids, pipes): (Vec<i32>, Vec<_>) = self.children.pipes().chain(self.hooks.pipes()).unzip();
+        let (pids, pipes): (Vec<i32>, Vec<_>) =
+            self.children.pipes().chain(self.hooks.pipes()).chain(self.http.pipe()).unzip();
         polled.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         poll(&mut polled, timeout)?;
         let has_news = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(true);
@@ -194,6 +209,8 @@ impl Parent<'_> {
             self.router.as_ref().and_then(|router| router.kill_at),
             self.ending.as_ref().map(|act| act.by),
             self.hooks.next_deadline(),
+            self.manager.next_deadline(),
+            self.http.next_deadline(),
         ];
         let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up, or the last millisecond would be spent in a busy loop.
@@ -229,6 +246,7 @@ impl Parent<'_> {
         if !self.upgrade.puts_off(signal) {
             self.tell(ToRouter::Signal(signal));
         }
+        self.expect_reload(signal);
     }
 
     fn take_changes(&mut self) {
@@ -273,6 +291,8 @@ impl Parent<'_> {
         } else if self.hooks.is_running(pid) {
             self.hooks.bury(pid);
             self.tell(ToRouter::HookEnded { pid: pid.as_raw() });
+        } else if self.http.is_running(pid) {
+            self.http.bury(pid, clock::now());
         } else if !self.bury_trial(pid) {
             // A stranger: somebody below us lost his parent. It is not counted.
             process::reap(pid);
@@ -368,6 +388,7 @@ impl Parent<'_> {
             }
             ToParent::Remember { blob } => self.blob = Some(blob),
             ToParent::Ready => {
+                self.upgrade.note_ready();
                 if !std::mem::replace(&mut self.is_ready, true) {
                     (self.setup.on_ready)();
                 }
@@ -381,6 +402,9 @@ impl Parent<'_> {
             ToParent::Stopping { within_ms: Some(milliseconds) } => {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
             }
+            ToParent::Pulse { number, is_reloading, sentence } => {
+                self.take_pulse(&Pulse { number, is_reloading, sentence });
+            }
             ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
             ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
@@ -390,8 +414,11 @@ impl Parent<'_> {
     /// What a dead router asked of the workers, its successor decides anew.
     fn obey_the_dead(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { .. } | ToParent::Signal { .. } | ToParent::Lines { .. } | ToParent::Upgrade => {
-            }
+            ToParent::Spawn { .. }
+            | ToParent::Signal { .. }
+            | ToParent::Lines { .. }
+            | ToParent::Pulse { .. }
+            | ToParent::Upgrade => {}
             ToParent::Remember { .. }
             | ToParent::Ready
             | ToParent::RunHook { .. }
@@ -503,6 +530,7 @@ impl Parent<'_> {
         })?;
         info!(pid = pid.as_raw(), life, "router started");
         self.router = Some(Router { pid, link: ours, kill_at: None });
+        self.manager.router_started(clock::now());
         let halted: Vec<Place> = self.children.halted().collect();
         for place in halted {
             self.tell(ToRouter::Halted { place });
@@ -559,6 +587,7 @@ impl Parent<'_> {
         }
         self.see_to_upgrade(now);
         self.hooks.see_to_deadlines(now);
+        self.http.see_to_deadlines(self.setup, self.pid, now);
         if self.stop.deadline.take_if(is_due).is_some() {
             let code = self.stop.finished.unwrap_or(FAILURE);
             error!(code, "pool did not end in time, so everything is killed");
@@ -571,11 +600,15 @@ impl Parent<'_> {
         if self.ending.is_some() {
             return;
         }
+        if let Err(error) = &outcome {
+            self.manager.describe(&error.to_string(), clock::now());
+        }
         if let Some(router) = &self.router {
             router.kill();
         }
         self.children.kill_all();
         self.hooks.kill_all();
+        self.http.kill_for_good();
         self.start_router_at = None;
         self.stop.deadline = None;
         self.ending = Some(FinalAct { outcome, by: clock::now().saturating_add(KILL_GRACE) });

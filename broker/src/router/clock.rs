@@ -49,10 +49,9 @@ fn look(timeout: Duration) -> Timestamp {
     Timestamp(time.saturating_sub(Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed))))
 }
 
-/// Milliseconds since 1970, for people and programs elsewhere. Nothing is decided by it,
-/// because somebody may set it.
-pub(super) fn unix_milliseconds() -> u64 {
-    u64::try_from(read(ClockId::Realtime).as_millis()).unwrap_or(u64::MAX)
+/// The time since 1970, for people and programs elsewhere. Nothing here is decided by it.
+pub(super) fn wall() -> Duration {
+    read(ClockId::Realtime)
 }
 
 /// The processor time that the calling thread has used.

@@ -124,7 +124,7 @@ impl Router {
     }
 
     fn event(&self, what: EventKind) -> EventReport {
-        EventReport { at_ms: clock::unix_milliseconds(), router_life: self.life, what }
+        EventReport { at_ms: milliseconds(clock::wall()), router_life: self.life, what }
     }
 }
 

@@ -144,6 +144,7 @@ fn measure_all(questions: &[Question]) -> Vec<Finding> {
         let sum = |sum: Footprint, one: Footprint| Footprint {
             private_bytes: sum.private_bytes + one.private_bytes,
             shared_bytes: sum.shared_bytes + one.shared_bytes,
+            resident_bytes: sum.resident_bytes + one.resident_bytes,
         };
         let footprint = others.into_iter().filter_map(footprint).fold(own, sum);
         Some(Finding { place: question.place, footprint })
@@ -211,7 +212,8 @@ fn from_smaps(text: &str) -> Option<Footprint> {
     };
     let private_bytes = bytes("Private_Clean")? + bytes("Private_Dirty")?;
     // Counted at one moment and yet not exactly: a share below nothing is nothing.
-    Some(Footprint { private_bytes, shared_bytes: bytes("Pss")?.saturating_sub(private_bytes) })
+    let shared_bytes = bytes("Pss")?.saturating_sub(private_bytes);
+    Some(Footprint { private_bytes, shared_bytes, resident_bytes: bytes("Rss")? })
 }
 
 /// What is resident, less what files or others may share.
@@ -223,6 +225,7 @@ fn from_statm(text: &str) -> Option<Footprint> {
     (resident > 0).then_some(Footprint {
         private_bytes: resident.saturating_sub(shared) * page,
         shared_bytes: shared * page,
+        resident_bytes: resident * page,
     })
 }
 
@@ -243,11 +246,13 @@ Private_Dirty:       116 kB
 
     #[test]
     fn the_kernels_words_are_read() {
-        let expected = Footprint { private_bytes: 152 * 1024, shared_bytes: 59 * 1024 };
+        let expected =
+            Footprint { private_bytes: 152 * 1024, shared_bytes: 59 * 1024, resident_bytes: 1760 * 1024 };
         assert_eq!(from_smaps(ROLLUP), Some(expected));
         assert_eq!(from_smaps("Rss: 1 kB"), None);
         let page = rustix::param::page_size() as u64;
-        let guess = Footprint { private_bytes: 300 * page, shared_bytes: 100 * page };
+        let guess =
+            Footprint { private_bytes: 300 * page, shared_bytes: 100 * page, resident_bytes: 400 * page };
         assert_eq!(from_statm("900 400 100 1 0 200 0\n"), Some(guess));
         assert_eq!(from_statm("0 0 0 0 0 0 0\n"), None);
     }

@@ -18,7 +18,9 @@ mod poison;
 mod recycles;
 mod reloads;
 mod report;
+mod metrics;
 mod notes;
+mod pulse;
 mod access;
 mod outbox;
 mod memory;
@@ -51,6 +53,7 @@ use inquiries::Subject;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use poison::Retries;
+use pulse::Pulse;
 use recycles::Recycles;
 use reloads::Reloads;
 use room::Room;
@@ -117,6 +120,7 @@ struct Router {
     recycles: Recycles,
     events: Events,
     handover: Handover,
+    pulse: Pulse,
     memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
@@ -170,6 +174,7 @@ impl Router {
             recycles: Recycles::default(),
             events: Events::default(),
             handover: Handover::default(),
+            pulse: Pulse::default(),
             memory_watch: MemoryWatch::new()?,
             pending,
             actions: Vec::new(),
@@ -234,6 +239,7 @@ impl Router {
         self.room.look(&mut self.sockets, work, now);
         self.tell_watchers(now);
         crate::logging::tell_left_out();
+        self.tell_pulse(now);
         self.parent.flush();
         Ok(())
     }
@@ -286,6 +292,7 @@ impl Router {
             Some(self.room.next_deadline()),
             self.watch.as_ref().and_then(Watch::next_deadline),
             self.events_deadline(),
+            self.pulse.next_deadline(),
         ];
         let next =
             deadlines.into_iter().flatten().min().map_or(Duration::MAX, |deadline| now.until(deadline));
@@ -294,10 +301,13 @@ impl Router {
 
     fn read_parent(&mut self) -> Result<(), Orphaned> {
         let mut events = Vec::new();
-        let signals = self.parent.read(&mut self.crew, &mut events)?;
+        let heard = self.parent.read(&mut self.crew, &mut events)?;
         self.pending.extend(events);
         self.settle();
-        for signal in signals {
+        if let Some(number) = heard.question {
+            self.pulse.ask(number);
+        }
+        for signal in heard.signals {
             match signal {
                 Signal::Usr1 | Signal::Hup => {
                     if let Err(error) = crate::logging::reopen() {
@@ -347,6 +357,7 @@ impl Router {
     /// Hands every pending event to the core and performs what follows.
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
+            self.pulse.stir();
             let mut actions = std::mem::take(&mut self.actions);
             self.core.handle(event, clock::now(), &mut actions);
             for action in actions.drain(..) {
@@ -402,6 +413,7 @@ impl Router {
     }
 
     fn take_note(&mut self, note: &Note) {
+        self.pulse.note(note);
         let mourned = notes::mourns(note);
         let last_words = mourned.map(|place| self.parent.take_last_words(place.slot)).unwrap_or_default();
         match note {
@@ -429,6 +441,7 @@ impl Router {
             self.tell_of_recycled(place, reason);
         }
         if let Some(report) = reloads::end(note, &self.core, last_words) {
+            self.reloads.record(&report, clock::wall());
             for operator in self.reloads.ended(report.generation) {
                 self.sockets.control.respond(operator, &ControlResponse::Reload(report.clone()));
             }

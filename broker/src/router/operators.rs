@@ -6,8 +6,8 @@ use hornpipe_proto::control::{
 };
 
 use super::control::{Operator, Rights, Wish};
-use super::{Router, clock, report};
-use crate::core::{Event, Generation, PauseMode, Slot, Stop};
+use super::{Router, clock, metrics, report};
+use crate::core::{Event, Generation, PauseMode, Slot, Stop, Timestamp};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
@@ -28,15 +28,14 @@ impl Router {
         let now = clock::now();
         Some(match request {
             ControlRequest::Status => {
-                let around = report::Surroundings {
-                    frontend: self.setup.frontend.clone(),
-                    backend: self.setup.backend.clone(),
-                    parent_pid: self.parent_pid,
-                    life: self.life,
-                    uptime: now.0.saturating_sub(self.parent_started),
-                    undelivered: self.clients.undelivered(),
-                };
+                let around = self.surroundings(now);
                 ControlResponse::Status(Box::new(report::report(self.core.snapshot(now), around)))
+            }
+            ControlRequest::Metrics => {
+                let known = (self.core.unready(), self.reloads.last());
+                let (snapshot, around) = (self.core.snapshot(now), self.surroundings(now));
+                let metrics = metrics::metrics(snapshot, around, &self.setup.settings, known);
+                ControlResponse::Metrics(Box::new(metrics))
             }
             ControlRequest::Slot { slot } => match self.core.slot_snapshot(Slot(*slot), now) {
                 Some(snapshot) => {
@@ -46,9 +45,9 @@ impl Router {
             },
             ControlRequest::Poison(request) => return self.obey_about_poison(operator, *request),
             ControlRequest::Check => {
-                let ready = self.core.is_ready();
-                let reason = if ready { "ready" } else { self.core.phase_word() };
-                ControlResponse::Check { ready, reason: reason.into() }
+                let unready = self.core.unready();
+                let reason = unready.map_or_else(|| "ready".into(), |why| why.to_string());
+                ControlResponse::Check { ready: unready.is_none(), reason }
             }
             ControlRequest::Scale(scale) => {
                 let from = self.core.target();
@@ -73,6 +72,17 @@ impl Router {
                 ControlResponse::Stopping
             }
         })
+    }
+
+    fn surroundings(&self, now: Timestamp) -> report::Surroundings {
+        report::Surroundings {
+            frontend: self.setup.frontend.clone(),
+            backend: self.setup.backend.clone(),
+            parent_pid: self.parent_pid,
+            life: self.life,
+            uptime: now.0.saturating_sub(self.parent_started),
+            undelivered: self.clients.undelivered(),
+        }
     }
 
     fn obey_reload(&mut self, operator: Operator, surge: Option<u32>, wait: bool) -> Option<ControlResponse> {
@@ -140,6 +150,7 @@ fn order(request: &ControlRequest) -> Option<&'static str> {
         | ControlRequest::Check
         | ControlRequest::Slot { .. }
         | ControlRequest::Events
+        | ControlRequest::Metrics
         | ControlRequest::Poison(PoisonRequest::List | PoisonRequest::Show { .. }) => None,
         ControlRequest::Scale(_) => Some("`scale`"),
         ControlRequest::Reload { .. } => Some("`reload`"),

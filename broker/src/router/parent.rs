@@ -30,6 +30,15 @@ pub(super) struct Parent {
 /// A parent that reads nothing for so long is not told how it ended.
 const LAST_WORD_MS: u16 = 1000;
 
+/// What is for the router itself and not for the core.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Signals that it has a part in.
+    pub(super) signals: Vec<Signal>,
+    /// The last question how it is.
+    pub(super) question: Option<u64>,
+}
+
 /// The parent is gone.
 #[derive(Debug)]
 pub(super) struct Orphaned;
@@ -50,16 +59,15 @@ impl Parent {
         &mut self,
         crew: &mut CrewList,
         events: &mut Vec<Event<Body>>,
-    ) -> Result<Vec<Signal>, Orphaned> {
-        let mut other_signals = Vec::new();
+    ) -> Result<Heard, Orphaned> {
+        let mut heard = Heard::default();
         loop {
             match self.link.receive() {
+                Ok(Received::Message(ToRouter::TakePulse { number })) => heard.question = Some(number),
                 Ok(Received::Message(message)) => {
-                    if let Some(signal) = self.translate(message, crew, events) {
-                        other_signals.push(signal);
-                    }
+                    heard.signals.extend(self.translate(message, crew, events));
                 }
-                Ok(Received::Empty) => return Ok(other_signals),
+                Ok(Received::Empty) => return Ok(heard),
                 Ok(Received::Closed) => return Err(Orphaned),
                 Err(error) => {
                     tracing::error!(%error, "cannot read the parent's word");
@@ -99,6 +107,8 @@ impl Parent {
             ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),
             ToRouter::HookStarted { pid } => crew.hook_started(pid),
             ToRouter::HookEnded { pid } => crew.hook_ended(pid),
+            // Nothing that happens: `read` has seen to it.
+            ToRouter::TakePulse { .. } => (),
             ToRouter::Signal(signal) => match signal {
                 Signal::Term | Signal::Int => events.push(Event::Stop(Stop::Drain)),
                 Signal::Quit => events.push(Event::Stop(Stop::Finish)),

@@ -1,11 +1,13 @@
 //! Operators who wait for the end of a reload, and what they are told then.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use hornpipe_proto::control::{ReloadOutcome, ReloadReport};
+use hornpipe_proto::control::{LastReload, ReloadOutcome, ReloadReport};
 
 use super::Body;
 use super::control::Operator;
+use super::report::milliseconds;
 use crate::core::{Core, Note};
 
 /// Each waits for one generation, and every generation ends: there are never more
@@ -13,11 +15,27 @@ use crate::core::{Core, Note};
 #[derive(Debug, Default)]
 pub(super) struct Reloads {
     waiting: BTreeMap<Operator, u32>,
+    /// The last one that finished or failed.
+    last: Option<LastReload>,
 }
 
 impl Reloads {
     pub(super) fn wait(&mut self, operator: Operator, generation: u32) {
         self.waiting.insert(operator, generation);
+    }
+
+    /// Remembers how one has ended, and when.
+    pub(super) fn record(&mut self, report: &ReloadReport, wall: Duration) {
+        let succeeded = match report.outcome {
+            ReloadOutcome::Finished { .. } => true,
+            ReloadOutcome::Failed { .. } => false,
+            ReloadOutcome::Started | ReloadOutcome::Superseded { .. } | ReloadOutcome::Abandoned => return,
+        };
+        self.last = Some(LastReload { succeeded, at_ms: milliseconds(wall) });
+    }
+
+    pub(super) fn last(&self) -> Option<LastReload> {
+        self.last
     }
 
     pub(super) fn forget(&mut self, operator: Operator) {

@@ -94,6 +94,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         crew: unix("crew"),
         control: unix("control"),
         control_read: None,
+        http: None,
     };
     println!("frontend {}", listeners.frontend.address);
     Setup {
@@ -115,7 +116,9 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
+        http: Box::new(|_process| Ok(())),
         successor: None,
+        supervision: None,
         pid_file: None,
         inherited: None,
     }

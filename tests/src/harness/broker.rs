@@ -39,6 +39,8 @@ pub struct Serve {
     own: Option<PathBuf>,
     /// The binary by another name.
     binary: Option<PathBuf>,
+    /// What executes it in its own place.
+    wrapper: Vec<OsString>,
 }
 
 /// A running broker. When it is dropped it is stopped, and must end well and leave no
@@ -83,6 +85,7 @@ impl Serve {
             program: Vec::new(),
             own: None,
             binary: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -97,6 +100,17 @@ impl Serve {
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
         self.binary = Some(path.into());
         self
+    }
+
+    /// The words of a command before it, which becomes it.
+    pub fn under<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A shell command before it, which sees it as `"$@"` and must become it.
+    pub fn under_shell(self, command: &str) -> Self {
+        self.under(["sh", "-c", command, "sh"])
     }
 
     /// These words of the command line in place of free ports.
@@ -156,8 +170,11 @@ impl Serve {
             }
             None => (self.binary.clone().unwrap_or_else(hornpipe), self.arguments(&control)),
         };
-        let process =
-            Process::start_session(program.as_os_str(), &arguments, &variables, (&folder, "serve-"));
+        let mut words = self.wrapper.clone();
+        words.push(program.into_os_string());
+        words.extend(arguments);
+        let program = words.remove(0);
+        let process = Process::start_session(&program, &words, &variables, (&folder, "serve-"));
         let session = Session::new(process.pid(), format!("{MARK}={mark}"));
         Broker {
             process,

@@ -25,10 +25,13 @@ mod halts;
 mod killer;
 
 mod folder;
+mod http;
 mod pids_limit;
 mod process;
 mod processes;
+mod processor_limit;
 mod programs;
+mod service_manager;
 mod skipped;
 mod wait;
 
@@ -40,12 +43,17 @@ pub use control::{ask as ask_control, refused, status_of};
 pub use fairness::Fairness;
 pub use folder::Folder;
 pub use halts::{HALT_TIMEOUT, Halts};
+pub use http::{Answer, Exposition, Http, Scrape, hear};
 pub use killer::Kills;
 pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
-pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};
+pub use processor_limit::ProcessorLimit;
+pub use programs::{
+    c_program, hornpipe, python, python_with_gunicorn, python_with_prometheus_client, script, source,
+};
 pub use raw::{Zmtp, speak};
-pub use skipped::{faketime, unshare};
+pub use service_manager::{Message, ServiceManager};
+pub use skipped::{faketime, has, unshare};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
 pub use worker::{NativeWorker, PlainWorker, ReqWorker};

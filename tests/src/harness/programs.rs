@@ -65,6 +65,23 @@ pub fn python_with_gunicorn() -> PathBuf {
     FOUND.get_or_init(find).clone()
 }
 
+/// A Python interpreter with the parser that Prometheus publishes.
+pub fn python_with_prometheus_client() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let python = python();
+        let output = Command::new(&python).args(["-c", "import prometheus_client"]).output();
+        assert!(
+            output.as_ref().is_ok_and(|output| output.status.success()),
+            "{} has no prometheus-client: run `python3 -m pip install prometheus-client`, or name a Python that has \
+             it and pyzmq in {PYTHON}: {output:?}",
+            python.display()
+        );
+        python
+    };
+    FOUND.get_or_init(find).clone()
+}
+
 /// A script of `tests/python`.
 pub fn script(name: &str) -> PathBuf {
     let path = source("python").join(name);
@@ -90,6 +107,7 @@ pub fn c_program(name: &str, folder: &Folder) -> PathBuf {
     program
 }
 
-fn source(folder: &str) -> PathBuf {
+/// A folder of this package, or beside it.
+pub fn source(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }

@@ -61,7 +61,21 @@ pub fn unshare() -> Option<&'static [&'static str]> {
     Some(found.unwrap_or_else(|| panic!("no pid namespaces here; say {NAMESPACES}={NONE} to do without")))
 }
 
-#[allow(clippy::print_stderr, reason = "whoever reads the result must know what was not tried")]
+/// Whether a program is there that not every machine has; if not, that is told.
+pub fn has(program: &str) -> bool {
+    let found = env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()));
+    if !found {
+        tell(format_args!("there is no {program} here"));
+    }
+    found
+}
+
 pub(super) fn skip(variable: &str) {
-    eprintln!("skipped: {variable} is {NONE}");
+    tell(format_args!("{variable} is {NONE}"));
+}
+
+#[allow(clippy::print_stderr, reason = "whoever reads the result must know what was not tried")]
+pub(super) fn tell(why: std::fmt::Arguments<'_>) {
+    eprintln!("skipped: {why}");
 }

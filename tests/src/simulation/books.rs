@@ -11,8 +11,9 @@ pub(super) struct Asked {
     pub(super) client: ClientId,
     pub(super) size: u64,
     pub(super) service: Option<String>,
+    /// `None` if it was never to be admitted.
+    pub(super) arrived: Option<Timestamp>,
     pub(super) deadline: Option<Timestamp>,
-    pub(super) arrived: Timestamp,
     /// Since when it waits, if it does.
     pub(super) waiting_since: Timestamp,
     pub(super) attempts: u32,
@@ -99,6 +100,7 @@ pub(super) struct Sheet {
     pub(super) request: RequestId,
     pub(super) ordinal: u64,
     pub(super) begun: bool,
+    pub(super) since: Timestamp,
 }
 
 /// A process as the router knows it: asked for, and not known to have ended.
@@ -245,8 +247,8 @@ impl Asked {
             client,
             size,
             service: None,
+            arrived: None,
             deadline: None,
-            arrived: Timestamp::default(),
             waiting_since: Timestamp::default(),
             attempts: 0,
             tried: false,

@@ -22,7 +22,8 @@ impl Model {
         };
         let told = (ended.attempt, ended.size);
         law!(self, told == (asked.attempts, asked.size), "{request} ends with {told:?}, not {asked:?}");
-        let (wait, run, all) = (ended.wait, ended.run, now.since(asked.arrived));
+        let (wait, run, all) =
+            (ended.wait, ended.run, asked.arrived.map(|at| now.since(at)).unwrap_or_default());
         law!(self, wait + run == all, "{request} waited {wait:?} and ran {run:?} of {all:?}");
         let untouched = asked.attempts == 0 && !run.is_zero();
         law!(self, !untouched, "nobody had {request}, and it ran for {run:?}");

@@ -1,10 +1,16 @@
 //! How connections end, as the model has it, and when what they held is judged.
 
-use hornpipe::core::{Home, Timestamp, WorkerId};
+use hornpipe::core::{Home, Place, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Desk, Due};
+use super::books::{Desk, Due, State};
 use super::model::{LAST_WORDS, Model, in_order};
+
+macro_rules! law {
+    ($model:expr, $holds:expr, $($why:tt)+) => {
+        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
+    };
+}
 
 impl Model {
     pub(super) fn is_quiet(&self) -> bool {
@@ -75,5 +81,20 @@ impl Model {
         if end.is_some_and(|end| end <= at) {
             self.due(request, Due::Refuse(Status::Timeout));
         }
+    }
+
+    pub(super) fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
+        let asked = self.requests.get(&request);
+        let known = asked.map(|asked| (asked.attempts, asked.size));
+        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
+        let holder = asked.and_then(|asked| match asked.state {
+            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
+            State::Waiting | State::Due(_) => None,
+        });
+        let fits = holder.is_none_or(|home| match home {
+            Home::Local(holder) => place == Some(holder),
+            Home::External => place.is_none(),
+        });
+        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
     }
 }

@@ -85,6 +85,10 @@ impl Model {
                 self.judge_time_out(*request, *place, (*attempt, *size));
             }
             Note::RequestEnded(ended) => self.judge_end_of_request(ended, now),
+            Note::WorkerReady { place, .. } => {
+                let adopted = self.posts.get(place).is_some_and(|post| post.adopted);
+                self.measures.started += u64::from(!adopted);
+            }
             Note::Degraded(_) => self.judge_degraded(),
             Note::Restored => self.judge_restored(now),
             _ => (),
@@ -95,6 +99,9 @@ impl Model {
         let asked = self.requests.remove(&request);
         law!(self, asked.is_some(), "{request} has had its last action before");
         self.line.retain(|waiting| *waiting != request);
+        if let Some(asked) = &asked {
+            self.measure_end(request, asked);
+        }
         asked.map_or(State::Waiting, |asked| asked.state)
     }
 
@@ -189,7 +196,7 @@ impl Model {
         desk.sent += 1;
         desk.last_turn = self.turns;
         desk.ready = native;
-        let sheet = Sheet { request: *request, ordinal: desk.sent, begun: false };
+        let sheet = Sheet { request: *request, ordinal: desk.sent, begun: false, since: now };
         let doubled = desk.held.insert(*token, sheet).is_some();
         law!(self, !doubled, "{worker} has {token:?} twice");
         law!(self, eligible, "{worker} is not idle");
@@ -204,6 +211,8 @@ impl Model {
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));
         let Some(asked) = self.requests.get_mut(request) else { return };
+        self.measures.assigned += 1;
+        self.measures.waits += now.since(asked.since);
         asked.attempts += 1;
         asked.tried = true;
         asked.until = until;
@@ -249,6 +258,7 @@ impl Model {
     }
 
     fn judge_spawn(&mut self, place: Place, generation: Generation, now: Timestamp, core: &Core) {
+        self.measures.spawned += 1;
         law!(self, self.in_slot(place.slot) < 2, "{place} would be the third in its slot");
         law!(self, !matches!(core.phase(), Phase::Ending | Phase::Over), "{place} spawned at the end");
         if self.stopped.is_some() || self.parting.is_some() {
@@ -349,6 +359,9 @@ fn rank(desk: &Desk) -> (usize, u64) {
 impl Model {
     pub(super) fn check(&mut self, now: Timestamp, core: &Core) {
         self.check_accounts(core);
+        if self.parting != Some(Parting::Done) {
+            self.check_measures(core);
+        }
         self.check_deadlines(now);
         self.check_idle(core);
         if self.parting != Some(Parting::Done) {

@@ -24,6 +24,7 @@ mod renewal;
 mod wear;
 mod load;
 mod early;
+mod measures;
 mod random;
 
 use hornpipe::core::RequestId;

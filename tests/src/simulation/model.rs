@@ -14,6 +14,7 @@ use hornpipe_proto::{Status, Token};
 use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::early::Early;
 use super::load::Load;
+use super::measures::Measures;
 use super::wishes::STOP_SLACK;
 use super::{Body, Core};
 
@@ -74,6 +75,7 @@ pub(super) struct Model {
     pub(super) now: Timestamp,
     pub(super) load: Load,
     pub(super) early: Early,
+    pub(super) measures: Measures,
 }
 
 impl Model {
@@ -116,6 +118,7 @@ impl Model {
             now: Timestamp::default(),
             load: Load::default(),
             early: Early::default(),
+            measures: Measures::default(),
         }
     }
 
@@ -129,6 +132,7 @@ impl Model {
 
     /// Takes in what the core is about to hear.
     pub(super) fn hear(&mut self, event: &Event<Body>, now: Timestamp, core: &Core) {
+        self.count_busy(now);
         self.arrival = None;
         self.replied_now = None;
         self.now = now;
@@ -145,8 +149,7 @@ impl Model {
             Event::UnreadableRequest { request, .. } => {
                 self.received += 1;
                 let state = State::Due(Due::Refuse(Status::Malformed));
-                let asked = Asked { arrived: now, ..Asked::new(ClientId(0), 0, state) };
-                self.requests.insert(*request, asked);
+                self.requests.insert(*request, Asked::new(ClientId(0), 0, state));
             }
             Event::ClientLeft { client } => self.client_left(*client),
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
@@ -223,7 +226,7 @@ impl Model {
         let most = self.settings.attempts.max(1);
         let asked = Asked {
             service: request.service.clone(),
-            arrived: now,
+            arrived: Some(now),
             waiting_since: now,
             deadline: request.timeout.map(|timeout| now.after(timeout)),
             attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
@@ -247,7 +250,11 @@ impl Model {
     pub(super) fn due(&mut self, request: RequestId, due: Due) {
         self.line.retain(|waiting| *waiting != request);
         if let Some(asked) = self.requests.get_mut(&request) {
-            asked.state = State::Due(due);
+            let state = std::mem::replace(&mut asked.state, State::Due(due));
+            if state == State::Waiting {
+                self.measures.ended_waiting += 1;
+                self.measures.waits += self.now.since(asked.since);
+            }
         }
     }
 }
@@ -387,6 +394,7 @@ impl Model {
             ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
             ReplyStatus::Retry if asked.attempts < asked.attempts_limit => {
                 asked.deaths.push(false);
+                self.measures.returned += 1;
                 self.put_back(request, now);
             }
             ReplyStatus::Retry | ReplyStatus::Error => self.due(request, Due::Refuse(Status::Error)),
@@ -428,24 +436,15 @@ impl Model {
     }
 
     pub(super) fn take(&mut self, worker: WorkerId, token: Token) -> Option<RequestId> {
-        self.desks.get_mut(&worker)?.held.remove(&token).map(|sheet| sheet.request)
+        let sheet = self.desks.get_mut(&worker)?.held.remove(&token)?;
+        self.count_attempt(&sheet);
+        Some(sheet.request)
     }
 
     /// Whether the request's present attempt is this one.
     pub(super) fn holds(&self, request: RequestId, token: Token) -> bool {
         let state = self.requests.get(&request).map(|asked| &asked.state);
         matches!(state, Some(State::Held { token: current, .. }) if *current == token)
-    }
-
-    fn untouched(&mut self, worker: WorkerId, token: Token) {
-        let Some(request) = self.take(worker, token).filter(|request| self.holds(*request, token)) else {
-            return;
-        };
-        if let Some(asked) = self.requests.get_mut(&request) {
-            asked.attempts -= 1;
-            let since = asked.since;
-            self.put_back(request, since);
-        }
     }
 
     pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
@@ -469,6 +468,7 @@ pub(super) fn in_order(desk: &Desk) -> Vec<Token> {
 impl Model {
     fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
         let Some(post) = self.posts.remove(&place) else { return };
+        self.measures.exited += 1;
         let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
         let crashed = match ending {
             Ending::Code(_) | Ending::OutOfMemory => true,

@@ -107,7 +107,8 @@ impl World {
         let found = self.peers.values().find(|peer| peer.alive && peer.place == Some(place));
         let Some(private_bytes) = found.map(|process| process.memory) else { return };
         let delay = self.random.millis(0, 60);
-        let event = Event::Measured { place, footprint: Footprint { private_bytes, shared_bytes: 0 } };
+        let footprint = Footprint { private_bytes, shared_bytes: 0, resident_bytes: private_bytes };
+        let event = Event::Measured { place, footprint };
         self.enter(delay, Happening::Notice { life: self.life, event });
     }
 

@@ -24,12 +24,28 @@ impl Model {
         let Some(asked) = self.requests.get_mut(&request) else { return };
         asked.deaths.push(by_itself);
         if asked.attempts < asked.attempts_limit {
+            self.measures.returned += 1;
             self.put_back(request, now);
         } else if asked.attempts >= 2 && asked.deaths.iter().all(|death| *death) {
             self.due(request, Due::Refuse(Status::Poison));
             self.keep(request);
         } else {
             self.due(request, Due::Refuse(Status::Lost));
+        }
+    }
+
+    /// The worker never had it.
+    pub(super) fn untouched(&mut self, worker: WorkerId, token: Token) {
+        // It was never begun, and counts as no attempt.
+        let sheet = self.desks.get_mut(&worker).and_then(|desk| desk.held.remove(&token));
+        let Some(request) = sheet.map(|sheet| sheet.request).filter(|request| self.holds(*request, token))
+        else {
+            return;
+        };
+        if let Some(asked) = self.requests.get_mut(&request) {
+            asked.attempts -= 1;
+            let since = asked.since;
+            self.put_back(request, since);
         }
     }
 
@@ -68,8 +84,7 @@ impl Model {
         let (Some(kept), None) = (kept, refused) else {
             self.received += 1;
             let state = State::Due(Due::Refuse(refused.unwrap_or(Status::Malformed)));
-            let asked = Asked { arrived: now, ..Asked::new(ClientId::OPERATOR, 0, state) };
-            self.requests.insert(request, asked);
+            self.requests.insert(request, Asked::new(ClientId::OPERATOR, 0, state));
             return;
         };
         kept.retry = Some(request);

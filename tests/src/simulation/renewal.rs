@@ -28,7 +28,7 @@ impl Model {
         desk.sent += 1;
         desk.last_turn = self.turns;
         desk.ready = native;
-        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false });
+        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false, since: now });
         law!(self, fit, "{worker} is to prove nothing, or not yet");
         law!(self, native == detailed, "{worker} gets details: {detailed}");
         let Home::Local(place) = home else {

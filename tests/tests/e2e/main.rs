@@ -1,7 +1,7 @@
 //! hornpipe as its users meet it: real processes, real sockets, real deaths.
 //!
 //! One file for each theme. `cargo build -p hornpipe` comes first, because these tests
-//! run the binary. They need `python3` with pyzmq, a C compiler with libzmq's headers,
+//! run the binary. They need `python3` with pyzmq and prometheus-client, a C compiler with libzmq's headers,
 //! and nothing else; each broker has ports and a folder of its own.
 #![allow(
     clippy::expect_used,
@@ -48,6 +48,13 @@ mod signals;
 mod bad_input;
 mod startup;
 
+mod activation;
+mod completions;
+mod container;
+mod pid_file;
+mod service_manager;
+mod shipped;
+
 mod control;
 mod access_log;
 mod events;
@@ -58,4 +65,5 @@ mod net_server;
 
 mod chaos;
 mod clock;
+mod http;
 mod idle;

@@ -1,7 +1,7 @@
 //! Stories of a pool that its operator has paused.
 
 use super::*;
-use crate::core::PauseMode;
+use crate::core::{PauseMode, Unready};
 
 const HOLD: Event<Body> = Event::Pause { mode: PauseMode::Hold };
 const REFUSE: Event<Body> = Event::Pause { mode: PauseMode::Refuse };
@@ -20,7 +20,7 @@ fn what_arrives_waits_until_the_pool_is_resumed() {
     story.ask(1);
     story.ask(2);
     assert_eq!(story.assigned(), [], "handed out while paused");
-    assert_eq!((story.core.phase_word(), story.core.is_ready()), ("paused", false));
+    assert_eq!((story.core.phase_word(), story.core.unready()), ("paused", Some(Unready::Paused)));
     story.hear(Event::Resume);
     let [(FIRST, 1, token)] = story.assigned()[..] else { panic!("the first was to go out") };
     story.reply(FIRST, token);

@@ -31,6 +31,8 @@ pub(super) struct Upgrade {
     put_off: Vec<Signal>,
     /// A stop that the router may not have read any more.
     unheard_stop: Option<Signal>,
+    /// The next router has not said yet that it serves.
+    awaits_router: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,16 @@ impl Upgrade {
         }
     }
 
+    /// Whether one router is being replaced by another.
+    pub(super) fn is_replacing(&self) -> bool {
+        self.awaits_router
+    }
+
+    /// A router has said that it serves.
+    pub(super) fn note_ready(&mut self) {
+        self.awaits_router = false;
+    }
+
     /// Whether the signal is kept from a router that will not act on it any more.
     pub(super) fn puts_off(&mut self, signal: Signal) -> bool {
         if !matches!(self.stage, Stage::HandingOver { .. }) {
@@ -103,6 +115,10 @@ impl Parent<'_> {
         self.life = state.life.saturating_add(1);
         self.started_at = state.started_at;
         self.is_ready = state.is_ready;
+        if state.is_ready {
+            self.upgrade.awaits_router = true;
+            self.manager.inherit();
+        }
         self.start_router_at = Some(clock::now());
         // Some may have ended while nobody could see it.
         self.is_reaping = true;
@@ -178,6 +194,7 @@ impl Parent<'_> {
         info!(version, "upgrade: the program is accepted");
         let by = clock::now().saturating_add(self.setup.drain).saturating_add(MARGIN);
         self.upgrade.stage = Stage::HandingOver { by, is_done: false };
+        self.upgrade.awaits_router = true;
         if self.router.is_some() {
             self.tell(ToRouter::HandOver);
         } else {
@@ -222,6 +239,10 @@ impl Parent<'_> {
     fn become_successor(&mut self) {
         self.upgrade.stage = Stage::None;
         self.start_router_at = None;
+        // The program that follows takes it for granted that this has been said.
+        self.tell_manager(clock::now());
+        // It is another program then. Should there be none, this one ends it and starts another.
+        self.http.kill();
         let mut signals: Vec<Signal> = self.unsent.signals().collect();
         signals.extend(std::mem::take(&mut self.upgrade.put_off));
         let why = match self.setup.successor.clone() {
