@@ -76,6 +76,14 @@ impl Autoscale {
         self.down_armed = false;
     }
 
+    /// Some of the idle go for another reason, and count for this one no more.
+    pub(super) fn idle_leave(&mut self, count: u32) {
+        if let Some(lull) = &mut self.lull {
+            lull.idle = lull.idle.saturating_sub(count);
+        }
+        self.lull.take_if(|lull| lull.idle == 0);
+    }
+
     /// The operator has spoken: what was observed before does not count any more.
     pub(super) fn start_afresh(&mut self, now: Timestamp, up_wait: Duration) {
         self.steps = 0;

@@ -40,6 +40,7 @@ impl<B: Clone> Core<B> {
                 if surplus > 0 {
                     let cause = Cause::ManySpare { idle, allowed: rules.max };
                     self.set_target(self.pool.target - surplus, cause, turn);
+                    self.pool.autoscale.idle_leave(surplus);
                 }
             }
             None | Some(_) => (),
