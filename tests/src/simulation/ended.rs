@@ -1,7 +1,6 @@
-//! The laws of what is told of a request: its end once, with all its time, and what it was
-//! that took too long.
+//! The law of the access log: the end of each request is told once, with all its time.
 
-use hornpipe::core::{Ended, Home, Outcome, Place, RequestId, Timestamp};
+use hornpipe::core::{Ended, Outcome, Timestamp};
 
 use super::books::{Due, State};
 use super::model::Model;
@@ -36,20 +35,5 @@ impl Model {
         };
         law!(self, fits, "{request} ends {:?} while {:?}", ended.outcome, asked.state);
         self.ends_told += 1;
-    }
-
-    pub(super) fn judge_time_out(&self, request: RequestId, place: Option<Place>, told: (u32, u64)) {
-        let asked = self.requests.get(&request);
-        let known = asked.map(|asked| (asked.attempts, asked.size));
-        law!(self, known == Some(told), "{request} timed out with {told:?}, not {known:?}");
-        let holder = asked.and_then(|asked| match asked.state {
-            State::Held { worker, .. } => self.desks.get(&worker).map(|desk| desk.home),
-            State::Waiting | State::Due(_) => None,
-        });
-        let fits = holder.is_none_or(|home| match home {
-            Home::Local(holder) => place == Some(holder),
-            Home::External => place.is_none(),
-        });
-        law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
     }
 }
