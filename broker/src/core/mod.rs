@@ -48,7 +48,7 @@ pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use quarantine::{Poisoned, Quarantine};
-pub use settings::{AutoscaleRules, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
+pub use settings::{AutoscaleRules, DEFAULT_SERVICE, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
     ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,
     TargetChange, WorkerSnapshot,
@@ -103,7 +103,7 @@ impl<B: Clone> Core<B> {
     pub fn new(settings: Settings, generator: Generator, memory: Option<&Memory>) -> Self {
         Self {
             pool: Pool::new(&settings, memory),
-            roster: Roster::new(memory),
+            roster: Roster::new(settings.first_slot, memory),
             settings,
             phase: Phase::Starting,
             requests: Requests::default(),

@@ -158,7 +158,7 @@ impl<B: Clone> Core<B> {
             request,
             client: ClientId::OPERATOR,
             name: None,
-            service: None,
+            service: Some(self.settings.service.as_ref().to_owned()),
             timeout: None,
             attempts: None,
             size: entry.size,
