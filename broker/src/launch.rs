@@ -12,7 +12,7 @@ use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
-use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind};
+use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig};
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -146,10 +146,10 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
-        conditions: config.conditions.clone(),
-        environment: config.worker_environment.clone(),
+        conditions: config.default.conditions.clone(),
+        environment: config.default.worker_environment.clone(),
         hooks: config.hooks.clone(),
-        drain: config.core.drain,
+        drain: config.default.core.drain,
         before_fork: Box::new(move |worker| {
             callbacks::call("before_fork", &mut before_fork, &new_worker(worker));
         }),
@@ -159,7 +159,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
-        program: program(config, work, after_fork),
+        program: program(config.default, work, after_fork),
         successor,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
@@ -222,7 +222,7 @@ impl Endpoints {
             backend: format!("tcp://{backend}"),
             crew: format!("ipc://{}", crew.display()),
             frontend_port: frontend.port(),
-            workers: config.core.workers,
+            workers: config.default.core.workers,
             control,
         }
     }
@@ -268,14 +268,14 @@ fn seen_inside(path: &Path, chroot: Option<&Path>) -> PathBuf {
 
 fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
     router::Setup {
-        settings: config.core.clone(),
+        settings: config.default.core.clone(),
         external: config.external,
         plain_errors: config.plain_errors,
-        probe: config.probe.clone(),
-        reload_on: config.reload_on.clone(),
+        probe: config.default.probe.clone(),
+        reload_on: config.default.reload_on.clone(),
         frontend: endpoints.frontend.clone(),
         backend: endpoints.backend.clone(),
-        silent_workers_hint: match config.program {
+        silent_workers_hint: match config.default.program {
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
             }
@@ -319,11 +319,11 @@ fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedW
 }
 
 /// What the parent starts as a worker.
-fn program(config: Config, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
-    let search_path = config.search_path;
-    let environment = config.worker_environment;
-    let output_limit = usize::try_from(config.core.body_limit).unwrap_or(usize::MAX);
-    let work = match (handler, config.program) {
+fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
+    let search_path = service.search_path;
+    let environment = service.worker_environment;
+    let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
+    let work = match (handler, service.program) {
         (Some(work), _) => work,
         (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
         (None, ProgramKind::None) => return Program::None,

@@ -110,7 +110,7 @@ mod tests {
         let surroundings = Surroundings { processors: 6, user, environment: Environment::of([]) };
         let ports = ("6660".parse().unwrap(), "6661".parse().unwrap());
         let config = raw.resolve((&ports.0, &ports.1), vec!["worker".into()], &surroundings);
-        config.map(|config| config.core)
+        config.map(|config| config.default.core)
     }
 
     fn raw() -> RawConfig {
