@@ -28,6 +28,24 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts those of another pool as well.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (mine, others) in self.refused.iter_mut().zip(other.refused) {
+            *mine += others;
+        }
+        self.received += other.received;
+        self.answered += other.answered;
+        self.dropped += other.dropped;
+        self.retried += other.retried;
+        self.stale_replies += other.stale_replies;
+        self.malformed_workers += other.malformed_workers;
+        self.strangers += other.strangers;
+        self.ignored_clients += other.ignored_clients;
+        self.probed += other.probed;
+        self.spawned += other.spawned;
+        self.exited += other.exited;
+    }
+
     pub(super) fn refuse(&mut self, status: Status) {
         if let Some((_status, count)) =
             Status::ALL.iter().zip(&mut self.refused).find(|(one, _)| **one == status)

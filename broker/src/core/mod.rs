@@ -35,6 +35,7 @@ mod timers;
 mod generator;
 mod counters;
 mod snapshot;
+mod services;
 
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
@@ -45,9 +46,10 @@ pub use degraded::Degraded;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
 pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
-pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
+pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use quarantine::{Poisoned, Quarantine};
+pub use services::{Decision, MAX_SERVICES, SLOTS_APART, Services};
 pub use settings::{AutoscaleRules, DEFAULT_SERVICE, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
     ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,

@@ -107,6 +107,11 @@ impl<B> Requests<B> {
         self.table.len()
     }
 
+    /// Whether the client has asked for something that is not over.
+    pub(super) fn has_some_of(&self, client: ClientId) -> bool {
+        self.by_client.contains_key(&client)
+    }
+
     pub(super) fn held_bytes(&self) -> u64 {
         self.held_bytes
     }

@@ -48,6 +48,14 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
                 }
             }
         }
+        Note::ServiceOpened { name } => info!(name = %name, "service opened by a worker from elsewhere"),
+        Note::ServiceClosed { name, refused } => {
+            info!(name = %name, refused, "service closed: its last worker has left");
+        }
+        Note::ServiceRefused { worker, why, untold } => {
+            let untold = (*untold > 0).then_some(*untold);
+            warn!(worker = worker.0, why, untold, "external worker gets no requests");
+        }
         Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
         Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
         Note::TargetChanged { from, to, cause } => info!(from, to, %cause, "pool target changed"),

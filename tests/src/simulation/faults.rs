@@ -138,6 +138,8 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
     let workers = random.pick(1, &[0, 2, 3, 5, 8]);
     let min = random.pick(workers.min(1), &[0, workers]);
     Settings {
+        service: hornpipe::core::DEFAULT_SERVICE.into(),
+        first_slot: hornpipe::core::Slot(0),
         workers,
         min,
         max: random.pick(workers.max(4), &[workers.max(1), 12]),

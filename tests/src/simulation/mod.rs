@@ -24,6 +24,7 @@ mod wear;
 mod load;
 mod early;
 mod random;
+pub mod services;
 
 use hornpipe::core::RequestId;
 
