@@ -13,12 +13,13 @@ use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig};
+use crate::core::Settings;
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
 use crate::parent::successor::{self, Successor};
-use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
+use crate::parent::{self, ParentError, Program, Recipe, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
 
@@ -146,9 +147,8 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
-        conditions: config.default.conditions.clone(),
-        environment: config.default.worker_environment.clone(),
         hooks: config.hooks.clone(),
+        hook_environment: config.default.worker_environment.clone(),
         drain: config.default.core.drain,
         before_fork: Box::new(move |worker| {
             callbacks::call("before_fork", &mut before_fork, &new_worker(worker));
@@ -159,7 +159,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
-        program: program(config.default, work, after_fork),
+        recipes: recipes(config, work, after_fork),
         successor,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
@@ -268,14 +268,22 @@ fn seen_inside(path: &Path, chroot: Option<&Path>) -> PathBuf {
 
 fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
     router::Setup {
-        settings: config.default.core.clone(),
+        default: routed(&config.default),
+        further: config.further.iter().map(routed).collect(),
         external: config.external,
         plain_errors: config.plain_errors,
-        probe: config.default.probe.clone(),
-        reload_on: config.default.reload_on.clone(),
         frontend: endpoints.frontend.clone(),
         backend: endpoints.backend.clone(),
-        silent_workers_hint: match config.default.program {
+    }
+}
+
+/// A service, as the router knows it.
+fn routed(service: &ServiceConfig) -> router::ServiceSetup {
+    router::ServiceSetup {
+        settings: Settings { service: service.name.as_str().into(), ..service.core.clone() },
+        probe: service.probe.clone(),
+        reload_on: service.reload_on.clone(),
+        silent_workers_hint: match service.program {
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
             }
@@ -304,6 +312,7 @@ fn start(process: RouterProcess) -> router::Start {
             .collect(),
         used: process.used,
         memory: process.blob,
+        named_memories: process.named_blobs,
         parent_pid: process.parent_pid,
         parent_started: process.parent_started_at,
     }
@@ -316,6 +325,20 @@ fn new_worker(WorkerProcess { place, generation, .. }: &WorkerProcess) -> NewWor
 fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedWorker {
     let NewWorker { slot, incarnation, generation } = new_worker(worker);
     EndedWorker { slot, incarnation, generation, pid, reason: status.to_string() }
+}
+
+/// What the parent starts as workers, in the order in which the router counts services. A
+/// handler of the program's own is the default service's.
+fn recipes(config: Config, handler: Option<Work>, after_fork: Callback<NewWorker>) -> Vec<Recipe> {
+    let recipe = |service: ServiceConfig, handler, after_fork| Recipe {
+        service: service.name.clone(),
+        conditions: service.conditions.clone(),
+        environment: service.worker_environment.clone(),
+        program: program(service, handler, after_fork),
+    };
+    let mut recipes = vec![recipe(config.default, handler, after_fork)];
+    recipes.extend(config.further.into_iter().map(|service| recipe(service, None, None)));
+    recipes
 }
 
 /// What the parent starts as a worker.
@@ -353,11 +376,12 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
 /// The environment of an adapter's programs: they are told whose they are.
 fn with_place(environment: &[(OsString, OsString)], process: &WorkerProcess) -> Vec<(OsString, OsString)> {
     let own = [
-        ("HORNPIPE_SLOT", process.place.slot),
-        ("HORNPIPE_INCARNATION", process.place.incarnation),
-        ("HORNPIPE_GENERATION", process.generation),
+        ("HORNPIPE_SERVICE", process.service.clone()),
+        ("HORNPIPE_SLOT", process.place.slot.to_string()),
+        ("HORNPIPE_INCARNATION", process.place.incarnation.to_string()),
+        ("HORNPIPE_GENERATION", process.generation.to_string()),
     ];
-    let own = own.into_iter().map(|(name, number)| (name.into(), number.to_string().into()));
+    let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
     environment.iter().cloned().chain(own).collect()
 }
 

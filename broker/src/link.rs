@@ -26,12 +26,13 @@ pub struct Place {
 /// An order of the router to the parent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToParent {
-    /// Start a worker. Answered by `Started` or `NotStarted`.
-    Spawn { place: Place, generation: u32 },
+    /// Start a worker after this recipe, as the parent numbers them. Answered by `Started` or
+    /// `NotStarted`.
+    Spawn { place: Place, generation: u32, recipe: u32 },
     /// Send a signal to a worker's process group. Ignored if it has ended.
     Signal { place: Place, signal: WorkerSignal },
-    /// Keep these bytes for the next router.
-    Remember { blob: Vec<u8> },
+    /// Keep these bytes for the next router, under this name if there is one.
+    Remember { name: Option<String>, blob: Vec<u8> },
     /// The first worker is ready (or none is wanted): the parent tells whoever waits for it.
     Ready,
     /// What did this worker write last? Answered by `Lines`.

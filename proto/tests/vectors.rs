@@ -12,7 +12,7 @@ use hornpipe_proto::client::{self, ClientMessage, RequestMeta, Speech, plain_err
 use hornpipe_proto::control::{
     self, AttemptReport, ControlRequest, ControlResponse, ExitReport, FlightReport, LastExit, PoisonReport,
     PoisonRequest, PoisonResponse, QuarantineReport, ReloadOutcome, ReloadReport, RetryReport, Scale,
-    SlotReport, StatusReport,
+    ServiceRequest, SlotReport, StatusReport,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -111,12 +111,22 @@ fn report() -> StatusReport {
             shared_bytes: Some(1_048_576),
             processing_ms: None,
             last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 4900 }),
+            service: Some("default".into()),
         }],
         external: vec![],
+        services: vec![],
     };
     report.requests.received = 8;
     report.requests.answered = 7;
     report.requests.refused = vec![(Status::Busy, 1)];
+    report.services = vec![control::ServiceReport {
+        name: "default".into(),
+        configured: true,
+        phase: report.phase.clone(),
+        pool: report.pool.clone(),
+        queue: report.queue.clone(),
+        requests: report.requests.clone(),
+    }];
     report
 }
 
@@ -164,6 +174,7 @@ fn poison() -> PoisonReport {
         ago_ms: 1200,
         retrying: false,
         attempts: vec![attempt(1), attempt(2)],
+        service: Some("default".into()),
     }
 }
 
@@ -175,7 +186,11 @@ fn retried() -> RetryReport {
     RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 12] {
+fn of_images(request: ServiceRequest) -> ControlRequest {
+    ControlRequest::Service { name: "images".into(), request }
+}
+
+fn control_requests() -> [(&'static str, ControlRequest); 14] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -189,6 +204,8 @@ fn control_requests() -> [(&'static str, ControlRequest); 12] {
         ("control-request-poison-body", ControlRequest::Poison(PoisonRequest::Body { number: 1, offset: 0 })),
         ("control-request-poison-retry", ControlRequest::Poison(PoisonRequest::Retry { number: 1 })),
         ("control-request-upgrade", ControlRequest::Upgrade),
+        ("control-request-service-scale", of_images(ServiceRequest::Scale(Scale::By(1)))),
+        ("control-request-service-reload", of_images(ServiceRequest::Reload { surge: None, wait: true })),
     ]
 }
 
@@ -199,7 +216,7 @@ fn control_responses() -> [(&'static str, ControlResponse); 14] {
         last_words: vec!["no such module".into()],
         serving: 2,
     };
-    let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome });
+    let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome, service: None });
     [
         ("control-response-status", ControlResponse::Status(Box::new(report()))),
         ("control-response-check", ControlResponse::Check { ready: true, reason: "ready".into() }),

@@ -1,10 +1,10 @@
 //! `hornpipe check`: is it ready? For health checks.
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse};
+use hornpipe_proto::control::{ControlRequest, ControlResponse, ServiceRequest};
 
 use super::exit_code::OperatorExit;
-use super::operator::{self, Target};
+use super::operator::{self, Service, Target};
 use super::output;
 
 /// Exit code 0 if the broker is ready to serve, for probes
@@ -13,10 +13,13 @@ use super::output;
 pub(super) struct CheckArguments {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    service: Service,
 }
 
 pub(super) fn run(arguments: &CheckArguments) -> OperatorExit {
-    arguments.target.ask(&ControlRequest::Check, |response, _| match response {
+    let request = arguments.service.request(ControlRequest::Check, ServiceRequest::Check);
+    arguments.target.ask(&request, |response, _| match response {
         ControlResponse::Check { ready: true, reason } => {
             // A probe may have closed its end; the exit code is what counts.
             output::print(format!("{reason}\n").as_bytes()).ok();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, StatusReport};
+use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, ServiceReport, StatusReport};
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
@@ -70,6 +70,7 @@ fn screen(report: &StatusReport) -> String {
     lines.extend(target(report));
     lines.extend(report.pool.degraded.as_deref().map(|why| format!("degraded  {}", harmless(why))));
     lines.extend(noise(&report.noise));
+    lines.extend(services(report));
     lines.extend(workers(report));
     lines.extend(externals(report));
     let mut screen = String::new();
@@ -152,13 +153,46 @@ fn noise(noise: &NoiseReport) -> Option<String> {
         ("unreadable by clients", noise.ignored_clients),
         ("replies not taken", noise.undelivered),
         ("log lines dropped", noise.log_lines_dropped),
+        ("services refused", noise.services_refused),
     ];
     let heard = kinds.into_iter().filter(|(_, count)| *count != 0);
     let words: Vec<String> = heard.map(|(kind, count)| format!("{count} {kind}")).collect();
     (!words.is_empty()).then(|| format!("noise     {}", words.join("   ")))
 }
 
+/// Only if there are several.
+fn services(report: &StatusReport) -> Vec<String> {
+    let head = [
+        "SERVICE", "STATE", "READY", "WANTED", "WAITING", "RUNNING", "RECEIVED", "ANSWERED", "ERRORS", "GEN",
+    ];
+    let row = |service: &ServiceReport| {
+        let (pool, requests) = (&service.pool, &service.requests);
+        let errors: u64 = requests.refused.iter().map(|(_status, count)| count).sum();
+        let wanted = if service.configured { pool.target.to_string() } else { "external".into() };
+        [
+            harmless(&service.name),
+            service.phase.clone(),
+            pool.ready.to_string(),
+            wanted,
+            requests.waiting.to_string(),
+            requests.in_flight.to_string(),
+            requests.received.to_string(),
+            requests.answered.to_string(),
+            errors.to_string(),
+            pool.generation.to_string(),
+        ]
+    };
+    if has_several(report) { table(head, report.services.iter().map(row).collect()) } else { Vec::new() }
+}
+
+fn has_several(report: &StatusReport) -> bool {
+    report.services.len() > 1
+}
+
 fn workers(report: &StatusReport) -> Vec<String> {
+    if report.workers.is_empty() {
+        return Vec::new();
+    }
     let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "MEMORY", "NOW", "INC", "GEN", "LAST EXIT"];
     let row = |worker: &hornpipe_proto::control::WorkerReport| {
         let exit = worker.last_exit.as_ref();
@@ -175,20 +209,36 @@ fn workers(report: &StatusReport) -> Vec<String> {
             exit.map_or("-".into(), |exit| format!("{} ago: {}", age(exit.ago_ms), harmless(&exit.reason))),
         ]
     };
-    if report.workers.is_empty() { Vec::new() } else { table(head, report.workers.iter().map(row).collect()) }
+    let rows = report.workers.iter().map(row);
+    if !has_several(report) {
+        return table(head, rows.collect());
+    }
+    let services = report.workers.iter().map(|worker| worker.service.as_deref());
+    let [slot, pid, state, others @ ..] = head;
+    let [a, b, c, d, e, f, g] = others;
+    let rows = rows.zip(services).map(|([slot, pid, state, a, b, c, d, e, f, g], service)| {
+        [slot, pid, service.map_or("-".into(), harmless), state, a, b, c, d, e, f, g]
+    });
+    table([slot, pid, "SERVICE", state, a, b, c, d, e, f, g], rows.collect())
 }
 
 fn externals(report: &StatusReport) -> Vec<String> {
-    let head = ["EXTERNAL", "STATE", "AGE", "REQUESTS"];
+    if report.external.is_empty() {
+        return Vec::new();
+    }
     let row = |worker: &hornpipe_proto::control::ExternalReport| {
         let name = worker.name.as_deref().map_or("(no name)".to_owned(), harmless);
         [name, worker.state.clone(), age(worker.age_ms), worker.requests.to_string()]
     };
-    if report.external.is_empty() {
-        Vec::new()
-    } else {
-        table(head, report.external.iter().map(row).collect())
+    let rows = report.external.iter().map(row);
+    if !has_several(report) {
+        return table(["EXTERNAL", "STATE", "AGE", "REQUESTS"], rows.collect());
     }
+    let services = report.external.iter().map(|worker| worker.service.as_deref());
+    let rows = rows.zip(services).map(|([name, state, age, requests], service)| {
+        [name, service.map_or("-".into(), harmless), state, age, requests]
+    });
+    table(["EXTERNAL", "SERVICE", "STATE", "AGE", "REQUESTS"], rows.collect())
 }
 
 /// Memory, in a unit that leaves at most four digits.
@@ -278,6 +328,7 @@ mod tests {
                     shared_bytes: Some(1_000_000),
                     processing_ms: None,
                     last_exit: None,
+                    service: None,
                 },
                 WorkerReport {
                     slot: 1,
@@ -291,6 +342,7 @@ mod tests {
                     shared_bytes: None,
                     processing_ms: Some(120),
                     last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 61_000 }),
+                    service: None,
                 },
             ],
             external: vec![ExternalReport {
@@ -298,7 +350,35 @@ mod tests {
                 state: "waiting".into(),
                 age_ms: 5,
                 requests: 0,
+                service: None,
             }],
+            services: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn several_services_have_a_line_each() {
+        let mut report = report();
+        let service = |name: &str, configured| ServiceReport {
+            name: name.into(),
+            configured,
+            phase: "serving".into(),
+            pool: report.pool.clone(),
+            queue: report.queue.clone(),
+            requests: report.requests.clone(),
+        };
+        report.services = vec![service("default", true), service("brought", false)];
+        report.workers[1].service = Some("default".into());
+        report.external[0].service = Some("brought".into());
+        let screen = screen(&report);
+        for expected in [
+            "SERVICE  STATE    READY  WANTED    WAITING  RUNNING  RECEIVED  ANSWERED  ERRORS  GEN\n",
+            "default  serving  2      2         0        1        12        10        1       0\n",
+            "brought  serving  2      external  0        1        12        10        1       0\n",
+            "1     9120  default  processing  1m01s  1",
+            "EXTERNAL                  SERVICE  STATE    AGE  REQUESTS\n",
+        ] {
+            assert!(screen.contains(expected), "{expected}\n{screen}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::parent::errand::{self, Errand};
 const PREFIX: &str = "HORNPIPE_";
 
 /// What workers, their programs and hooks are told.
-const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
+const GIVEN: &[&str] = &["BACKEND", "SERVICE", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
 
 /// Where programs are looked for if nothing says it: what `execvp` does.
@@ -80,6 +80,11 @@ impl Environment {
     /// Where a worker is to connect.
     pub fn backend(&self) -> Option<String> {
         self.value("HORNPIPE_BACKEND").and_then(OsStr::to_str).map(ToOwned::to_owned)
+    }
+
+    /// The service of a worker.
+    pub fn service(&self) -> Option<String> {
+        self.value("HORNPIPE_SERVICE").and_then(OsStr::to_str).map(ToOwned::to_owned)
     }
 
     /// The control socket, for the verbs that talk to a running broker.
@@ -230,6 +235,7 @@ mod tests {
     fn what_is_given_to_programs_is_never_read_as_a_setting() {
         let given = Environment::of([
             ("HORNPIPE_BACKEND", "ipc:///x"),
+            ("HORNPIPE_SERVICE", "images"),
             ("HORNPIPE_SLOT", "3"),
             ("HORNPIPE_INCARNATION", "1"),
             ("HORNPIPE_GENERATION", "0"),

@@ -49,7 +49,7 @@ pub use generator::Generator;
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use quarantine::{Poisoned, Quarantine};
-pub use services::{Decision, MAX_SERVICES, SLOTS_APART, Services};
+pub use services::{Decision, MAX_SERVICES, SLOTS_APART, ServiceSnapshot, Services};
 pub use settings::{AutoscaleRules, DEFAULT_SERVICE, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
     ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,

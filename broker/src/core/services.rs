@@ -20,6 +20,7 @@ use super::settings::{DEFAULT_SERVICE, Settings};
 use super::telling::Teller;
 use members::Members;
 use opened::Passing;
+pub use views::ServiceSnapshot;
 use whole::Whole;
 
 /// There are never more services, whoever brings them.

@@ -2,6 +2,7 @@
 //! numbers, and what it knows of its children. Written to a file in memory, because the
 //! memory of the process itself does not outlive an exec.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -69,6 +70,8 @@ struct SavedSocket {
 struct SavedWorker {
     pid: i32,
     place: Place,
+    #[serde(default)]
+    service: String,
     generation: u32,
     started_at: Duration,
     gate: RawFd,
@@ -82,6 +85,9 @@ struct SavedWorker {
 pub(super) struct PoolState {
     /// What the last router asked to remember.
     pub(super) blob: Option<Vec<u8>>,
+    /// The same, by the name it gave.
+    #[serde(default)]
+    pub(super) named_blobs: BTreeMap<String, Vec<u8>>,
     /// The number of the last router.
     pub(super) life: u32,
     pub(super) started_at: Duration,
@@ -220,6 +226,7 @@ fn save(pid: i32, worker: &Worker) -> SavedWorker {
     SavedWorker {
         pid,
         place: worker.place,
+        service: worker.service.clone(),
         generation: worker.generation,
         started_at: worker.started_at,
         gate: worker.gate.number(),
@@ -275,6 +282,7 @@ fn restore(worker: SavedWorker) -> Result<Worker, InheritanceError> {
     let pipe = worker.output.map(adopt).transpose()?;
     Ok(Worker {
         place: worker.place,
+        service: worker.service,
         generation: worker.generation,
         started_at: worker.started_at,
         gate: Gate::inherited(adopt(worker.gate)?),

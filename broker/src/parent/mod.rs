@@ -4,6 +4,7 @@
 //! of a peer. It decides nothing about the pool: the router orders, and is told what
 //! happened. What the router is, the parent does not know either; it is handed a closure.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -55,18 +56,14 @@ pub type ExitTaker = Box<dyn FnMut(&WorkerProcess, i32, &ExitStatus)>;
 pub struct Setup {
     /// What is listened on, already bound.
     pub listeners: Listeners,
-    /// What a worker is.
-    pub program: Program,
+    /// What a worker may be: orders name them by their place here.
+    pub recipes: Vec<Recipe>,
     /// Who router and workers are.
     pub identity: Identity,
-    /// What workers alone run under.
-    pub conditions: Conditions,
-    /// The complete environment of an executed program, except for the variables that
-    /// name the worker and its backend: those are added.
-    pub environment: Vec<(OsString, OsString)>,
-    /// What is run when something happens, as router and workers are, in the workers'
-    /// environment.
+    /// What is run when something happens, as router and workers are.
     pub hooks: Vec<Hook>,
+    /// The environment of hooks.
+    pub hook_environment: Vec<(OsString, OsString)>,
     /// Where workers connect, as `HORNPIPE_BACKEND` says it.
     pub worker_backend: String,
     /// How long running requests may take after TERM. The parent waits 5 s longer for the
@@ -96,11 +93,34 @@ impl fmt::Debug for Setup {
         // Without the environment: secrets live there.
         out.debug_struct("Setup")
             .field("listeners", &self.listeners)
-            .field("program", &self.program)
+            .field("recipes", &self.recipes)
             .field("identity", &self.identity)
-            .field("conditions", &self.conditions)
             .field("worker_backend", &self.worker_backend)
             .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How workers of one kind are made.
+pub struct Recipe {
+    /// The service that they work for.
+    pub service: String,
+    /// What a worker is.
+    pub program: Program,
+    /// What they alone run under.
+    pub conditions: Conditions,
+    /// The complete environment of an executed program, except for the variables that
+    /// name the worker and its backend: those are added.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl fmt::Debug for Recipe {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the environment: secrets live there.
+        out.debug_struct("Recipe")
+            .field("service", &self.service)
+            .field("program", &self.program)
+            .field("conditions", &self.conditions)
             .finish_non_exhaustive()
     }
 }
@@ -134,6 +154,8 @@ impl fmt::Debug for Program {
 pub struct WorkerProcess {
     /// Its name.
     pub place: Place,
+    /// The service it works for.
+    pub service: String,
     /// The generation it belongs to.
     pub generation: u32,
     /// Where to connect.
@@ -159,6 +181,8 @@ pub struct RouterProcess {
     pub used: Vec<Place>,
     /// What the previous router asked to remember.
     pub blob: Option<Vec<u8>>,
+    /// The same, by the name it gave.
+    pub named_blobs: BTreeMap<String, Vec<u8>>,
     /// The parent.
     pub parent_pid: i32,
     /// When `run` began, by [`clock::now`].

@@ -1,6 +1,7 @@
 //! The parent's loop. Each turn waits for something to happen, then sees to signals, dead
 //! children, the router's orders, output and deadlines, each within a budget.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::process::{self, Change, ChangeKind};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
-use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
+use super::{ParentError, Program, Recipe, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
 mod upgrade;
 
@@ -69,6 +70,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         start_router_at: None,
         unsent: Unsent::default(),
         blob: None,
+        named_blobs: BTreeMap::new(),
         is_ready: false,
         stop: Stop::default(),
         ending: None,
@@ -97,7 +99,9 @@ struct Parent<'a> {
     deaths: Deaths,
     start_router_at: Option<Duration>,
     unsent: Unsent,
+    /// What routers ask to remember.
     blob: Option<Vec<u8>>,
+    named_blobs: BTreeMap<String, Vec<u8>>,
     is_ready: bool,
     stop: Stop,
     /// Everything has been killed, and this comes when everything is reaped.
@@ -284,7 +288,7 @@ impl Parent<'_> {
         nix::sys::signal::killpg(pid, signals::number(WorkerSignal::Kill)).ok();
         let Some(remains) = process::reap(pid) else { return };
         let place @ Place { slot, incarnation } = worker.place;
-        let (generation, is_killed) = (worker.generation, worker.is_killed);
+        let (service, generation, is_killed) = (worker.service.clone(), worker.generation, worker.is_killed);
         let output = &mut self.setup.output;
         let (never_ran, last_lines) = worker.finish(&mut |line| output(place, pid.as_raw(), line));
         let mut status = never_ran.unwrap_or(remains.status);
@@ -292,7 +296,8 @@ impl Parent<'_> {
             status = self.out_of_memory.explain(status);
         }
         let backend = self.setup.worker_backend.clone();
-        (self.setup.on_worker_exit)(&WorkerProcess { place, generation, backend }, pid.as_raw(), &status);
+        let process = WorkerProcess { place, service, generation, backend };
+        (self.setup.on_worker_exit)(&process, pid.as_raw(), &status);
         debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
         let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
         self.tell(ToRouter::Exited { place, ending });
@@ -356,7 +361,7 @@ impl Parent<'_> {
 
     fn obey(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { place, generation } => self.spawn(place, generation),
+            ToParent::Spawn { place, generation, recipe } => self.spawn(place, generation, recipe),
             ToParent::Signal { place, signal } => {
                 if !self.children.signal(place, signals::number(signal)) {
                     debug!(
@@ -366,7 +371,10 @@ impl Parent<'_> {
                     );
                 }
             }
-            ToParent::Remember { blob } => self.blob = Some(blob),
+            ToParent::Remember { name: None, blob } => self.blob = Some(blob),
+            ToParent::Remember { name: Some(name), blob } => {
+                self.named_blobs.insert(name, blob);
+            }
             ToParent::Ready => {
                 if !std::mem::replace(&mut self.is_ready, true) {
                     (self.setup.on_ready)();
@@ -412,19 +420,19 @@ impl Parent<'_> {
     /// As many as there is room for. The router is told, because it ends them if the parent dies.
     fn start_hooks(&mut self) {
         while let Some(pid) =
-            self.hooks.start_next(&self.setup.identity, &self.setup.environment, self.pid, clock::now())
+            self.hooks.start_next(&self.setup.identity, &self.setup.hook_environment, self.pid, clock::now())
         {
             self.tell(ToRouter::HookStarted { pid: pid.as_raw() });
         }
     }
 
-    fn spawn(&mut self, place: Place, generation: u32) {
+    fn spawn(&mut self, place: Place, generation: u32, recipe: u32) {
         if self.ending.is_some() {
             return;
         }
         let Place { slot, incarnation } = place;
         let result = if self.children.is_free(place) {
-            self.fork_worker(place, generation)
+            self.fork_worker(place, generation, recipe)
         } else {
             Err("the place was used before".to_owned())
         };
@@ -442,17 +450,20 @@ impl Parent<'_> {
         }
     }
 
-    fn fork_worker(&mut self, place: Place, generation: u32) -> Result<Pid, String> {
+    fn fork_worker(&mut self, place: Place, generation: u32, recipe: u32) -> Result<Pid, String> {
         let refused = |errno: Errno| errno.desc().to_lowercase();
-        if matches!(self.setup.program, Program::None) {
+        let Setup { recipes, identity, worker_backend, before_fork, .. } = &mut *self.setup;
+        let recipe = usize::try_from(recipe).ok().and_then(|number| recipes.get_mut(number));
+        let Some(Recipe { service, program, conditions, environment }) =
+            recipe.filter(|recipe| !matches!(recipe.program, Program::None))
+        else {
             return Err("there is no program".to_owned());
-        }
+        };
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
-        let Setup { program, identity, conditions, environment, worker_backend, before_fork, .. } =
-            &mut *self.setup;
-        let worker = WorkerProcess { place, generation, backend: worker_backend.clone() };
+        let (service, backend) = (service.clone(), worker_backend.clone());
+        let worker = WorkerProcess { place, service: service.clone(), generation, backend };
         before_fork(&worker);
         let child = WorkerChild {
             worker,
@@ -466,7 +477,8 @@ impl Parent<'_> {
         let pid = process::fork(move || child.run(program)).map_err(refused)?;
         let output = super::output::Output::new(ours);
         let started_at = clock::now();
-        let worker = Worker { place, generation, started_at, gate, output, halted: false, is_killed: false };
+        let (halted, is_killed) = (false, false);
+        let worker = Worker { place, service, generation, started_at, gate, output, halted, is_killed };
         self.children.insert(pid, worker);
         Ok(pid)
     }
@@ -475,7 +487,8 @@ impl Parent<'_> {
         let (ours, theirs) = Link::pair()?;
         let (workers, used) = (self.children.live(), self.children.used());
         let (life, parent, parent_started_at) = (self.life, self.pid, self.started_at);
-        let (setup, blob, router_body) = (&*self.setup, &self.blob, &mut *self.router_body);
+        let (setup, blob, named_blobs) = (&*self.setup, &self.blob, &self.named_blobs);
+        let router_body = &mut *self.router_body;
         let pid = process::fork(move || {
             let listeners = match setup.listeners.duplicate() {
                 Ok(listeners) => listeners,
@@ -497,6 +510,7 @@ impl Parent<'_> {
                 workers,
                 used,
                 blob: blob.clone(),
+                named_blobs: named_blobs.clone(),
                 parent_pid: parent.as_raw(),
                 parent_started_at,
             })

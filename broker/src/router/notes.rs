@@ -5,7 +5,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Body;
 use super::report::{name_of, outcome_in_words};
-use crate::core::{Core, Degraded, ExitReason, Flight, LastFlights, Note, Place, RecycleCause, Telling};
+use crate::core::{Degraded, ExitReason, Flight, LastFlights, Note, Place, RecycleCause, Services, Telling};
 
 /// Whose last words belong to this news.
 pub(super) fn mourns(note: &Note) -> Option<Place> {
@@ -15,35 +15,54 @@ pub(super) fn mourns(note: &Note) -> Option<Place> {
     }
 }
 
-pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[String]) {
+/// `service` is said unless it is the default one.
+pub(super) fn log(
+    note: &Note,
+    service: Option<&str>,
+    (core, life): (&Services<Body>, u32),
+    last_words: &[String],
+) {
     match note {
         Note::Ready => info!("ready"),
         Note::WorkerReady { place, routine: true } => {
             let pid = core.pid_of(*place);
-            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, service, "worker ready");
         }
         Note::WorkerReady { place, routine: false } => {
             let pid = core.pid_of(*place);
-            info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+            info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, service, "worker ready");
         }
         Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, telling, .. } => {
             let respawn_ms = respawn_after.as_millis();
             let (slot, incarnation) = (place.slot.0, place.incarnation.0);
             if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
-                debug!(slot, incarnation, reason = in_words(reason), "worker left");
+                debug!(slot, incarnation, reason = in_words(reason), service, "worker left");
                 return;
             }
             let reason = in_words(reason);
             match telling {
-                Telling::Counted => debug!(slot, incarnation, pid, reason, respawn_ms, "worker died"),
-                Telling::Aloud { .. } if *planned => info!(slot, incarnation, pid, reason, "worker left"),
+                Telling::Counted => {
+                    debug!(slot, incarnation, pid, reason, respawn_ms, service, "worker died")
+                }
+                Telling::Aloud { .. } if *planned => {
+                    info!(slot, incarnation, pid, reason, service, "worker left")
+                }
                 Telling::Aloud { untold } => {
                     let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
                     let untold = (*untold > 0).then_some(*untold);
                     let (held, before) = (held_in_words(last, life), before_in_words(last, life));
                     warn!(
                         slot,
-                        incarnation, pid, reason, respawn_ms, untold, held, before, last_words, "worker died"
+                        incarnation,
+                        pid,
+                        reason,
+                        respawn_ms,
+                        service,
+                        untold,
+                        held,
+                        before,
+                        last_words,
+                        "worker died"
                     );
                 }
             }
@@ -56,32 +75,35 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
             let untold = (*untold > 0).then_some(*untold);
             warn!(worker = worker.0, why, untold, "external worker gets no requests");
         }
-        Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
-        Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
-        Note::TargetChanged { from, to, cause } => info!(from, to, %cause, "pool target changed"),
-        Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
-        Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
+        Note::ExternalJoined { worker, name } => {
+            info!(worker = worker.0, name, service, "external worker joined")
+        }
+        Note::ExternalLeft { worker } => info!(worker = worker.0, service, "external worker left"),
+        Note::TargetChanged { from, to, cause } => info!(from, to, %cause, service, "pool target changed"),
+        Note::ReloadStarted { generation } => info!(generation = generation.0, service, "reload started"),
+        Note::ReloadFinished { generation } => info!(generation = generation.0, service, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
             let last_words = last_words.join("\n");
             error!(
                 generation = generation.0,
                 slot = place.slot.0,
                 reason,
+                service,
                 last_words,
                 "reload failed: the old generation keeps serving"
             );
         }
         Note::ReloadSuperseded { generation, by } => {
-            info!(generation = generation.0, by = by.0, "reload superseded by another");
+            info!(generation = generation.0, by = by.0, service, "reload superseded by another");
         }
-        Note::ReloadAbandoned { generation } => info!(generation = generation.0, "reload abandoned"),
-        Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
-        Note::Recovered => info!("serving again"),
+        Note::ReloadAbandoned { generation } => info!(generation = generation.0, service, "reload abandoned"),
+        Note::Failing => error!(service, "workers cannot start: requests are refused until one is ready"),
+        Note::Recovered => info!(service, "serving again"),
         Note::Degraded(degraded) => {
             let (unfilled, target, reason) = (degraded.unfilled, degraded.target, in_words(&degraded.reason));
-            warn!(unfilled, target, reason, "degraded: some workers cannot be started");
+            warn!(unfilled, target, reason, service, "degraded: some workers cannot be started");
         }
-        Note::Restored => info!("restored: every worker can be started again"),
+        Note::Restored => info!(service, "restored: every worker can be started again"),
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::crew::CrewList;
 use super::frame::Body;
 use super::inquiries::{Inquiries, Next, Subject};
-use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop, Timestamp};
+use crate::core::{Ending, Event, Generation, Incarnation, Place, ServiceId, Slot, Stop, Timestamp};
 use crate::link::{self, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
 /// Orders that the parent has not read yet: far more than a pool needs.
@@ -129,8 +129,10 @@ impl Parent {
         }
     }
 
-    pub(super) fn spawn(&mut self, place: Place, generation: Generation) {
-        self.send(ToParent::Spawn { place: to_link(place), generation: generation.0 });
+    /// Its recipe has the number of its service.
+    pub(super) fn spawn(&mut self, place: Place, generation: Generation, service: ServiceId) {
+        let (place, recipe) = (to_link(place), service.0);
+        self.send(ToParent::Spawn { place, generation: generation.0, recipe });
     }
 
     pub(super) fn signal(&mut self, place: Place, signal: WorkerSignal) {

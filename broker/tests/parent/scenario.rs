@@ -95,18 +95,20 @@ fn setup(directory: &Path, program: Program) -> Setup {
         control: unix("control"),
     };
     println!("frontend {}", listeners.frontend.address);
+    let environment = vec![
+        ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
+        ("CUSTOM".into(), "kept".into()),
+        ("HORNPIPE_SLOT".into(), "nonsense".into()),
+        ("FIFO".into(), directory.join("fifo").into()),
+    ];
+    let recipe =
+        Recipe { service: "default".into(), program, conditions: Conditions::default(), environment };
     Setup {
         listeners,
-        program,
+        recipes: vec![recipe],
         identity: Identity::default(),
-        conditions: Conditions::default(),
-        environment: vec![
-            ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
-            ("CUSTOM".into(), "kept".into()),
-            ("HORNPIPE_SLOT".into(), "nonsense".into()),
-            ("FIFO".into(), directory.join("fifo").into()),
-        ],
         hooks: Vec::new(),
+        hook_environment: Vec::new(),
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
         output: Box::new(|place, _pid, line| println!("line {}.{} {line}", place.slot, place.incarnation)),
@@ -152,7 +154,7 @@ impl Router {
     }
 
     fn spawn(&self, place: Place) {
-        self.order(&ToParent::Spawn { place, generation: 7 });
+        self.order(&ToParent::Spawn { place, generation: 7, recipe: 0 });
     }
 
     fn spawn_slots(&self, count: u32) {
@@ -351,7 +353,7 @@ fn restart(router: &mut Router) -> u8 {
             ToRouter::Signal(Signal::Hup) => {
                 // So that the parent finds the orders of a dead router.
                 kill(Pid::from_raw(router.process.parent_pid), Number::SIGSTOP).unwrap();
-                router.order(&ToParent::Remember { blob: vec![1, 2, 3] });
+                router.order(&ToParent::Remember { name: None, blob: vec![1, 2, 3] });
                 router.spawn(Place { slot: 5, incarnation: 1 });
                 return 9;
             }

@@ -12,6 +12,13 @@ use crate::core::settings::DEFAULT_SERVICE;
 use crate::core::snapshot::{ExternalSnapshot, PoolSnapshot, QueueSnapshot, SlotSnapshot, Snapshot, Tables};
 use crate::core::worker_state::WorkerState;
 
+/// What a service is, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSnapshot {
+    pub name: Arc<str>,
+    pub configured: bool,
+}
+
 /// One service.
 impl<B: Clone> Services<B> {
     /// The service of that name, if there is one.
@@ -39,8 +46,12 @@ impl<B: Clone> Services<B> {
     }
 
     /// Every service with its state.
-    pub fn snapshots(&self, now: Timestamp) -> impl Iterator<Item = (Arc<str>, Snapshot)> {
-        self.table.values().map(move |service| (Arc::clone(&service.name), service.core.snapshot(now)))
+    pub fn snapshots(&self, now: Timestamp) -> impl Iterator<Item = (ServiceSnapshot, Snapshot)> {
+        let one = |service: &Service<B>| ServiceSnapshot {
+            name: Arc::clone(&service.name),
+            configured: service.standing == Standing::Configured,
+        };
+        self.table.values().map(move |service| (one(service), service.core.snapshot(now)))
     }
 }
 
@@ -114,9 +125,15 @@ impl<B: Clone> Services<B> {
         self.refused
     }
 
-    /// How many requests have gone from quarantine to make room for later ones.
-    pub fn evicted(&self) -> u64 {
-        self.table.values().map(|service| service.core.quarantine().evicted()).sum()
+    /// Bytes of the bodies in quarantine, of one service or of all, and how many requests have
+    /// gone from there to make room for later ones.
+    pub fn quarantine_size(&self, of: Option<ServiceId>) -> (u64, u64) {
+        let counted = self.table.iter().filter(|(id, _)| of.is_none_or(|of| of == **id));
+        let sizes = counted.map(|(_, service)| {
+            let quarantine = service.core.quarantine();
+            (quarantine.bytes(), quarantine.evicted())
+        });
+        sizes.fold((0, 0), |(bytes, evicted), (more, others)| (bytes + more, evicted + others))
     }
 
     /// The state of everything, as if it were one service: what can be counted is added up,

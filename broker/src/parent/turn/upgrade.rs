@@ -100,6 +100,7 @@ impl Parent<'_> {
         let InheritedPool { children, state } = inherited;
         self.children = children;
         self.blob = state.blob;
+        self.named_blobs = state.named_blobs;
         self.life = state.life.saturating_add(1);
         self.started_at = state.started_at;
         self.is_ready = state.is_ready;
@@ -266,6 +267,7 @@ impl Parent<'_> {
             children: &self.children,
             state: PoolState {
                 blob: self.blob.clone(),
+                named_blobs: self.named_blobs.clone(),
                 life: self.life,
                 started_at: self.started_at,
                 is_ready: self.is_ready,
