@@ -1,6 +1,7 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+pub(crate) mod rehearsal;
 mod takeover;
 
 use std::ffi::OsString;
@@ -12,7 +13,9 @@ use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
-use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig};
+use crate::config::{
+    Config, Configured, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig,
+};
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
@@ -41,6 +44,11 @@ pub enum LaunchError {
     PidFile(PidFileError),
     /// The parent cannot do its work.
     Parent(ParentError),
+    /// A service besides the default one is described.
+    FurtherService {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl LaunchError {
@@ -48,6 +56,7 @@ impl LaunchError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen(ListenError::PortTaken { .. } | ListenError::SocketInUse { .. }) => 4,
+            Self::FurtherService { .. } => 78,
             Self::Listen(_) | Self::Log(_) | Self::Place(_) | Self::PidFile(_) | Self::Parent(_) => 1,
         }
     }
@@ -61,6 +70,11 @@ impl fmt::Display for LaunchError {
             Self::Place(error) => error.fmt(f),
             Self::PidFile(error) => error.fmt(f),
             Self::Parent(error) => error.fmt(f),
+            Self::FurtherService { name } => write!(
+                f,
+                "the service {name} is described in the file, and this broker runs the service default only: \
+                 start another broker for it"
+            ),
         }
     }
 }
@@ -73,6 +87,7 @@ impl std::error::Error for LaunchError {
             Self::Place(error) => Some(error),
             Self::PidFile(error) => Some(error),
             Self::Parent(error) => Some(error),
+            Self::FurtherService { .. } => None,
         }
     }
 }
@@ -87,16 +102,26 @@ pub(crate) struct Own {
 }
 
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+    refuse_further_services(&configured.config)?;
     signals::hold();
-    let ended = run(config, own);
+    let ended = run(&configured, own);
     if ended.is_err() {
         signals::let_go();
     }
     ended
 }
 
-fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+/// Known limit: a file can describe services that this broker cannot run, so it does not begin to.
+fn refuse_further_services(config: &Config) -> Result<(), LaunchError> {
+    match config.further.first() {
+        Some(service) => Err(LaunchError::FurtherService { name: service.name.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+    let config = configured.config.clone();
     let environment = Environment::read();
     let errand = environment.errand();
     if let Errand::Try { inheritance, verdict } = errand {
