@@ -1,6 +1,7 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+pub(crate) mod rehearsal;
 mod takeover;
 
 use std::ffi::OsString;
@@ -12,7 +13,9 @@ use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
-use crate::config::{Config, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig};
+use crate::config::{
+    Config, Configured, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig,
+};
 use crate::core::Settings;
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
@@ -88,16 +91,17 @@ pub(crate) struct Own {
 }
 
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     signals::hold();
-    let ended = run(config, own);
+    let ended = run(&configured, own);
     if ended.is_err() {
         signals::let_go();
     }
     ended
 }
 
-fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+    let config = configured.config.clone();
     let environment = Environment::read();
     let errand = environment.errand();
     if let Errand::Try { inheritance, verdict } = errand {

@@ -7,6 +7,7 @@
 mod arguments;
 mod bench;
 mod check;
+mod config;
 pub mod exit_code;
 mod operator;
 mod output;
@@ -31,6 +32,7 @@ const VERBS: &str = "\
 Run
   serve   bind two ports, start workers, hand each request to an idle one
   worker  be a worker by hand: `worker demo` does as it is told
+  config  show what settings mean and where they come from, or check them
 Ask
   req     send one request and print the reply          hornpipe req 6660 hello
   bench   make load and check every reply               hornpipe bench 6660 -c 16 -d 10s
@@ -65,6 +67,7 @@ struct CommandLine {
 enum Verb {
     Serve(Box<serve::ServeArguments>),
     Worker(worker::WorkerArguments),
+    Config(config::ConfigArguments),
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
@@ -89,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match verb {
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Worker(arguments) => worker::run(&arguments),
+        Verb::Config(arguments) => config::run(arguments),
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
@@ -119,14 +123,13 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 }
 
 fn command() -> clap::Command {
-    <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain).mut_subcommand(
-        "upgrade",
-        |verb| {
-            let patient =
-                |argument: clap::Arg| argument.default_value(upgrade::TIMEOUT).help(upgrade::TIMEOUT_HELP);
-            verb.mut_arg("timeout", patient)
-        },
-    )
+    let line = <CommandLine as clap::CommandFactory>::command();
+    let line = line.mut_subcommand("serve", serve::explain).mut_subcommand("config", config::explain);
+    line.mut_subcommand("upgrade", |verb| {
+        let patient =
+            |argument: clap::Arg| argument.default_value(upgrade::TIMEOUT).help(upgrade::TIMEOUT_HELP);
+        verb.mut_arg("timeout", patient)
+    })
 }
 
 #[cfg(test)]
@@ -149,7 +152,7 @@ mod tests {
         for verb in command().get_subcommands() {
             assert!(screen.contains(&format!("\n  {}", verb.get_name())), "{}:\n{screen}", verb.get_name());
         }
-        assert!(screen.lines().count() <= 22, "{screen}");
+        assert!(screen.lines().count() <= 23, "{screen}");
     }
 
     #[test]

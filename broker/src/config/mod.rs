@@ -12,11 +12,21 @@ pub mod env;
 mod error;
 mod hooks;
 mod raw;
+mod keys;
+mod reading;
+mod file;
+mod document;
+mod layers;
+mod values;
+mod rehearsal;
+mod schema;
 mod resolve;
 mod service;
 mod pool_size;
 mod wear;
 mod units;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,11 +37,16 @@ pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;
 pub use error::ConfigError;
+pub use file::{FileError, FileProblem};
 pub use hooks::HookError;
+pub use keys::Change;
+pub use layers::{CommandLine, Configured, Origin};
 pub use raw::RawConfig;
 pub use resolve::Surroundings;
+pub use schema::schema;
 pub use service::{ProgramKind, ServiceConfig};
 pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_size, size};
+pub use values::{Setting, Value};
 
 use crate::logging::LogChoices;
 use crate::parent::{Hook, Identity};

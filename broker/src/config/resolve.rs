@@ -40,6 +40,22 @@ impl Surroundings {
     }
 }
 
+/// What a running broker keeps: where it listens, and as whom.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    frontend: SocketAddr,
+    backend: SocketAddr,
+    identity: Identity,
+}
+
+impl Places {
+    /// Those of a broker that runs.
+    pub(super) fn of(config: &Config) -> Self {
+        let Config { frontend, backend, identity, .. } = config;
+        Self { frontend: *frontend, backend: *backend, identity: identity.clone() }
+    }
+}
+
 impl RawConfig {
     /// What it means for a broker with these ports and this program.
     ///
@@ -47,12 +63,32 @@ impl RawConfig {
     /// The first thing that cannot be, and what to write instead.
     pub fn resolve(
         self,
-        (frontend, backend): (&Address, &Address),
+        ports: (&Address, &Address),
         argv: Vec<OsString>,
         surroundings: &Surroundings,
     ) -> Result<Config, ConfigError> {
+        let places = self.resolve_places(ports, surroundings)?;
+        self.resolve_in(places, argv, surroundings)
+    }
+
+    /// What has to be asked of others: where to listen, and as whom to run.
+    pub(super) fn resolve_places(
+        &self,
+        (frontend, backend): (&Address, &Address),
+        surroundings: &Surroundings,
+    ) -> Result<Places, ConfigError> {
         let (frontend, backend) = self.resolve_addresses(frontend, backend)?;
-        let identity = self.resolve_identity(surroundings)?;
+        Ok(Places { frontend, backend, identity: self.resolve_identity(surroundings)? })
+    }
+
+    /// What the rest means.
+    pub(super) fn resolve_in(
+        self,
+        places: Places,
+        argv: Vec<OsString>,
+        surroundings: &Surroundings,
+    ) -> Result<Config, ConfigError> {
+        let Places { frontend, backend, identity } = places;
         let log = LogChoices {
             file: self.log_file.clone().map(full_path).transpose()?,
             format: self.log_format.unwrap_or(LogFormat::Text),
@@ -68,7 +104,7 @@ impl RawConfig {
         Ok(Config {
             default: self.resolve_service(DEFAULT_SERVICE, argv, surroundings)?,
             further: Vec::new(),
-            external: match (self.no_external, self.insecure) {
+            external: match (self.no_external == Some(true), self.insecure == Some(true)) {
                 (true, _) => External::Nobody,
                 (false, true) => External::Anybody,
                 (false, false) => External::Loopback,
@@ -94,16 +130,18 @@ impl RawConfig {
         frontend: &Address,
         backend: &Address,
     ) -> Result<(SocketAddr, SocketAddr), ConfigError> {
-        let resolve = |address: &Address| {
-            let resolved = address
-                .resolve()
-                .map_err(|source| ConfigError::Address { address: address.clone(), source })?;
-            if !resolved.ip().is_loopback() && !self.insecure {
-                return Err(ConfigError::Exposed { address: address.clone() });
+        let resolve = |key, address: &Address| {
+            let resolved = address.resolve().map_err(|source| ConfigError::Address {
+                key,
+                address: address.clone(),
+                source: Box::new(source),
+            })?;
+            if !resolved.ip().is_loopback() && self.insecure != Some(true) {
+                return Err(ConfigError::Exposed { key, address: address.clone() });
             }
             Ok(resolved)
         };
-        let (front, back) = (resolve(frontend)?, resolve(backend)?);
+        let (front, back) = (resolve("frontend", frontend)?, resolve("backend", backend)?);
         let overlap = front.ip() == back.ip() || front.ip().is_unspecified() || back.ip().is_unspecified();
         if front.port() == back.port() && front.port() != 0 && overlap {
             return Err(ConfigError::SamePort { port: front.port() });
@@ -216,7 +254,7 @@ mod tests {
         {
             let error = resolve(raw(), ports, &[]).unwrap_err();
             assert!(matches!(error, ConfigError::Exposed { .. }), "{ports:?}: {error}");
-            let config = resolve(RawConfig { insecure: true, ..raw() }, ports, &[]).unwrap();
+            let config = resolve(RawConfig { insecure: Some(true), ..raw() }, ports, &[]).unwrap();
             assert_eq!(config.external, External::Anybody);
         }
         assert_eq!(
@@ -224,13 +262,13 @@ mod tests {
             ":6660 is open to other machines, and whoever reaches it could ask and serve: listen on 127.0.0.1, \
              or add --insecure if that is meant"
         );
-        let nobody = RawConfig { insecure: true, no_external: true, ..raw() };
+        let nobody = RawConfig { insecure: Some(true), no_external: Some(true), ..raw() };
         assert_eq!(resolve(nobody, ("1", "2"), &[]).unwrap().external, External::Nobody);
     }
 
     #[test]
     fn the_same_port_twice_is_refused_but_two_free_ones_are_fine() {
-        let insecure = || RawConfig { insecure: true, ..raw() };
+        let insecure = || RawConfig { insecure: Some(true), ..raw() };
         let same = Err(ConfigError::SamePort { port: 6660 });
         assert_eq!(resolve(raw(), ("6660", "6660"), &[]), same);
         assert_eq!(resolve(insecure(), ("*:6660", "6660"), &[]), same);

@@ -17,6 +17,9 @@ pub(super) const DEFAULT_SERVICE: &str = "default";
 /// How long a worker may take to answer its probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A probe is no load: it travels from parent to router in one packet, with all settings.
+const PROBE_LIMIT: usize = 32 * 1024;
+
 /// One service, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConfig {
@@ -66,7 +69,7 @@ impl RawConfig {
         Ok(ServiceConfig {
             name: name.to_owned(),
             core: self.resolve_settings(&program, surroundings)?,
-            probe: self.probe.clone().map(String::into_bytes),
+            probe: self.resolve_probe()?,
             reload_on: watched(self.reload_on.clone().unwrap_or_default())?,
             conditions: self.resolve_conditions(),
             search_path: env::search_path(&worker_environment),
@@ -75,11 +78,20 @@ impl RawConfig {
         })
     }
 
+    fn resolve_probe(&self) -> Result<Option<Vec<u8>>, ConfigError> {
+        match &self.probe {
+            Some(body) if PROBE_LIMIT < body.len() => {
+                Err(ConfigError::ProbeTooLarge { limit: PROBE_LIMIT as u64 })
+            }
+            body => Ok(body.clone().map(String::into_bytes)),
+        }
+    }
+
     fn resolve_program(&self, argv: Vec<OsString>) -> Result<ProgramKind, ConfigError> {
         if argv.first().is_some_and(|name| name.is_empty()) {
             return Err(ConfigError::EmptyProgram);
         }
-        match (self.each, self.lines) {
+        match (self.each == Some(true), self.lines == Some(true)) {
             (true, true) => Err(ConfigError::EachAndLines),
             (true, false) if argv.is_empty() => Err(ConfigError::NoProgram { option: "--each" }),
             (false, true) if argv.is_empty() => Err(ConfigError::NoProgram { option: "--lines" }),
@@ -145,7 +157,7 @@ impl RawConfig {
             idle_timeout: self.idle_timeout.or(defaults.idle_timeout),
             max_memory: self.max_memory.or(defaults.max_memory),
             max_memory_hard: self.max_memory_hard.or(defaults.max_memory_hard),
-            fresh: self.fresh,
+            fresh: self.fresh == Some(true),
             autoscale,
             spares,
             surge: self.surge.unwrap_or(defaults.surge),
@@ -171,6 +183,7 @@ mod tests {
     use super::*;
     use crate::config::Environment;
 
+    #[expect(clippy::needless_pass_by_value, reason = "a test makes one and is done with it")]
     fn resolve(raw: RawConfig, argv: &[&str]) -> Result<ServiceConfig, ConfigError> {
         let user = Uid::from_raw(1000);
         let surroundings = Surroundings { processors: 6, user, environment: Environment::of([]) };
@@ -202,8 +215,8 @@ mod tests {
     fn a_program_is_what_the_switches_make_of_it() {
         let argv = || vec![OsString::from("tr"), OsString::from("a-z")];
         let kind = |raw, argv: &[&str]| resolve(raw, argv).map(|config| config.program);
-        let each = RawConfig { each: true, ..raw() };
-        let lines = RawConfig { lines: true, ..raw() };
+        let each = RawConfig { each: Some(true), ..raw() };
+        let lines = RawConfig { lines: Some(true), ..raw() };
         assert_eq!(kind(raw(), &["tr", "a-z"]), Ok(ProgramKind::Exec(argv())));
         assert_eq!(kind(each.clone(), &["tr", "a-z"]), Ok(ProgramKind::Each(argv())));
         assert_eq!(kind(lines.clone(), &["tr", "a-z"]), Ok(ProgramKind::Lines(argv())));

@@ -159,7 +159,7 @@ pub struct Request<B> {
     pub client: ClientId,
     /// What the client calls it, if anything.
     pub name: Option<Arc<str>>,
-    /// The service asked for; `None` is the default one.
+    /// The service asked for; `None` is the default one, or the core's own.
     pub service: Option<String>,
     /// How long the client waits; `None` for ever.
     pub timeout: Option<Duration>,

@@ -168,7 +168,7 @@ impl<B: Clone> Core<B> {
             request,
             client: ClientId::OPERATOR,
             name: None,
-            service: Some(self.settings.service.as_ref().to_owned()),
+            service: None,
             timeout: None,
             attempts: None,
             size: entry.size,

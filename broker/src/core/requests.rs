@@ -12,7 +12,6 @@ use super::event::Request;
 use super::flight::{self, Outcome, Plan};
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
 use super::loss::Attempt;
-use super::settings::DEFAULT_SERVICE;
 use super::timers::Timer;
 use super::{Core, Turn};
 
@@ -243,8 +242,7 @@ impl<B: Clone> Core<B> {
         if let Some((status, why)) = self.closed_because() {
             return Some((status, why.into()));
         }
-        let service = request.service.as_deref().unwrap_or(DEFAULT_SERVICE);
-        if *service != *limits.service {
+        if let Some(service) = request.service.as_ref().filter(|service| ***service != *limits.service) {
             let service: String = service.chars().take(64).collect();
             return Some((Status::NoService, format!("no service {} here", service.escape_debug())));
         }

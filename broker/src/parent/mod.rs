@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::link::{ExitStatus, Link, Place};
 
+pub mod apart;
 mod child;
 mod children;
 pub mod clock;

@@ -73,7 +73,7 @@ pub fn run(seed: u64, events: u64) -> Tally {
     let mut world = World::new(seed);
     world.tell(Event::Tick);
     // Time to bring more services than there may be.
-    let events = if world.names > 100 { 6 * events } else { events };
+    let events = if world.is_crowded() { 6 * events } else { events };
     while world.tally.events < events {
         match world.ledger.finished {
             None => world.step(),
@@ -123,9 +123,14 @@ impl World {
         self.last_name
     }
 
+    /// Whether more services are brought than there may be.
+    fn is_crowded(&self) -> bool {
+        self.names > 100
+    }
+
     /// The name of some service, mostly of one that there is.
     fn some_name(&mut self) -> Option<String> {
-        if self.random.percent(50) {
+        if !self.is_crowded() && self.random.percent(50) {
             let index = self.random.below(self.configured.len() as u64);
             let service = &self.configured[usize::try_from(index).unwrap_or(0)].service;
             return (**service != *"default" || self.random.percent(50)).then(|| service.to_string());
@@ -134,7 +139,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        let busy_joining = self.names > 100 && self.random.percent(60);
+        let busy_joining = self.is_crowded() && self.random.percent(60);
         match if busy_joining { 45 } else { self.random.below(100) } {
             0..25 => self.ask(),
             25..40 => self.some_hand_works(),
@@ -148,9 +153,9 @@ impl World {
                 self.tell(Event::ClientLeft { client });
             }
             82..86 => self.meddle(),
-            86 if self.random.percent(25) => self.restart(),
-            87 if self.random.percent(10) => self.tell(Event::HandOver),
-            88 if self.random.percent(5) => self.stop(Stop::Drain),
+            86 if self.random.percent(25) && !self.is_crowded() => self.restart(),
+            87 if self.random.percent(10) && !self.is_crowded() => self.tell(Event::HandOver),
+            88 if self.random.percent(5) && !self.is_crowded() => self.stop(Stop::Drain),
             _ => self.pass(Duration::from_secs(3)),
         }
     }

@@ -48,6 +48,8 @@ mod signals;
 mod bad_input;
 mod startup;
 
+mod configuration;
+
 mod control;
 mod net_server;
 

@@ -8,7 +8,6 @@ use hornpipe_proto::Token;
 use super::{Service, Services, Turn};
 use crate::core::event::{Details, Event, Home, Speech};
 use crate::core::ids::{ServiceId, Timestamp, WorkerId};
-use crate::core::settings::DEFAULT_SERVICE;
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
@@ -86,7 +85,7 @@ impl<B: Clone> Services<B> {
         };
         match member {
             Member::Of { service, moves: Moves::Freely { sent_before } }
-                if details(&event).is_some() && self.find(named(&event)) != Some(service) =>
+                if details(&event).is_some() && self.wanted(named(&event)) != Some(service) =>
             {
                 self.move_over(worker, (service, sent_before), event, turn);
             }
@@ -97,15 +96,26 @@ impl<B: Clone> Services<B> {
 
     /// It belongs to a service from here on, if there is one for it.
     fn admit(&mut self, worker: WorkerId, sent_before: u64, event: Event<B>, turn: &mut Turn<'_, B>) {
-        let name = named(&event).to_owned();
-        let leaves = matches!(event, Event::Exiting { .. });
-        // Nobody opens a service to close it.
-        let service = if leaves { self.find(&name) } else { self.find_or_open(&name, worker, turn) };
-        let Some(service) = service else { return };
+        let known = self.wanted(named(&event));
+        let service = match (known, &event) {
+            (Some(service), _) => service,
+            // Nobody opens a service to close it.
+            (None, Event::Exiting { .. }) => return,
+            (None, event) => {
+                let name = named(event).unwrap_or_default().to_owned();
+                let Some(service) = self.open(&name, worker, turn) else { return };
+                service
+            }
+        };
         let moves = Moves::Freely { sent_before };
         self.members.table.insert(worker, Member::Of { service, moves });
         self.run(service, Event::Joined { worker, home: Home::External }, turn);
         self.forward(worker, service, event, turn);
+    }
+
+    /// The service of that name, if there is one.
+    fn wanted(&self, name: Option<&str>) -> Option<ServiceId> {
+        name.map_or(Some(ServiceId::DEFAULT), |name| self.find(name))
     }
 
     /// It has named another service. What it holds for the one it leaves is lost there.
@@ -165,9 +175,9 @@ impl<B: Clone> Services<B> {
     }
 }
 
-/// The service that it names.
-fn named<B>(event: &Event<B>) -> &str {
-    details(event).and_then(|details| details.service.as_deref()).unwrap_or(DEFAULT_SERVICE)
+/// The service that it names, if it names one.
+fn named<B>(event: &Event<B>) -> Option<&str> {
+    details(event).and_then(|details| details.service.as_deref())
 }
 
 fn details<B>(event: &Event<B>) -> Option<&Details> {

@@ -69,34 +69,28 @@ impl<B> Service<B> {
 }
 
 impl<B: Clone> Services<B> {
-    /// The service of that name, which is opened if it was not there; `None` if it cannot be.
-    pub(super) fn find_or_open(
-        &mut self,
-        name: &str,
-        worker: WorkerId,
-        turn: &mut Turn<'_, B>,
-    ) -> Option<ServiceId> {
-        if let Some(id) = self.find(name) {
-            return Some(id);
-        }
-        match self.fitness(name) {
-            Ok(()) => Some(self.open(name.into(), turn)),
-            Err(Unfit::Closing) => None,
+    /// A service of that name, because a worker brings it; `None` if it cannot be opened.
+    pub(super) fn open(&mut self, name: &str, worker: WorkerId, turn: &mut Turn<'_, B>) -> Option<ServiceId> {
+        let why = match self.fitness(name) {
+            Ok(()) => {
+                let name: Arc<str> = name.into();
+                let id = self.add_passing(Arc::clone(&name), Slot(0), None);
+                turn.decide(id, Action::Note(Note::ServiceOpened { name }));
+                return Some(id);
+            }
+            Err(Unfit::Closing) => return None,
             Err(Unfit::BadName) => {
                 let shown: String = name.chars().take(NAME_LIMIT).collect();
-                let why = format!(
-                    "{:?} is no name for a service: up to {NAME_LIMIT} letters, digits, '-', '_' and '.' are",
-                    shown
-                );
-                self.refuse_service(worker, why, turn);
-                None
+                format!("{shown:?} is no name for a service: up to {NAME_LIMIT} letters, digits, '-', '_' and '.' are")
             }
-            Err(Unfit::TooMany) => {
-                let why = format!("there are {MAX_SERVICES} services, and no room for {name:?}");
-                self.refuse_service(worker, why, turn);
-                None
-            }
+            Err(Unfit::TooMany) => format!("there are {MAX_SERVICES} services, and no room for {name:?}"),
+        };
+        self.refused += 1;
+        // As for slots that keep failing: a peer may say it as often as it likes.
+        if let Telling::Aloud { untold } = self.teller.tell(2, turn.now) {
+            turn.decide(ServiceId::DEFAULT, Action::Note(Note::ServiceRefused { worker, why, untold }));
         }
+        None
     }
 
     fn fitness(&self, name: &str) -> Result<(), Unfit> {
@@ -110,20 +104,6 @@ impl<B: Clone> Services<B> {
             Err(Unfit::TooMany)
         } else {
             Ok(())
-        }
-    }
-
-    fn open(&mut self, name: Arc<str>, turn: &mut Turn<'_, B>) -> ServiceId {
-        let id = self.add_passing(Arc::clone(&name), Slot(0), None);
-        turn.decide(id, Action::Note(Note::ServiceOpened { name }));
-        id
-    }
-
-    fn refuse_service(&mut self, worker: WorkerId, why: String, turn: &mut Turn<'_, B>) {
-        self.refused += 1;
-        // As for slots that keep failing: a peer may say it as often as it likes.
-        if let Telling::Aloud { untold } = self.teller.tell(2, turn.now) {
-            turn.decide(ServiceId::DEFAULT, Action::Note(Note::ServiceRefused { worker, why, untold }));
         }
     }
 

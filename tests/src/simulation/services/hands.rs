@@ -90,7 +90,7 @@ impl World {
 
     /// A worker from elsewhere.
     pub(super) fn some_worker_comes(&mut self) {
-        if self.hands.len() > 40 && self.names < 100 {
+        if self.hands.len() > 40 && !self.is_crowded() {
             return;
         }
         let worker = WorkerId(self.number());
