@@ -207,6 +207,7 @@ struct Endpoints {
     crew: String,
     frontend_port: u16,
     workers: u32,
+    services: usize,
     /// Where the control socket is, if operators must be told.
     control: Option<PathBuf>,
 }
@@ -215,6 +216,7 @@ impl Endpoints {
     fn of(listeners: &Listeners, config: &Config) -> Self {
         let frontend = listeners.frontend.address;
         let backend = listeners.backend.address;
+        let services = || std::iter::once(&config.default).chain(&config.further);
         let crew = seen_inside(&listeners.crew.path, config.identity.chroot.as_deref());
         let control = match &config.control {
             ControlPlace::File(path) => Some(path.clone()),
@@ -226,7 +228,8 @@ impl Endpoints {
             backend: format!("tcp://{backend}"),
             crew: format!("ipc://{}", crew.display()),
             frontend_port: frontend.port(),
-            workers: config.default.core.workers,
+            workers: services().map(|service| service.core.workers).sum(),
+            services: services().count(),
             control,
         }
     }
@@ -241,7 +244,10 @@ impl Endpoints {
         };
         let workers = match self.workers {
             0 => "no workers of its own: start some against the backend".to_owned(),
-            1 => "1 worker, ready".to_owned(),
+            1 if self.services == 1 => "1 worker, ready".to_owned(),
+            workers if self.services > 1 => {
+                format!("{workers} workers of {} services, each of them ready", self.services)
+            }
             workers => format!("{workers} workers, the first is ready"),
         };
         let screen = format!(

@@ -49,6 +49,7 @@ mod bad_input;
 mod startup;
 
 mod configuration;
+mod services;
 
 mod control;
 mod net_server;

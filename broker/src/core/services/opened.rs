@@ -81,7 +81,9 @@ impl<B: Clone> Services<B> {
             Err(Unfit::Closing) => return None,
             Err(Unfit::BadName) => {
                 let shown: String = name.chars().take(NAME_LIMIT).collect();
-                format!("{shown:?} is no name for a service: up to {NAME_LIMIT} letters, digits, '-', '_' and '.' are")
+                format!(
+                    "{shown:?} is no name for a service: up to {NAME_LIMIT} letters, digits, '-', '_' and '.' are"
+                )
             }
             Err(Unfit::TooMany) => format!("there are {MAX_SERVICES} services, and no room for {name:?}"),
         };

@@ -155,7 +155,11 @@ impl<B: Clone> Services<B> {
             workers: Vec::new(),
             external: undecided.collect(),
         };
-        for (_name, one) in self.snapshots(now) {
+        for (service, mut one) in self.snapshots(now) {
+            if !service.configured {
+                // The room that it is left, which is not its own.
+                (one.queue.backlog_limit, one.queue.held_bytes_limit) = (0, 0);
+            }
             total.in_flight += one.in_flight;
             total.workers.extend(one.workers);
             total.external.extend(one.external);
