@@ -91,9 +91,9 @@ pub(crate) struct Own {
 }
 
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     signals::hold();
-    let ended = run(&configured, own);
+    let ended = run(configured, own);
     if ended.is_err() {
         signals::let_go();
     }

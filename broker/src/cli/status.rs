@@ -214,12 +214,17 @@ fn workers(report: &StatusReport) -> Vec<String> {
         return table(head, rows.collect());
     }
     let services = report.workers.iter().map(|worker| worker.service.as_deref());
-    let [slot, pid, state, others @ ..] = head;
-    let [a, b, c, d, e, f, g] = others;
-    let rows = rows.zip(services).map(|([slot, pid, state, a, b, c, d, e, f, g], service)| {
-        [slot, pid, service.map_or("-".into(), harmless), state, a, b, c, d, e, f, g]
-    });
-    table([slot, pid, "SERVICE", state, a, b, c, d, e, f, g], rows.collect())
+    let rows = rows.zip(services);
+    let rows = rows.map(|(row, service)| with_service(row, service.map_or("-".into(), harmless)));
+    table(with_service(head, "SERVICE"), rows.collect())
+}
+
+/// A row of workers with one cell more.
+fn with_service<T>(
+    [slot, pid, state, age, requests, memory, now, incarnation, generation, exit]: [T; 10],
+    service: T,
+) -> [T; 11] {
+    [slot, pid, service, state, age, requests, memory, now, incarnation, generation, exit]
 }
 
 fn externals(report: &StatusReport) -> Vec<String> {

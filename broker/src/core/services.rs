@@ -307,7 +307,9 @@ fn range_of(name: &str, memory: &Memory) -> Option<u32> {
 }
 
 fn next_free(taken: &[u32]) -> u32 {
-    (1..).find(|range| !taken.contains(range)).unwrap_or(u32::MAX / SLOTS_APART)
+    // Among one more than there are, one is free.
+    let candidates = (1..).take(taken.len() + 1);
+    candidates.into_iter().find(|range| !taken.contains(range)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -257,7 +257,10 @@ impl Router {
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
                 let memory_watch = next();
-                let watches = (0..self.watches.len()).fold(false, |any, _watch| next() || any);
+                let mut watches = false;
+                for _watch in 0..self.watches.len() {
+                    watches |= next();
+                }
                 let control = readable.any(|ready| ready);
                 Ready { parent, crew, backend, frontend, watches, memory_watch, control }
             }

@@ -42,10 +42,10 @@ pub(super) fn log(
             let reason = in_words(reason);
             match telling {
                 Telling::Counted => {
-                    debug!(slot, incarnation, pid, reason, respawn_ms, service, "worker died")
+                    debug!(slot, incarnation, pid, reason, respawn_ms, service, "worker died");
                 }
                 Telling::Aloud { .. } if *planned => {
-                    info!(slot, incarnation, pid, reason, service, "worker left")
+                    info!(slot, incarnation, pid, reason, service, "worker left");
                 }
                 Telling::Aloud { untold } => {
                     let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
@@ -67,16 +67,11 @@ pub(super) fn log(
                 }
             }
         }
-        Note::ServiceOpened { name } => info!(name = %name, "service opened by a worker from elsewhere"),
-        Note::ServiceClosed { name, refused } => {
-            info!(name = %name, refused, "service closed: its last worker has left");
-        }
-        Note::ServiceRefused { worker, why, untold } => {
-            let untold = (*untold > 0).then_some(*untold);
-            warn!(worker = worker.0, why, untold, "external worker gets no requests");
+        Note::ServiceOpened { .. } | Note::ServiceClosed { .. } | Note::ServiceRefused { .. } => {
+            log_passing(note);
         }
         Note::ExternalJoined { worker, name } => {
-            info!(worker = worker.0, name, service, "external worker joined")
+            info!(worker = worker.0, name, service, "external worker joined");
         }
         Note::ExternalLeft { worker } => info!(worker = worker.0, service, "external worker left"),
         Note::TargetChanged { from, to, cause } => info!(from, to, %cause, service, "pool target changed"),
@@ -129,6 +124,21 @@ pub(super) fn log(
             let slot = place.map(slot_of);
             debug!(worker = worker.0, slot, "unreadable message of a worker");
         }
+    }
+}
+
+/// Services that come and go with workers from elsewhere.
+fn log_passing(note: &Note) {
+    match note {
+        Note::ServiceOpened { name } => info!(name = %name, "service opened by a worker from elsewhere"),
+        Note::ServiceClosed { name, refused } => {
+            info!(name = %name, refused, "service closed: its last worker has left");
+        }
+        Note::ServiceRefused { worker, why, untold } => {
+            let untold = (*untold > 0).then_some(*untold);
+            warn!(worker = worker.0, why, untold, "external worker gets no requests");
+        }
+        _other => (),
     }
 }
 

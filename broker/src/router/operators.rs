@@ -35,7 +35,7 @@ impl Router {
                     services_refused: self.core.services_refused(),
                 };
                 let services: Vec<_> = self.core.snapshots(now).collect();
-                let report = report::report(self.core.snapshot(now), services, around);
+                let report = report::report(self.core.snapshot(now), &services, around);
                 ControlResponse::Status(Box::new(report))
             }
             ControlRequest::Slot { slot } => match self.core.slot_snapshot(Slot(*slot), now) {

@@ -33,12 +33,11 @@ impl Router {
             PoisonRequest::List => PoisonResponse::List(self.quarantine_report(of)),
             PoisonRequest::DropAll => {
                 let count = self.quarantined(of).count() as u64;
-                match of {
-                    Some(service) => self.settle_in(service, Event::DropAllPoison),
-                    None => {
-                        self.pending.push_back(Event::DropAllPoison);
-                        self.settle();
-                    }
+                if let Some(service) = of {
+                    self.settle_in(service, Event::DropAllPoison);
+                } else {
+                    self.pending.push_back(Event::DropAllPoison);
+                    self.settle();
                 }
                 PoisonResponse::Dropped { count }
             }

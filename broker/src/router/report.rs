@@ -28,7 +28,7 @@ pub(super) struct Surroundings {
 /// `total` is the state of all services as one, and `services` each of them.
 pub(super) fn report(
     total: Snapshot,
-    services: Vec<(ServiceSnapshot, Snapshot)>,
+    services: &[(ServiceSnapshot, Snapshot)],
     around: Surroundings,
 ) -> StatusReport {
     let counters = &total.counters;

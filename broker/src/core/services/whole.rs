@@ -23,10 +23,17 @@ pub(super) struct Whole {
 struct Said {
     /// The one that will never have a worker.
     hopeless: Option<(ServiceId, Finish)>,
-    /// The longest time that anybody needs to stop; `None` inside is for ever.
-    stopping: Option<Option<Duration>>,
+    /// The longest time that anybody may need to stop.
+    stopping: Option<Patience>,
     draining: Option<(usize, usize)>,
     handing_over: Option<(usize, usize, Duration)>,
+}
+
+/// How long something may take, the longer the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Patience {
+    Within(Duration),
+    ForEver,
 }
 
 impl Whole {
@@ -35,8 +42,7 @@ impl Whole {
         let said = &mut self.said;
         match action {
             Action::Stopping { within } => {
-                let longest = said.stopping.map_or(within, |other| Some(other?.max(within?)));
-                said.stopping = Some(longest);
+                said.stopping = said.stopping.max(Some(within.map_or(Patience::ForEver, Patience::Within)));
             }
             Action::Note(Note::DrainStarted { waiting_refused, in_flight }) => {
                 let (waiting, running) = said.draining.unwrap_or_default();
@@ -81,7 +87,11 @@ impl<B: Clone> Services<B> {
         if let Some((waiting, in_flight, within)) = handing_over {
             turn.tell(Action::Note(Note::HandOverStarted { waiting, in_flight, within }));
         }
-        if let Some(within) = stopping {
+        if let Some(patience) = stopping {
+            let within = match patience {
+                Patience::Within(time) => Some(time),
+                Patience::ForEver => None,
+            };
             turn.tell(Action::Stopping { within });
         }
         if !self.whole.is_ready && self.is_everyone(Phase::Serving) {
