@@ -11,11 +11,14 @@ struct Blob {
     target: u32,
     generation: u32,
     incarnations: Vec<(u32, u32)>,
+    /// Not written down by the first versions.
+    #[serde(default)]
+    size: Option<u32>,
 }
 
 pub(super) fn encode(memory: &Memory) -> Vec<u8> {
     let incarnations = memory.incarnations.iter().map(|(slot, number)| (slot.0, number.0)).collect();
-    let blob = Blob { target: memory.target, generation: memory.generation, incarnations };
+    let blob = Blob { target: memory.target, generation: memory.generation, incarnations, size: memory.size };
     rmp_serde::to_vec(&blob).unwrap_or_default()
 }
 
@@ -24,6 +27,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Memory> {
     let blob: Blob = rmp_serde::from_slice(bytes).ok()?;
     Some(Memory {
         target: blob.target,
+        size: blob.size,
         generation: blob.generation,
         incarnations: blob
             .incarnations
@@ -43,4 +47,23 @@ pub(super) fn complete(memory: Option<Memory>, used: &[link::Place]) -> Option<M
         }
     }
     Some(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_first_versions_wrote_down_is_read() {
+        let bytes = rmp_serde::to_vec(&(3_u32, 5_u32, vec![(0_u32, 2_u32)])).unwrap();
+        let incarnations = vec![(Slot(0), Incarnation(2))];
+        assert_eq!(decode(&bytes), Some(Memory { target: 3, size: None, generation: 5, incarnations }));
+    }
+
+    #[test]
+    fn what_is_written_down_is_read() {
+        let incarnations = vec![(Slot(1), Incarnation(7))];
+        let memory = Memory { target: 3, size: Some(4), generation: 5, incarnations };
+        assert_eq!(decode(&encode(&memory)), Some(memory));
+    }
 }
