@@ -381,7 +381,7 @@ mod tests {
             "default  serving  2      2         0        1        12        10        1       0\n",
             "brought  serving  2      external  0        1        12        10        1       0\n",
             "1     9120  default  processing  1m01s  1",
-            "EXTERNAL                  SERVICE  STATE    AGE  REQUESTS\n",
+            "EXTERNAL              SERVICE  STATE    AGE  REQUESTS\n",
         ] {
             assert!(screen.contains(expected), "{expected}\n{screen}");
         }

@@ -104,6 +104,8 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
     pub target: u32,
+    /// The size that was configured then; `None` if that was not written down.
+    pub size: Option<u32>,
     pub generation: u32,
     /// The last incarnation of each slot ever filled.
     pub incarnations: Vec<(Slot, Incarnation)>,

@@ -8,6 +8,7 @@ use hornpipe_proto::worker::ReplyStatus;
 
 use super::action::Footprint;
 use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
+use super::settings::Settings;
 
 #[derive(Debug, Clone)]
 pub enum Event<B> {
@@ -125,6 +126,10 @@ pub enum Event<B> {
     },
     ScaleBy {
         change: i32,
+    },
+    /// Other settings hold from here on.
+    Configure {
+        settings: Box<Settings>,
     },
     Reload {
         /// How many slots are renewed at the same time; `None` as the settings say.

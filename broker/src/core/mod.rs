@@ -20,6 +20,7 @@ mod roster;
 mod processes;
 mod leaving;
 mod pool;
+mod configure;
 mod autoscale;
 mod spares;
 mod fork_room;
@@ -156,6 +157,7 @@ impl<B: Clone> Core<B> {
             Event::Shrink => self.scale_by(-1, turn),
             Event::ScaleTo { target } => self.scale_to(target, turn),
             Event::ScaleBy { change } => self.scale_by(change, turn),
+            Event::Configure { settings } => self.configure(*settings, turn),
             Event::Reload { surge } => self.reload(surge, turn),
             Event::Recycle { slot } => self.recycle(slot, turn),
             Event::Stop(stop) => self.stop(stop, turn),

@@ -10,6 +10,10 @@ mod views;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::members::Members;
+use self::opened::Passing;
+pub use self::views::ServiceSnapshot;
+use self::whole::Whole;
 use super::Core;
 use super::action::{Action, Memory};
 use super::counters::Counters;
@@ -18,10 +22,6 @@ use super::generator::Generator;
 use super::ids::{ClientId, Place, ServiceId, Slot, Timestamp};
 use super::settings::{DEFAULT_SERVICE, Settings};
 use super::telling::Teller;
-use members::Members;
-use opened::Passing;
-pub use views::ServiceSnapshot;
-use whole::Whole;
 
 /// There are never more services, whoever brings them.
 pub const MAX_SERVICES: usize = 256;
@@ -66,7 +66,7 @@ struct Service<B> {
     name: Arc<str>,
     core: Core<B>,
     standing: Standing,
-    /// Whether it has heard anything yet.
+    /// Whether it has heard anything yet that made it look around.
     awake: bool,
 }
 
@@ -173,6 +173,7 @@ impl<B: Clone> Services<B> {
             | Event::Exited { place, .. }
             | Event::Measured { place, .. } => self.run(self.service_of(place.slot), event, turn),
             Event::Recycle { slot } => self.run(self.service_of(slot), event, turn),
+            Event::Configure { settings } => self.configure(*settings, turn),
             Event::Reload { .. } => self.run_all(self.configured(), &event, turn),
             Event::Stop(_) => self.stop(&event, turn),
             Event::HandOver | Event::DropAllPoison => self.run_all(self.everyone(), &event, turn),
@@ -203,13 +204,33 @@ impl<B: Clone> Services<B> {
         self.table.values().flat_map(deadlines).flatten().min()
     }
 
+    /// Other settings of the service that they name. Where its slots are does not change, nor
+    /// that all have the default service's time to drain.
+    fn configure(&mut self, settings: Settings, turn: &mut Turn<'_, B>) {
+        let Some(id) = self.find(&settings.service) else { return };
+        if id == ServiceId::DEFAULT {
+            self.passing_settings = opened::settings(settings.clone());
+            for service in self.table.values_mut() {
+                service.core.settings.drain = settings.drain;
+            }
+        }
+        let Some(service) = self.table.get(&id).filter(|service| service.standing == Standing::Configured)
+        else {
+            return;
+        };
+        let (first_slot, drain) = (service.core.settings.first_slot, self.passing_settings.drain);
+        let settings = Box::new(Settings { first_slot, drain, ..settings });
+        self.run(id, Event::Configure { settings }, turn);
+    }
+
     /// One service hears of something.
     fn run(&mut self, id: ServiceId, event: Event<B>, turn: &mut Turn<'_, B>) {
         let Some(service) = self.table.get_mut(&id) else { return };
         let mut actions = std::mem::take(&mut self.actions);
+        // Others may follow an adopted process, so that one changes nothing by itself.
+        service.awake |= !matches!(event, Event::Adopted { .. });
         service.core.quarantine.number_after(self.last_poison);
         service.core.handle(event, turn.now, &mut actions);
-        service.awake = true;
         service.note_workers(turn.now);
         self.last_poison = self.last_poison.max(service.core.quarantine.last_number());
         let passes = service.standing != Standing::Configured;

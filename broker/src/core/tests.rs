@@ -416,7 +416,8 @@ fn a_drain_refuses_what_waits_and_finishes_what_runs() {
 
 #[test]
 fn a_new_router_waits_for_the_workers_of_the_old_one() {
-    let memory = super::Memory { target: 2, generation: 0, incarnations: vec![(Slot(0), Incarnation(4))] };
+    let memory =
+        super::Memory { target: 2, size: None, generation: 0, incarnations: vec![(Slot(0), Incarnation(4))] };
     let core = Core::new(Settings::default(), Generator::new(2, [7; 32]), Some(&memory));
     let mut story = Story { core, now: Timestamp(Duration::from_secs(50)), actions: Vec::new() };
     for (slot, incarnation) in [(0, 4), (1, 1)] {

@@ -14,11 +14,14 @@ struct Blob {
     target: u32,
     generation: u32,
     incarnations: Vec<(u32, u32)>,
+    /// Not written down by the first versions.
+    #[serde(default)]
+    size: Option<u32>,
 }
 
 pub(super) fn encode(memory: &Memory) -> Vec<u8> {
     let incarnations = memory.incarnations.iter().map(|(slot, number)| (slot.0, number.0)).collect();
-    let blob = Blob { target: memory.target, generation: memory.generation, incarnations };
+    let blob = Blob { target: memory.target, generation: memory.generation, incarnations, size: memory.size };
     rmp_serde::to_vec(&blob).unwrap_or_default()
 }
 
@@ -27,6 +30,7 @@ fn decode(bytes: &[u8]) -> Option<Memory> {
     let blob: Blob = rmp_serde::from_slice(bytes).ok()?;
     Some(Memory {
         target: blob.target,
+        size: blob.size,
         generation: blob.generation,
         incarnations: blob
             .incarnations
@@ -74,25 +78,33 @@ mod tests {
         link::Place { slot, incarnation }
     }
 
+    fn incarnations<const N: usize>(all: [(u32, u32); N]) -> Vec<(Slot, Incarnation)> {
+        all.map(|(slot, last)| (Slot(slot), Incarnation(last))).to_vec()
+    }
+
     #[test]
-    fn what_a_router_of_one_service_left_is_understood() {
-        // As version 0.1 wrote it: target 3, generation 2, slots 0 and 1.
-        let blob = b"\x93\x03\x02\x92\x92\x00\x05\x92\x01\x07";
-        let memories = read(Some(blob), &BTreeMap::new(), &[place(1, 8), place(2, 1), place(10_000, 4)]);
-        let incarnations = [(0, 5), (1, 8), (2, 1)].map(|(slot, last)| (Slot(slot), Incarnation(last)));
-        let expected = Memory { target: 3, generation: 2, incarnations: incarnations.to_vec() };
-        assert_eq!(memories, BTreeMap::from([("default".into(), expected.clone())]));
-        assert_eq!(decode(&encode(&expected)), Some(expected));
+    fn what_the_first_versions_wrote_down_is_read() {
+        let bytes = rmp_serde::to_vec(&(3_u32, 5_u32, vec![(0_u32, 2_u32), (1, 7)])).unwrap();
+        let memories = read(Some(&bytes), &BTreeMap::new(), &[place(1, 8), place(2, 1), place(10_000, 4)]);
+        let incarnations = incarnations([(0, 2), (1, 8), (2, 1)]);
+        let expected = Memory { target: 3, size: None, generation: 5, incarnations };
+        assert_eq!(memories, BTreeMap::from([("default".into(), expected)]));
+    }
+
+    #[test]
+    fn what_is_written_down_is_read() {
+        let memory = Memory { target: 3, size: Some(4), generation: 5, incarnations: incarnations([(1, 7)]) };
+        assert_eq!(decode(&encode(&memory)), Some(memory));
     }
 
     #[test]
     fn each_service_completes_its_own_slots_and_rubbish_is_nothing() {
-        let memory = Memory { target: 1, generation: 0, incarnations: vec![(Slot(20_000), Incarnation(1))] };
+        let memory =
+            Memory { target: 1, size: None, generation: 0, incarnations: incarnations([(20_000, 1)]) };
         let named = BTreeMap::from([("a".to_owned(), encode(&memory)), ("b".to_owned(), vec![0xc1])]);
-        let memories =
-            read(None, &named, &[place(0, 9), place(20_000, 2), place(20_001, 1), place(30_000, 5)]);
-        let expected = [(20_000, 2), (20_001, 1)].map(|(slot, last)| (Slot(slot), Incarnation(last)));
+        let used = [place(0, 9), place(20_000, 2), place(20_001, 1), place(30_000, 5)];
+        let memories = read(None, &named, &used);
         assert_eq!(memories.len(), 1);
-        assert_eq!(memories["a"].incarnations, expected);
+        assert_eq!(memories["a"].incarnations, incarnations([(20_000, 2), (20_001, 1)]));
     }
 }

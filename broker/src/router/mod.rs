@@ -15,6 +15,7 @@ mod control;
 mod operators;
 mod poison;
 mod reloads;
+mod services;
 mod report;
 mod notes;
 mod outbox;
@@ -348,25 +349,11 @@ impl Router {
         }
     }
 
-    /// The same with one event for one service, after all that is pending.
-    fn settle_in(&mut self, service: ServiceId, event: Event<Body>) {
-        self.settle();
-        let mut decisions = std::mem::take(&mut self.decisions);
-        self.core.handle_in(service, event, clock::now(), &mut decisions);
-        self.perform_all(decisions);
-        self.settle();
-    }
-
     fn perform_all(&mut self, mut decisions: Vec<Decision<Body>>) {
         for Decision { service, action } in decisions.drain(..) {
             self.perform(service, action);
         }
         self.decisions = decisions;
-    }
-
-    /// The name of a service where it is said: that of the default one is not.
-    fn label(&self, service: ServiceId) -> Option<&str> {
-        (service != ServiceId::DEFAULT).then(|| self.core.name(service))
     }
 
     fn perform(&mut self, service: ServiceId, action: Action<Body>) {

@@ -32,41 +32,7 @@ pub(super) fn log(
             let pid = core.pid_of(*place);
             info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, service, "worker ready");
         }
-        Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, telling, .. } => {
-            let respawn_ms = respawn_after.as_millis();
-            let (slot, incarnation) = (place.slot.0, place.incarnation.0);
-            if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
-                debug!(slot, incarnation, reason = in_words(reason), service, "worker left");
-                return;
-            }
-            let reason = in_words(reason);
-            match telling {
-                Telling::Counted => {
-                    debug!(slot, incarnation, pid, reason, respawn_ms, service, "worker died");
-                }
-                Telling::Aloud { .. } if *planned => {
-                    info!(slot, incarnation, pid, reason, service, "worker left");
-                }
-                Telling::Aloud { untold } => {
-                    let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
-                    let untold = (*untold > 0).then_some(*untold);
-                    let (held, before) = (held_in_words(last, life), before_in_words(last, life));
-                    warn!(
-                        slot,
-                        incarnation,
-                        pid,
-                        reason,
-                        respawn_ms,
-                        service,
-                        untold,
-                        held,
-                        before,
-                        last_words,
-                        "worker died"
-                    );
-                }
-            }
-        }
+        Note::WorkerLeft { .. } => log_worker_left(note, service, life, last_words),
         Note::ServiceOpened { .. } | Note::ServiceClosed { .. } | Note::ServiceRefused { .. } => {
             log_passing(note);
         }
@@ -123,6 +89,45 @@ pub(super) fn log(
         Note::WorkerMalformed { worker, place } => {
             let slot = place.map(slot_of);
             debug!(worker = worker.0, slot, "unreadable message of a worker");
+        }
+    }
+}
+
+fn log_worker_left(note: &Note, service: Option<&str>, life: u32, last_words: &[String]) {
+    let Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, telling, .. } = note else {
+        return;
+    };
+    let respawn_ms = respawn_after.as_millis();
+    let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+    if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
+        debug!(slot, incarnation, reason = in_words(reason), service, "worker left");
+        return;
+    }
+    let reason = in_words(reason);
+    match telling {
+        Telling::Counted => {
+            debug!(slot, incarnation, pid, reason, respawn_ms, service, "worker died");
+        }
+        Telling::Aloud { .. } if *planned => {
+            info!(slot, incarnation, pid, reason, service, "worker left");
+        }
+        Telling::Aloud { untold } => {
+            let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
+            let untold = (*untold > 0).then_some(*untold);
+            let (held, before) = (held_in_words(last, life), before_in_words(last, life));
+            warn!(
+                slot,
+                incarnation,
+                pid,
+                reason,
+                respawn_ms,
+                service,
+                untold,
+                held,
+                before,
+                last_words,
+                "worker died"
+            );
         }
     }
 }

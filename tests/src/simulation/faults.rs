@@ -102,6 +102,8 @@ faults! {
     improper: 20,
     /// An operator scales.
     scale: 60,
+    /// An operator changes the settings.
+    configure: 50,
     /// An operator reloads.
     reload: 60,
     /// An operator wants another process in some slot.
@@ -131,6 +133,26 @@ impl Faults {
             faults.bad_probe = 30;
         }
         faults
+    }
+}
+
+/// Other settings that HUP may bring: what cannot change while the broker runs stays.
+pub(super) fn draw_change(random: &mut Random, settings: &Settings) -> Settings {
+    let mut drawn = draw_settings(random);
+    if random.percent(50) {
+        let Settings { workers, min, max, .. } = drawn;
+        drawn = Settings { workers, min, max, ..settings.clone() };
+    }
+    if settings.fresh {
+        (drawn.autoscale, drawn.spares) = (None, None);
+    }
+    Settings {
+        body_limit: settings.body_limit,
+        quarantine_limit: settings.quarantine_limit,
+        quarantine_bytes_limit: settings.quarantine_bytes_limit,
+        fresh: settings.fresh,
+        forks_after_early_deaths: settings.forks_after_early_deaths,
+        ..drawn
     }
 }
 

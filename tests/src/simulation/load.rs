@@ -33,6 +33,13 @@ pub(super) struct Load {
     pub(super) reload_in_step: bool,
 }
 
+impl Load {
+    /// What was observed under other rules does not count.
+    pub(super) fn forget_steps(&mut self) {
+        self.last_step = None;
+    }
+}
+
 impl Model {
     pub(super) fn idle_locals(&self) -> u32 {
         let idle = |desk: &&Desk| {
@@ -88,6 +95,10 @@ impl Model {
         if to < from {
             self.load.shrunk = Some(now);
         }
+        if *cause == Cause::Configuration {
+            law!(self, to == self.target, "{} is configured, not {to}", self.target);
+            return;
+        }
         if *cause == Cause::Operator {
             self.load.last_step = None;
             law!(self, to == self.target, "the operator's target is {}, not {to}", self.target);
@@ -99,7 +110,7 @@ impl Model {
         law!(self, core.phase() == Phase::Serving, "the target changes by itself while {:?}", core.phase());
         let (idle, busy) = (self.idle_locals(), self.busy_locals());
         match *cause {
-            Cause::Operator => (),
+            Cause::Operator | Cause::Configuration => (),
             Cause::QueueWait { wait, waiting } => self.judge_step_up((from, to), (wait, waiting), now),
             Cause::Idle { during, .. } => {
                 let rules = self.settings.autoscale;

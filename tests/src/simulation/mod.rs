@@ -17,6 +17,7 @@ mod ends;
 mod quarantine;
 mod books;
 mod trial;
+mod eras;
 mod wishes;
 mod laws;
 mod renewal;

@@ -132,7 +132,7 @@ impl World {
     fn some_name(&mut self) -> Option<String> {
         if !self.is_crowded() && self.random.percent(50) {
             let index = self.random.below(self.configured.len() as u64);
-            let service = &self.configured[usize::try_from(index).unwrap_or(0)].service;
+            let service = &self.configured.get(usize::try_from(index).unwrap_or(0))?.service;
             return (**service != *"default" || self.random.percent(50)).then(|| service.to_string());
         }
         Some(format!("brought-{}", self.random.below(self.names)))
@@ -251,7 +251,7 @@ impl World {
                     self.todo.push_back(Event::Started { place, pid: 1 });
                 }
                 Action::Terminate { place } | Action::Kill { place } => {
-                    self.end_process(place, Ending::Signal(9))
+                    self.end_process(place, Ending::Signal(9));
                 }
                 Action::Dismiss { worker } => self.dismissed(worker),
                 Action::Remember(memory) => {

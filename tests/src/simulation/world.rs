@@ -308,6 +308,10 @@ impl World {
         for worker in std::mem::take(&mut self.links).into_keys().collect::<Vec<_>>() {
             self.connection_lost(worker);
         }
+        if self.random.percent(self.faults.configure) {
+            // While no router was there to be told.
+            self.settings = faults::draw_change(&mut self.random, &self.settings);
+        }
         self.core = Core::new(self.settings.clone(), generator(self.life, self.seed), self.memory.as_ref());
         self.model = Model::new(self.seed, self.settings.clone(), self.memory.as_ref());
         self.at_once.clear();

@@ -111,7 +111,7 @@ impl<B: Clone> Services<B> {
 
     /// A service that was configured for an earlier router: its workers are let go.
     pub(super) fn take_leave(&mut self, range: u32, name: Arc<str>, memory: &Memory) {
-        let memory = Memory { target: 0, ..memory.clone() };
+        let memory = Memory { target: 0, size: None, ..memory.clone() };
         let id = self.add_passing(name, Slot(range * SLOTS_APART), Some(&memory));
         self.ranges.insert(range, id);
     }

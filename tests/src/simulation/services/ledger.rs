@@ -65,6 +65,13 @@ struct Desk {
     has: Option<(Token, RequestId)>,
 }
 
+/// Nobody opens a service to close it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    Comes,
+    Goes,
+}
+
 #[derive(Debug, Default)]
 struct Presence {
     configured: bool,
@@ -129,17 +136,17 @@ impl Ledger {
                 self.desks.insert(*worker, Desk { place, service, ..Desk::default() });
             }
             Event::Hello { worker, details } => {
-                self.announced(*worker, &Speech::Native(details.clone()), false)
+                self.announced(*worker, &Speech::Native(details.clone()), Stay::Comes);
             }
             Event::Waiting { worker, speech } => {
-                self.announced(*worker, speech, false);
+                self.announced(*worker, speech, Stay::Comes);
                 if let Some(desk) = self.desks.get_mut(worker) {
                     desk.ready = true;
                 }
             }
-            Event::Processing { worker, speech } => self.announced(*worker, speech, false),
+            Event::Processing { worker, speech } => self.announced(*worker, speech, Stay::Comes),
             Event::Exiting { worker, speech, .. } => {
-                self.announced(*worker, speech, true);
+                self.announced(*worker, speech, Stay::Goes);
                 self.let_go(*worker);
                 if let Some(desk) = self.desks.get_mut(worker) {
                     (desk.barred, desk.bound) = (true, true);
@@ -152,7 +159,9 @@ impl Ledger {
                 self.bar(|desk| desk.place == Some(*place));
                 let cut = |desk: &Desk| desk.place == Some(*place) && desk.cut;
                 let cut = self.desks.iter().find(|(_, desk)| cut(desk)).map(|(worker, _)| *worker);
-                cut.into_iter().for_each(|worker| self.left(worker));
+                if let Some(worker) = cut {
+                    self.left(worker);
+                }
             }
             Event::Adopted { place, .. } => {
                 let owner = self.owner(*place);
@@ -165,7 +174,7 @@ impl Ledger {
     }
 
     /// A worker from elsewhere may have named another service than before.
-    fn announced(&mut self, worker: WorkerId, speech: &Speech, exits: bool) {
+    fn announced(&mut self, worker: WorkerId, speech: &Speech, stay: Stay) {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.native = matches!(speech, Speech::Native(_));
         let named = match speech {
@@ -182,7 +191,10 @@ impl Ledger {
             return;
         }
         self.let_go(worker);
-        let fit = !exits && !self.closing && self.services.len() < MAX_SERVICES && !named.contains(' ');
+        let fit = stay == Stay::Comes
+            && !self.closing
+            && self.services.len() < MAX_SERVICES
+            && !named.contains(' ');
         let known = self.services.contains_key(&named);
         if fit && !known {
             self.services.insert(named.clone(), Presence::default());
@@ -271,7 +283,7 @@ impl Ledger {
                 self.places.insert(*place, name);
             }
             Action::Terminate { place } | Action::Kill { place } => {
-                self.bar(|desk| desk.place == Some(*place))
+                self.bar(|desk| desk.place == Some(*place));
             }
             Action::Dismiss { worker } => {
                 let place = self.desks.get(worker).and_then(|desk| desk.place);
@@ -300,7 +312,8 @@ impl Ledger {
     fn judge_assignment(&mut self, (worker, token): (WorkerId, Token), request: RequestId, attempt: u32) {
         let here = self.here();
         let (Some(asked), Some(desk)) = (self.requests.get_mut(&request), self.desks.get_mut(&worker)) else {
-            panic!("{here}: {request} or {worker} is not there");
+            law!(self, false, "{request} or {worker} is not there");
+            return;
         };
         let theirs = desk.service.as_ref() == Some(&asked.service) && !desk.astray;
         assert!(theirs, "{here}: {request} for {} goes to {desk:?}", asked.service);
@@ -314,7 +327,8 @@ impl Ledger {
 
     fn judge_refusal(&mut self, request: RequestId, status: Status) {
         let Some(asked) = self.requests.remove(&request) else {
-            panic!("{}: {request} ends twice", self.here());
+            law!(self, false, "{request} ends twice");
+            return;
         };
         self.refused += 1;
         let present = self.services.get(&asked.service);

@@ -1,0 +1,73 @@
+//! Settings that change in the middle of everything, in the model's books. What began under
+//! earlier ones may end under them; what begins, begins under the last.
+
+use std::time::Duration;
+
+use hornpipe::core::{Memory, Settings, Timestamp};
+
+use super::books::Post;
+use super::model::Model;
+
+/// How much may be held although less is allowed by now: what was there when that changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) waiting: usize,
+    pub(super) bytes: u64,
+}
+
+impl Room {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { waiting: settings.backlog_limit, bytes: settings.held_bytes_limit }
+    }
+
+    /// So much is held: it may become less, and not more again.
+    pub(super) fn narrow(&mut self, settings: &Settings, waiting: usize, bytes: u64) {
+        self.waiting = settings.backlog_limit.max(self.waiting.min(waiting));
+        self.bytes = settings.held_bytes_limit.max(self.bytes.min(bytes));
+    }
+}
+
+impl Model {
+    /// An operator has changed the settings.
+    pub(super) fn configured(&mut self, settings: &Settings, now: Timestamp) {
+        let held = Room { waiting: self.untried(), bytes: self.bytes() };
+        self.room = Room {
+            waiting: settings.backlog_limit.max(held.waiting),
+            bytes: settings.held_bytes_limit.max(held.bytes),
+        };
+        let target = if settings.workers == self.settings.workers { self.target } else { settings.workers };
+        if settings.autoscale != self.settings.autoscale {
+            self.load.forget_steps();
+        }
+        self.load.changed = now;
+        self.settings = settings.clone();
+        self.eras.push(settings.clone());
+        self.scale(target);
+    }
+
+    /// What a router begins with that finds this.
+    pub(super) fn first_target(settings: &Settings, memory: Option<&Memory>) -> u32 {
+        let Some(memory) = memory else { return settings.workers };
+        let target = if memory.size == Some(settings.workers) { memory.target } else { settings.workers };
+        target.max(settings.min).min(settings.max)
+    }
+
+    /// Whether that was so under any settings of this life.
+    pub(super) fn once(&self, so: impl Fn(&Settings) -> bool) -> bool {
+        self.eras.iter().any(so)
+    }
+
+    /// The longest time that any settings of this life gave.
+    pub(super) fn longest(&self, time: impl Fn(&Settings) -> Duration) -> Duration {
+        self.eras.iter().map(time).max().unwrap_or_default()
+    }
+
+    /// The settings that a process was made under.
+    pub(super) fn settings_of(&self, post: &Post) -> &Settings {
+        self.eras.get(post.era).unwrap_or(&self.settings)
+    }
+
+    pub(super) fn era(&self) -> usize {
+        self.eras.len() - 1
+    }
+}
