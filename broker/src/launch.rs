@@ -2,28 +2,32 @@
 //! joins what parent, router and workers do not know of each other.
 
 pub(crate) mod rehearsal;
+mod reread;
 mod takeover;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
-    Config, Configured, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig,
+    Config, Configured, ControlPlace, Environment, InForce, PlaceError, Privilege, ProgramKind, ServiceConfig,
 };
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
 use crate::parent::successor::{self, Successor};
-use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
+use crate::parent::{self, ParentError, Program, Recipe, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
+use reread::Rereader;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
@@ -105,7 +109,7 @@ pub(crate) struct Own {
 pub(crate) fn launch(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     refuse_further_services(&configured.config)?;
     signals::hold();
-    let ended = run(&configured, own);
+    let ended = run(configured, own);
     if ended.is_err() {
         signals::let_go();
     }
@@ -120,7 +124,7 @@ fn refuse_further_services(config: &Config) -> Result<(), LaunchError> {
     }
 }
 
-fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     let config = configured.config.clone();
     let environment = Environment::read();
     let errand = environment.errand();
@@ -136,6 +140,9 @@ fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),
         Err(error) => return Err(LaunchError::Log(error)),
+    }
+    if let Some(error) = &configured.passed_over {
+        error!(%error, "the configuration cannot be used: that of before the upgrade stays");
     }
     let (listeners, inherited, inherited_file) = match errand {
         Errand::Take { inheritance } => {
@@ -159,20 +166,33 @@ fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     if config.privilege == Privilege::Root {
         warn!("router and workers run as root: --user NAME drops it");
     }
-    let router_setup = router_setup(&config, &endpoints);
+    let standing = router_setup(&config, &endpoints.frontend, &endpoints.backend);
+    let standing = Rc::new(RefCell::new(standing));
+    let born_with = Rc::clone(&standing);
     let router_title = format!("hornpipe: router {}", endpoints.ports);
     let mut route = |process: RouterProcess| {
         title::set(&router_title);
-        router::run(&router_setup, start(process))
+        let setup = born_with.borrow().clone();
+        router::run(&setup, start(process))
     };
     let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
     let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
+    // A handler of its own is what it is; what stands in the settings can become another.
+    let maker: Option<reread::Maker> = work.is_none().then_some(|service| program(service, None, None));
+    let recipe = Recipe {
+        program: Rc::new(RefCell::new(program(config.default.clone(), work, after_fork))),
+        conditions: config.default.conditions.clone(),
+        environment: config.default.worker_environment.clone(),
+    };
+    let settings_text = configured.text();
+    let in_force = InForce::new(configured);
+    let mut rereader = Rereader { in_force, standing, recipe: recipe.clone(), maker };
     let setup = parent::Setup {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
-        conditions: config.default.conditions.clone(),
-        environment: config.default.worker_environment.clone(),
+        recipe,
+        settings_text,
         hooks: config.hooks.clone(),
         drain: config.default.core.drain,
         before_fork: Box::new(move |worker| {
@@ -184,7 +204,7 @@ fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
-        program: program(config.default, work, after_fork),
+        on_hup: Box::new(move || rereader.read()),
         successor,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
@@ -291,15 +311,15 @@ fn seen_inside(path: &Path, chroot: Option<&Path>) -> PathBuf {
     }
 }
 
-fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
+fn router_setup(config: &Config, frontend: &str, backend: &str) -> router::Setup {
     router::Setup {
         settings: config.default.core.clone(),
         external: config.external,
         plain_errors: config.plain_errors,
         probe: config.default.probe.clone(),
         reload_on: config.default.reload_on.clone(),
-        frontend: endpoints.frontend.clone(),
-        backend: endpoints.backend.clone(),
+        frontend: frontend.to_owned(),
+        backend: backend.to_owned(),
         silent_workers_hint: match config.default.program {
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"

@@ -28,6 +28,7 @@ mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;
+mod recipes;
 mod router_life;
 pub mod signals;
 mod stop;
@@ -42,6 +43,7 @@ pub use self::hooks::Hook;
 pub use self::identity::Identity;
 use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+pub use self::recipes::Recipe;
 use self::successor::Successor;
 pub use self::turn::run;
 pub use crate::link::HookEvent;
@@ -56,15 +58,10 @@ pub type ExitTaker = Box<dyn FnMut(&WorkerProcess, i32, &ExitStatus)>;
 pub struct Setup {
     /// What is listened on, already bound.
     pub listeners: Listeners,
-    /// What a worker is.
-    pub program: Program,
+    /// How workers are made.
+    pub recipe: Recipe,
     /// Who router and workers are.
     pub identity: Identity,
-    /// What workers alone run under.
-    pub conditions: Conditions,
-    /// The complete environment of an executed program, except for the variables that
-    /// name the worker and its backend: those are added.
-    pub environment: Vec<(OsString, OsString)>,
     /// What is run when something happens, as router and workers are, in the workers'
     /// environment.
     pub hooks: Vec<Hook>,
@@ -82,6 +79,10 @@ pub struct Setup {
     /// Called when the log files are to be reopened. The router has its own copy of every
     /// descriptor and hears of it by [`Signal::Usr1`](crate::link::Signal::Usr1).
     pub on_reopen: Box<dyn FnMut()>,
+    /// Called at HUP: the settings are to be read again, in no time that anybody would notice.
+    pub on_hup: Box<dyn FnMut() -> Reread>,
+    /// What the settings in force were read from, for the program that takes this one's place.
+    pub settings_text: Option<String>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
     /// What an upgrade executes, if this program can be executed again.
@@ -97,13 +98,38 @@ impl fmt::Debug for Setup {
         // Without the environment: secrets live there.
         out.debug_struct("Setup")
             .field("listeners", &self.listeners)
-            .field("program", &self.program)
+            .field("recipe", &self.recipe)
             .field("identity", &self.identity)
-            .field("conditions", &self.conditions)
             .field("worker_backend", &self.worker_backend)
             .field("drain", &self.drain)
             .finish_non_exhaustive()
     }
+}
+
+/// What came of reading the settings again.
+#[derive(Debug)]
+pub enum Reread {
+    /// They are what they were.
+    Same,
+    /// They are others.
+    Changed(Box<Changed>),
+    /// They cannot be, so those of before stay.
+    Refused,
+}
+
+/// Settings that are in force from here on.
+#[derive(Debug)]
+pub struct Changed {
+    /// How workers of newer generations are made, if that has changed.
+    pub recipe: Option<Recipe>,
+    /// As in [`Setup`].
+    pub hooks: Vec<Hook>,
+    /// As in [`Setup`].
+    pub drain: Duration,
+    /// As in [`Setup`].
+    pub settings_text: Option<String>,
+    /// For the router that runs; the next one knows it by its birth.
+    pub for_router: Vec<u8>,
 }
 
 /// What a worker is.

@@ -19,11 +19,13 @@ use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
+use super::recipes::{Recipe, Recipes};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
+mod reread;
 mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
@@ -54,6 +56,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     // its worker, and nobody is left who could not be reaped.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
     let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
+    let recipes = Recipes::new(setup.recipe.clone());
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -62,6 +65,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         started_at: clock::now(),
         children: Children::default(),
         hooks,
+        recipes,
         out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
@@ -90,6 +94,7 @@ struct Parent<'a> {
     started_at: Duration,
     children: Children,
     hooks: Hooks,
+    recipes: Recipes,
     out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
@@ -210,7 +215,7 @@ impl Parent<'_> {
         }
     }
 
-    fn take_signal(&mut self, signal: Signal) {
+    fn take_signal(&mut self, mut signal: Signal) {
         if self.ending.is_some() {
             return;
         }
@@ -220,7 +225,8 @@ impl Parent<'_> {
             Signal::Quit => self.stop.begin(),
             Signal::Usr1 => (self.setup.on_reopen)(),
             Signal::Usr2 => return self.begin_upgrade(Asker::Signal),
-            Signal::Hup | Signal::Ttin | Signal::Ttou => {}
+            Signal::Hup => signal = self.read_settings_again(),
+            Signal::Ttin | Signal::Ttou => {}
         }
         if self.router.is_none() && self.stop.has_begun {
             error!("a stop was asked for and there is no router, so the workers are killed");
@@ -382,6 +388,7 @@ impl Parent<'_> {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
             }
             ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
+            ToParent::Settled { generation } => self.recipes.settle(generation),
             ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
         }
@@ -396,6 +403,7 @@ impl Parent<'_> {
             | ToParent::Ready
             | ToParent::RunHook { .. }
             | ToParent::Stopping { .. }
+            | ToParent::Settled { .. }
             | ToParent::HandedOver
             | ToParent::Finished { .. } => {
                 self.obey(order);
@@ -411,9 +419,12 @@ impl Parent<'_> {
 
     /// As many as there is room for. The router is told, because it ends them if the parent dies.
     fn start_hooks(&mut self) {
-        while let Some(pid) =
-            self.hooks.start_next(&self.setup.identity, &self.setup.environment, self.pid, clock::now())
-        {
+        while let Some(pid) = self.hooks.start_next(
+            &self.setup.identity,
+            &self.recipes.serving().environment,
+            self.pid,
+            clock::now(),
+        ) {
             self.tell(ToRouter::HookStarted { pid: pid.as_raw() });
         }
     }
@@ -444,14 +455,15 @@ impl Parent<'_> {
 
     fn fork_worker(&mut self, place: Place, generation: u32) -> Result<Pid, String> {
         let refused = |errno: Errno| errno.desc().to_lowercase();
-        if matches!(self.setup.program, Program::None) {
+        let recipe = self.recipes.of(generation).clone();
+        if matches!(*recipe.program.borrow(), Program::None) {
             return Err("there is no program".to_owned());
         }
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
-        let Setup { program, identity, conditions, environment, worker_backend, before_fork, .. } =
-            &mut *self.setup;
+        let Setup { identity, worker_backend, before_fork, .. } = &mut *self.setup;
+        let Recipe { program, conditions, environment } = &recipe;
         let worker = WorkerProcess { place, generation, backend: worker_backend.clone() };
         before_fork(&worker);
         let child = WorkerChild {
@@ -463,7 +475,7 @@ impl Parent<'_> {
             threshold,
             parent: self.pid,
         };
-        let pid = process::fork(move || child.run(program)).map_err(refused)?;
+        let pid = process::fork(move || child.run(&mut program.borrow_mut())).map_err(refused)?;
         let output = super::output::Output::new(ours);
         let started_at = clock::now();
         let worker = Worker { place, generation, started_at, gate, output, halted: false, is_killed: false };

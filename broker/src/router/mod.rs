@@ -18,6 +18,7 @@ mod reloads;
 mod report;
 mod notes;
 mod outbox;
+mod configuration;
 mod memory;
 mod room;
 mod handover;
@@ -39,6 +40,8 @@ use tracing::{error, info, warn};
 use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
+use configuration::Configuration;
+pub(crate) use configuration::encode as encode_configuration;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
@@ -282,6 +285,10 @@ impl Router {
     fn read_parent(&mut self) -> Result<(), Orphaned> {
         let mut events = Vec::new();
         let signals = self.parent.read(&mut self.crew, &mut events)?;
+        // A reload that follows them is one under these settings.
+        for settings in std::mem::take(&mut self.parent.settings) {
+            self.configure(&settings);
+        }
         self.pending.extend(events);
         self.settle();
         for signal in signals {
@@ -295,6 +302,22 @@ impl Router {
             }
         }
         Ok(())
+    }
+
+    /// Other settings hold from here on.
+    fn configure(&mut self, bytes: &[u8]) {
+        let Some(Configuration { settings, probe, plain_errors, level }) = configuration::decode(bytes)
+        else {
+            return error!("the parent's word on the settings cannot be read: those of before stay");
+        };
+        if let Some(level) = level {
+            crate::logging::set_level(level);
+        }
+        self.clients.set_plain_errors(plain_errors);
+        self.setup.probe = probe;
+        self.setup.settings = settings.clone();
+        memory_limit::apply(&settings);
+        self.pending.push_back(Event::Configure { settings: Box::new(settings) });
     }
 
     /// A change of the files that somebody named is a reload.
@@ -408,6 +431,9 @@ impl Router {
         }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
+        }
+        if let Note::ReloadFinished { generation } = note {
+            self.parent.send(ToParent::Settled { generation: generation.0 });
         }
         if let Some(report) = reloads::end(note, &self.core, last_words) {
             for operator in self.reloads.ended(report.generation) {

@@ -1,16 +1,18 @@
 //! What the tested processes play: a parent with a router that talks over the link and
 //! knows no sockets. Each says on stdout what it sees.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hornpipe::link::{Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 use hornpipe::parent::listeners::{Access, Port, UnixSocket};
 use hornpipe::parent::{
-    Conditions, Identity, Listeners, Program, RouterProcess, Setup, WorkerProcess, title,
+    Conditions, Identity, Listeners, Program, Recipe, Reread, RouterProcess, Setup, WorkerProcess, title,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Number, kill, killpg};
@@ -97,15 +99,17 @@ fn setup(directory: &Path, program: Program) -> Setup {
     println!("frontend {}", listeners.frontend.address);
     Setup {
         listeners,
-        program,
+        recipe: Recipe {
+            program: Rc::new(RefCell::new(program)),
+            conditions: Conditions::default(),
+            environment: vec![
+                ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
+                ("CUSTOM".into(), "kept".into()),
+                ("HORNPIPE_SLOT".into(), "nonsense".into()),
+                ("FIFO".into(), directory.join("fifo").into()),
+            ],
+        },
         identity: Identity::default(),
-        conditions: Conditions::default(),
-        environment: vec![
-            ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
-            ("CUSTOM".into(), "kept".into()),
-            ("HORNPIPE_SLOT".into(), "nonsense".into()),
-            ("FIFO".into(), directory.join("fifo").into()),
-        ],
         hooks: Vec::new(),
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
@@ -114,6 +118,8 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
+        on_hup: Box::new(|| Reread::Same),
+        settings_text: None,
         successor: None,
         pid_file: None,
         inherited: None,
@@ -245,7 +251,7 @@ fn nobody(mut setup: Setup) -> u8 {
         chroot: None,
         directory: Some("/usr".into()),
     };
-    setup.conditions = Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
+    setup.recipe.conditions = Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
     run(setup, &mut spawn_one)
 }
 

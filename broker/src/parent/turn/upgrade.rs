@@ -99,6 +99,7 @@ impl Parent<'_> {
     pub(super) fn inherit(&mut self, inherited: InheritedPool) {
         let InheritedPool { children, state } = inherited;
         self.children = children;
+        self.children.all().for_each(|(_pid, worker)| self.recipes.know(worker.generation));
         self.blob = state.blob;
         self.life = state.life.saturating_add(1);
         self.started_at = state.started_at;
@@ -270,6 +271,7 @@ impl Parent<'_> {
                 started_at: self.started_at,
                 is_ready: self.is_ready,
                 signals,
+                settings_text: self.setup.settings_text.clone(),
             },
         }
     }
