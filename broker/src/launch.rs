@@ -2,19 +2,22 @@
 //! joins what parent, router and workers do not know of each other.
 
 pub(crate) mod rehearsal;
+mod reread;
 mod takeover;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
-    Config, Configured, ControlPlace, Environment, PlaceError, Privilege, ProgramKind, ServiceConfig,
+    Config, Configured, ControlPlace, Environment, InForce, PlaceError, Privilege, ProgramKind, ServiceConfig,
 };
 use crate::core::Settings;
 use crate::link::ExitStatus;
@@ -25,6 +28,7 @@ use crate::parent::successor::{self, Successor};
 use crate::parent::{self, ParentError, Program, Recipe, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
+use reread::Rereader;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
@@ -91,7 +95,7 @@ pub(crate) struct Own {
 }
 
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     signals::hold();
     let ended = run(configured, own);
     if ended.is_err() {
@@ -100,7 +104,7 @@ pub(crate) fn launch(configured: &Configured, own: Option<Own>) -> Result<u8, La
     ended
 }
 
-fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     let config = configured.config.clone();
     let environment = Environment::read();
     let errand = environment.errand();
@@ -116,6 +120,9 @@ fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),
         Err(error) => return Err(LaunchError::Log(error)),
+    }
+    if let Some(error) = &configured.passed_over {
+        error!(%error, "the configuration cannot be used: that of before the upgrade stays");
     }
     let (listeners, inherited, inherited_file) = match errand {
         Errand::Take { inheritance } => {
@@ -139,20 +146,31 @@ fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     if config.privilege == Privilege::Root {
         warn!("router and workers run as root: --user NAME drops it");
     }
-    let router_setup = router_setup(&config, &endpoints);
+    let standing = router_setup(&config, &endpoints.frontend, &endpoints.backend);
+    let standing = Rc::new(RefCell::new(standing));
+    let born_with = Rc::clone(&standing);
     let router_title = format!("hornpipe: router {}", endpoints.ports);
     let mut route = |process: RouterProcess| {
         title::set(&router_title);
-        router::run(&router_setup, start(process))
+        let setup = born_with.borrow().clone();
+        router::run(&setup, start(process))
     };
     let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
     let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
+    // A handler of its own is what it is; what stands in the settings can become another.
+    let default_maker: Option<reread::Maker> =
+        work.is_none().then_some(|service| program(service, None, None));
+    let recipes = recipes(&config, work, after_fork);
+    let settings_text = configured.text();
+    let in_force = InForce::new(configured);
+    let mut rereader = Rereader { in_force, standing, recipes: recipes.clone(), default_maker };
     let setup = parent::Setup {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
+        recipes,
+        settings_text,
         hooks: config.hooks.clone(),
-        hook_environment: config.default.worker_environment.clone(),
         drain: config.default.core.drain,
         before_fork: Box::new(move |worker| {
             callbacks::call("before_fork", &mut before_fork, &new_worker(worker));
@@ -163,7 +181,7 @@ fn run(configured: &Configured, own: Option<Own>) -> Result<u8, LaunchError> {
         output: Box::new(|place, pid, line| info!(slot = place.slot, pid, line, "worker output")),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
-        recipes: recipes(config, work, after_fork),
+        on_hup: Box::new(move || rereader.read()),
         successor,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
         inherited,
@@ -276,14 +294,14 @@ fn seen_inside(path: &Path, chroot: Option<&Path>) -> PathBuf {
     }
 }
 
-fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
+fn router_setup(config: &Config, frontend: &str, backend: &str) -> router::Setup {
     router::Setup {
         default: routed(&config.default),
         further: config.further.iter().map(routed).collect(),
         external: config.external,
         plain_errors: config.plain_errors,
-        frontend: endpoints.frontend.clone(),
-        backend: endpoints.backend.clone(),
+        frontend: frontend.to_owned(),
+        backend: backend.to_owned(),
     }
 }
 
@@ -339,16 +357,20 @@ fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedW
 
 /// What the parent starts as workers, in the order in which the router counts services. A
 /// handler of the program's own is the default service's.
-fn recipes(config: Config, handler: Option<Work>, after_fork: Callback<NewWorker>) -> Vec<Recipe> {
-    let recipe = |service: ServiceConfig, handler, after_fork| Recipe {
+fn recipes(config: &Config, handler: Option<Work>, after_fork: Callback<NewWorker>) -> Vec<Recipe> {
+    let mut recipes = vec![recipe(&config.default, program(config.default.clone(), handler, after_fork))];
+    let further = config.further.iter().map(|service| recipe(service, program(service.clone(), None, None)));
+    recipes.extend(further);
+    recipes
+}
+
+fn recipe(service: &ServiceConfig, program: Program) -> Recipe {
+    Recipe {
         service: service.name.clone(),
+        program: Rc::new(RefCell::new(program)),
         conditions: service.conditions.clone(),
         environment: service.worker_environment.clone(),
-        program: program(service, handler, after_fork),
-    };
-    let mut recipes = vec![recipe(config.default, handler, after_fork)];
-    recipes.extend(config.further.into_iter().map(|service| recipe(service, None, None)));
-    recipes
+    }
 }
 
 /// What the parent starts as a worker.

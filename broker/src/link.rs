@@ -47,6 +47,8 @@ pub enum ToParent {
     Finished { exit_code: u8 },
     /// An operator asks for another router of the program's file as it is now.
     Upgrade,
+    /// The reload of a recipe's workers to this generation is done.
+    Settled { recipe: u32, generation: u32 },
     /// What was accepted is answered: another router may follow as soon as this one has ended.
     HandedOver,
 }
@@ -70,6 +72,8 @@ pub enum ToRouter {
     HookStarted { pid: i32 },
     /// It has ended.
     HookEnded { pid: i32 },
+    /// Other settings hold from here on: bytes that only routers understand.
+    Configured { settings: Vec<u8> },
     /// A signal came.
     Signal(Signal),
     /// Finish what was accepted, then make room for another router.

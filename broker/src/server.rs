@@ -168,7 +168,7 @@ impl Server {
     pub fn run(self, handler: impl Handler + 'static) -> Result<u8, ServerError> {
         let (configured, callbacks) = self.resolve()?;
         let own = Own { work: launch::handled(handler), callbacks };
-        launch::launch(&configured, Some(own)).map_err(ServerError::Launch)
+        launch::launch(configured, Some(own)).map_err(ServerError::Launch)
     }
 
     fn resolve(self) -> Result<(Configured, Callbacks), ServerError> {

@@ -237,7 +237,7 @@ pub struct TargetReport {
     pub from: u32,
     /// After.
     pub to: u32,
-    /// `operator`, `queue wait: ...`, `idle: ...`, `spare: ...`.
+    /// `operator`, `configuration`, `queue wait: ...`, `idle: ...`, `spare: ...`.
     pub cause: String,
     /// Milliseconds ago.
     pub ago_ms: u64,

@@ -87,7 +87,7 @@ pub(super) fn run(arguments: ServeArguments) -> u8 {
         }
     };
     let console = logging::console();
-    launch::launch(&configured, None).unwrap_or_else(|why| {
+    launch::launch(configured, None).unwrap_or_else(|why| {
         match console {
             Ok(mut console) => output::complain_to(&mut console, format_args!("cannot start: {why}")),
             Err(_none_left) => error!(%why, "cannot start"),

@@ -38,8 +38,17 @@ pub(super) struct FileLayer {
 pub(super) struct ServiceLayer {
     pub(super) options: RawConfig,
     pub(super) program: Option<Vec<OsString>>,
-    /// The line of each key. That of the whole service stands under the empty key.
-    pub(super) lines: BTreeMap<String, usize>,
+    /// Where each key stands. The service itself stands under the empty key.
+    pub(super) written: BTreeMap<String, Written>,
+}
+
+/// A key as it stands in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    /// From 1.
+    pub(super) line: usize,
+    /// Its value.
+    pub(super) text: String,
 }
 
 /// Reads the text of the file that has this path.
@@ -109,7 +118,7 @@ impl Document<'_> {
         };
         if name.get_ref() != DEFAULT_SERVICE {
             let service = layer.further.entry(name.get_ref().to_string()).or_default();
-            service.lines.insert(String::new(), self.line(at));
+            service.written.insert(String::new(), Written { line: self.line(at), text: String::new() });
             if SERVICES_LIMIT < layer.further.len() {
                 return Err((at, FileProblem::TooManyServices { limit: SERVICES_LIMIT }));
             }
@@ -142,8 +151,10 @@ impl Document<'_> {
             DEFAULT_SERVICE => &mut layer.default,
             other => layer.further.entry(other.to_owned()).or_default(),
         };
-        if let Some(first) = target.lines.insert(name.clone(), self.line(at)) {
-            return Err((at, FileProblem::Twice { key: name, first }));
+        let text = self.text.get(value.span()).unwrap_or_default().to_owned();
+        let written = Written { line: self.line(at), text };
+        if let Some(first) = target.written.insert(name.clone(), written) {
+            return Err((at, FileProblem::Twice { key: name, first: first.line }));
         }
         match name.as_str() {
             "frontend" => layer.frontend = Some(address(&name, value.get_ref()).map_err(wrong)?),
@@ -299,7 +310,7 @@ mod tests {
         assert_eq!((options.workers, options.max_body), (Some(4), Some(10 << 20)));
         assert_eq!((options.timeout, options.fresh), (Some(Duration::from_millis(1500)), Some(false)));
         assert_eq!((options.rlimit.map(|limits| limits.len()), options.nice), (Some(2), Some(-5)));
-        assert_eq!(layer.default.lines.get("workers"), Some(&4));
+        assert_eq!(layer.default.written["workers"].line, 4);
     }
 
     #[test]
@@ -311,7 +322,7 @@ mod tests {
         assert_eq!(layer.default.options.workers, Some(2));
         assert_eq!(layer.default.options.timeout, Some(Duration::from_secs(1)));
         let resize = layer.further.get("resize").unwrap();
-        assert_eq!((resize.options.workers, resize.lines.get("workers")), (Some(8), Some(&4)));
+        assert_eq!((resize.options.workers, resize.written["workers"].line), (Some(8), 4));
         for (text, told) in [
             ("workers = 2\n[service.default]\nworkers = 3", "F:3: workers stands in line 1 already"),
             (

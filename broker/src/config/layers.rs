@@ -10,6 +10,8 @@ use super::file::{self, FileError, FileProblem};
 use super::resolve::Places;
 use super::service::DEFAULT_SERVICE;
 use super::{Address, Config, ConfigError, RawConfig, Surroundings};
+use crate::parent::errand::Errand;
+use crate::parent::inheritance;
 
 /// What the command line says, or a program that is a broker itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,11 +30,21 @@ pub struct CommandLine {
     pub options: RawConfig,
 }
 
+impl CommandLine {
+    /// The file that is to be read, if any.
+    fn file_in(&self, surroundings: &Surroundings) -> Option<PathBuf> {
+        self.file.clone().or_else(|| surroundings.environment.config_file())
+    }
+}
+
 /// A configuration, and all that it was made of: it can be read again.
 #[derive(Debug, Clone)]
 pub struct Configured {
     /// What it means.
     pub config: Config,
+    /// Why the file as it is now was passed over, if it was: by a program that takes over from
+    /// another, which has left what it had read.
+    pub passed_over: Option<ConfigError>,
     pub(super) layers: Layers,
     pub(super) surroundings: Surroundings,
 }
@@ -44,6 +56,8 @@ pub(super) struct Layers {
     pub(super) environment: EnvironmentLayer,
     pub(super) file: FileLayer,
     pub(super) path: Option<PathBuf>,
+    /// What stands in the file.
+    pub(super) text: Option<String>,
 }
 
 /// Where a value comes from.
@@ -76,7 +90,20 @@ impl Configured {
     /// # Errors
     /// The first thing that cannot be, and what to write instead.
     pub fn read(command_line: CommandLine, surroundings: Surroundings) -> Result<Self, ConfigError> {
-        let layers = Layers::read(command_line, &surroundings)?;
+        let read = Layers::read(command_line.clone(), &surroundings)
+            .and_then(|layers| Self::of(layers, surroundings.clone()));
+        match read {
+            Err(error) if error.is_of_file() => {
+                // Workers must not die because a file has changed since the program was tried.
+                let Some(text) = text_of_before(&surroundings) else { return Err(error) };
+                let layers = Layers::of(command_line, &surroundings, Some(text))?;
+                Ok(Self { passed_over: Some(error), ..Self::of(layers, surroundings)? })
+            }
+            read => read,
+        }
+    }
+
+    fn of(layers: Layers, surroundings: Surroundings) -> Result<Self, ConfigError> {
         let (frontend, backend) = layers.ports();
         let argument = |argument| move || ConfigError::NoAddress { argument };
         let frontend = frontend.ok_or_else(argument("FRONTEND"))?;
@@ -85,7 +112,7 @@ impl Configured {
         let places = merged.resolve_places((frontend, backend), &surroundings);
         let places = places.map_err(|error| layers.blame(error, DEFAULT_SERVICE))?;
         let config = layers.resolve(places, &surroundings)?;
-        Ok(Self { config, layers, surroundings })
+        Ok(Self { config, passed_over: None, layers, surroundings })
     }
 
     /// The file as it is now, under the same command line and environment. Names of hosts
@@ -97,12 +124,17 @@ impl Configured {
     pub fn read_again(&self) -> Result<Self, ConfigError> {
         let layers = Layers::read(self.layers.command_line.clone(), &self.surroundings)?;
         let config = layers.resolve(Places::of(&self.config), &self.surroundings)?;
-        Ok(Self { config, layers, surroundings: self.surroundings.clone() })
+        Ok(Self { config, passed_over: None, layers, surroundings: self.surroundings.clone() })
     }
 
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.layers.path.as_deref()
+    }
+
+    /// What stands in it.
+    pub fn text(&self) -> Option<String> {
+        self.layers.text.clone()
     }
 
     /// Where a key's value comes from.
@@ -111,23 +143,37 @@ impl Configured {
     }
 }
 
+/// What the program had read that this one takes over from.
+fn text_of_before(surroundings: &Surroundings) -> Option<String> {
+    match surroundings.environment.errand() {
+        Errand::Take { inheritance } => inheritance::settings_text(inheritance),
+        Errand::None | Errand::Try { .. } => None,
+    }
+}
+
 impl Layers {
     fn read(command_line: CommandLine, surroundings: &Surroundings) -> Result<Self, ConfigError> {
-        let environment = surroundings.environment.layer()?;
-        let path = command_line.file.clone().or_else(|| surroundings.environment.config_file());
-        let file = match &path {
-            Some(path) => file::read(path).and_then(|text| document::parse(path, &text)),
-            None => Ok(FileLayer::default()),
-        };
-        Ok(Self {
-            command_line,
-            environment,
-            file: file.map_err(|error| ConfigError::File(Box::new(error)))?,
-            path,
-        })
+        let text = command_line.file_in(surroundings).map(|path| file::read(&path)).transpose();
+        let text = text.map_err(|error| ConfigError::File(Box::new(error)))?;
+        Self::of(command_line, surroundings, text)
     }
 
-    fn ports(&self) -> (Option<&Address>, Option<&Address>) {
+    fn of(
+        command_line: CommandLine,
+        surroundings: &Surroundings,
+        text: Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let environment = surroundings.environment.layer()?;
+        let path = command_line.file_in(surroundings);
+        let file = match (&path, &text) {
+            (Some(path), Some(text)) => document::parse(path, text),
+            _ => Ok(FileLayer::default()),
+        };
+        let file = file.map_err(|error| ConfigError::File(Box::new(error)))?;
+        Ok(Self { command_line, environment, file, path, text })
+    }
+
+    pub(super) fn ports(&self) -> (Option<&Address>, Option<&Address>) {
         let Self { command_line, file, .. } = self;
         let (frontend, backend) =
             command_line.default_ports.as_ref().map(|(front, back)| (front, back)).unzip();
@@ -170,12 +216,12 @@ impl Layers {
 
     /// If it was the file that said it, the file and the line are to be named.
     fn blame(&self, error: ConfigError, service: &str) -> ConfigError {
-        let lines = self.file_layer(service).map(|layer| &layer.lines);
+        let lines = self.file_layer(service).map(|layer| &layer.written);
         let counts = |key: &&str| service != DEFAULT_SERVICE || !self.is_overridden(key);
         let line = lines.and_then(|lines| {
             let named = error.keys().into_iter().filter(counts).find_map(|key| lines.get(key));
             // What is missing in a service stands in none of its lines.
-            named.or_else(|| lines.get("")).copied()
+            named.or_else(|| lines.get("")).map(|written| written.line)
         });
         match (line, &self.path) {
             (Some(line), Some(path)) => ConfigError::File(Box::new(FileError {
@@ -220,9 +266,9 @@ impl Layers {
             DEFAULT_SERVICE => self.origin_above_file(key),
             _ => Origin::Default,
         };
-        let line = self.file_layer(service).and_then(|layer| layer.lines.get(key));
-        match (above, line, &self.path) {
-            (Origin::Default, Some(line), Some(path)) => Origin::File(path.clone(), *line),
+        let written = self.file_layer(service).and_then(|layer| layer.written.get(key));
+        match (above, written, &self.path) {
+            (Origin::Default, Some(written), Some(path)) => Origin::File(path.clone(), written.line),
             (above, _, _) => above,
         }
     }

@@ -18,6 +18,7 @@ mod file;
 mod document;
 mod layers;
 mod values;
+mod changes;
 mod rehearsal;
 mod schema;
 mod resolve;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use address::{Address, AddressError};
+pub use changes::{Difference, Effect, InForce};
 pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;

@@ -143,7 +143,7 @@ fn of_broker(raw: &RawConfig, config: &Config) -> BTreeMap<&'static str, Value> 
         ("insecure", Value::Switch(raw.insecure == Some(true))),
         ("user", Value::or_unset(raw.user.clone(), Value::Text)),
         ("group", Value::or_unset(raw.group.clone(), Value::Text)),
-        ("chroot", Value::or_unset(config.identity.chroot.as_deref(), Value::path)),
+        ("chroot", Value::or_unset(raw.chroot.as_deref(), Value::path)),
         ("chdir", Value::or_unset(raw.chdir.as_deref(), Value::path)),
         ("pid-file", Value::or_unset(config.pid_file.as_deref(), Value::path)),
     ])

@@ -33,7 +33,7 @@ impl Rehearsal {
     /// # Errors
     /// If there can be no other process.
     pub(crate) fn start(configured: Configured) -> Result<Self, ParentError> {
-        let process = apart::start(move || match launch(&configured, None) {
+        let process = apart::start(move || match launch(configured, None) {
             Ok(code) => code,
             Err(error) => {
                 tracing::error!(%error, "cannot start");

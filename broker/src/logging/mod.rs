@@ -7,6 +7,7 @@
 //! A line that cannot be written at once is dropped and counted.
 
 mod choices;
+mod level;
 mod line;
 mod stream;
 
@@ -25,6 +26,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 pub use choices::{Colour, Level, LogChoices, LogFormat};
+pub use level::set as set_level;
 use line::Line;
 use stream::Stream;
 
@@ -91,8 +93,9 @@ pub fn start(choices: &LogChoices) -> Result<(), LogError> {
         let file = LOG_FILE.get_or_init(|| LogFile { path: path.clone(), owner: choices.owner });
         file.open().map_err(|source| LogError::File { path: path.clone(), source })?;
     }
+    level::set(choices.level);
     let layer = LogLayer { format: choices.format, colour: choices.colour };
-    let subscriber = tracing_subscriber::registry().with(choices.level.filter()).with(layer);
+    let subscriber = tracing_subscriber::registry().with(level::LevelGate).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_another| LogError::Twice)
 }
 

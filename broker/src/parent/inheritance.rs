@@ -94,6 +94,9 @@ pub(super) struct PoolState {
     pub(super) is_ready: bool,
     /// What nobody has acted on yet.
     pub(super) signals: Vec<Signal>,
+    /// What the settings in force were read from. Not left by the first versions.
+    #[serde(default)]
+    pub(super) settings_text: Option<String>,
 }
 
 /// What a parent has left, in the hands of the next.
@@ -243,6 +246,13 @@ fn save(pid: i32, worker: &Worker) -> SavedWorker {
 pub(super) fn check(description: RawFd) -> Result<(), InheritanceError> {
     let file = File::from(adopt(description)?);
     read(&file).map(|_will| ())
+}
+
+/// What the settings of the parent before were read from, if it has left that. Nothing is
+/// taken over by this.
+pub fn settings_text(description: RawFd) -> Option<String> {
+    let file = File::open(format!("/proc/self/fd/{description}")).ok()?;
+    read(&file).ok()?.state.settings_text
 }
 
 impl Inheritance {

@@ -29,6 +29,7 @@ mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;
+mod recipes;
 mod router_life;
 pub mod signals;
 mod stop;
@@ -43,6 +44,7 @@ pub use self::hooks::Hook;
 pub use self::identity::Identity;
 use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+pub use self::recipes::Recipe;
 use self::successor::Successor;
 pub use self::turn::run;
 pub use crate::link::HookEvent;
@@ -61,10 +63,9 @@ pub struct Setup {
     pub recipes: Vec<Recipe>,
     /// Who router and workers are.
     pub identity: Identity,
-    /// What is run when something happens, as router and workers are.
+    /// What is run when something happens, as router and workers are, in the environment of
+    /// the first recipe's workers.
     pub hooks: Vec<Hook>,
-    /// The environment of hooks.
-    pub hook_environment: Vec<(OsString, OsString)>,
     /// Where workers connect, as `HORNPIPE_BACKEND` says it.
     pub worker_backend: String,
     /// How long running requests may take after TERM. The parent waits 5 s longer for the
@@ -79,6 +80,10 @@ pub struct Setup {
     /// Called when the log files are to be reopened. The router has its own copy of every
     /// descriptor and hears of it by [`Signal::Usr1`](crate::link::Signal::Usr1).
     pub on_reopen: Box<dyn FnMut()>,
+    /// Called at HUP: the settings are to be read again, in no time that anybody would notice.
+    pub on_hup: Box<dyn FnMut() -> Reread>,
+    /// What the settings in force were read from, for the program that takes this one's place.
+    pub settings_text: Option<String>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
     /// What an upgrade executes, if this program can be executed again.
@@ -102,28 +107,31 @@ impl fmt::Debug for Setup {
     }
 }
 
-/// How workers of one kind are made.
-pub struct Recipe {
-    /// The service that they work for.
-    pub service: String,
-    /// What a worker is.
-    pub program: Program,
-    /// What they alone run under.
-    pub conditions: Conditions,
-    /// The complete environment of an executed program, except for the variables that
-    /// name the worker and its backend: those are added.
-    pub environment: Vec<(OsString, OsString)>,
+/// What came of reading the settings again.
+#[derive(Debug)]
+pub enum Reread {
+    /// They are what they were.
+    Same,
+    /// They are others.
+    Changed(Box<Changed>),
+    /// They cannot be, so those of before stay.
+    Refused,
 }
 
-impl fmt::Debug for Recipe {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the environment: secrets live there.
-        out.debug_struct("Recipe")
-            .field("service", &self.service)
-            .field("program", &self.program)
-            .field("conditions", &self.conditions)
-            .finish_non_exhaustive()
-    }
+/// Settings that are in force from here on.
+#[derive(Debug)]
+pub struct Changed {
+    /// How workers of newer generations are made, by their place in [`Setup`], where that has
+    /// changed.
+    pub recipes: Vec<(usize, Recipe)>,
+    /// As in [`Setup`].
+    pub hooks: Vec<Hook>,
+    /// As in [`Setup`].
+    pub drain: Duration,
+    /// As in [`Setup`].
+    pub settings_text: Option<String>,
+    /// For the router that runs; the next one knows it by its birth.
+    pub for_router: Vec<Vec<u8>>,
 }
 
 /// What a worker is.

@@ -20,11 +20,13 @@ use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
+use super::recipes::{Recipe, Recipes};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
-use super::{ParentError, Program, Recipe, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
+use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
+mod reread;
 mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
@@ -55,6 +57,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     // its worker, and nobody is left who could not be reaped.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
     let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
+    let recipes = setup.recipes.iter().cloned().map(Recipes::new).collect();
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -63,6 +66,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         started_at: clock::now(),
         children: Children::default(),
         hooks,
+        recipes,
         out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
@@ -92,6 +96,8 @@ struct Parent<'a> {
     started_at: Duration,
     children: Children,
     hooks: Hooks,
+    /// In the order in which orders number them.
+    recipes: Vec<Recipes>,
     out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
@@ -214,7 +220,7 @@ impl Parent<'_> {
         }
     }
 
-    fn take_signal(&mut self, signal: Signal) {
+    fn take_signal(&mut self, mut signal: Signal) {
         if self.ending.is_some() {
             return;
         }
@@ -224,7 +230,8 @@ impl Parent<'_> {
             Signal::Quit => self.stop.begin(),
             Signal::Usr1 => (self.setup.on_reopen)(),
             Signal::Usr2 => return self.begin_upgrade(Asker::Signal),
-            Signal::Hup | Signal::Ttin | Signal::Ttou => {}
+            Signal::Hup => signal = self.read_settings_again(),
+            Signal::Ttin | Signal::Ttou => {}
         }
         if self.router.is_none() && self.stop.has_begun {
             error!("a stop was asked for and there is no router, so the workers are killed");
@@ -390,6 +397,12 @@ impl Parent<'_> {
                 self.stop.estimate(Duration::from_millis(milliseconds), clock::now());
             }
             ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
+            ToParent::Settled { recipe, generation } => {
+                let recipes = usize::try_from(recipe).ok().and_then(|number| self.recipes.get_mut(number));
+                if let Some(recipes) = recipes {
+                    recipes.settle(generation);
+                }
+            }
             ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
         }
@@ -404,6 +417,7 @@ impl Parent<'_> {
             | ToParent::Ready
             | ToParent::RunHook { .. }
             | ToParent::Stopping { .. }
+            | ToParent::Settled { .. }
             | ToParent::HandedOver
             | ToParent::Finished { .. } => {
                 self.obey(order);
@@ -419,9 +433,14 @@ impl Parent<'_> {
 
     /// As many as there is room for. The router is told, because it ends them if the parent dies.
     fn start_hooks(&mut self) {
-        while let Some(pid) =
-            self.hooks.start_next(&self.setup.identity, &self.setup.hook_environment, self.pid, clock::now())
-        {
+        let nothing = Vec::new();
+        loop {
+            let first = self.recipes.first();
+            let environment = first.map_or(&nothing, |recipes| &recipes.serving().environment);
+            let Some(pid) = self.hooks.start_next(&self.setup.identity, environment, self.pid, clock::now())
+            else {
+                return;
+            };
             self.tell(ToRouter::HookStarted { pid: pid.as_raw() });
         }
     }
@@ -452,29 +471,29 @@ impl Parent<'_> {
 
     fn fork_worker(&mut self, place: Place, generation: u32, recipe: u32) -> Result<Pid, String> {
         let refused = |errno: Errno| errno.desc().to_lowercase();
-        let Setup { recipes, identity, worker_backend, before_fork, .. } = &mut *self.setup;
-        let recipe = usize::try_from(recipe).ok().and_then(|number| recipes.get_mut(number));
-        let Some(Recipe { service, program, conditions, environment }) =
-            recipe.filter(|recipe| !matches!(recipe.program, Program::None))
-        else {
+        let recipes = usize::try_from(recipe).ok().and_then(|number| self.recipes.get_mut(number));
+        let recipe = recipes.map(|recipes| recipes.of(generation).clone());
+        let is_some = |recipe: &Recipe| !matches!(*recipe.program.borrow(), Program::None);
+        let Some(Recipe { service, program, conditions, environment }) = recipe.filter(is_some) else {
             return Err("there is no program".to_owned());
         };
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
+        let Setup { identity, worker_backend, before_fork, .. } = &mut *self.setup;
         let (service, backend) = (service.clone(), worker_backend.clone());
         let worker = WorkerProcess { place, service: service.clone(), generation, backend };
         before_fork(&worker);
         let child = WorkerChild {
             worker,
             identity,
-            conditions,
-            environment,
+            conditions: &conditions,
+            environment: &environment,
             output: theirs,
             threshold,
             parent: self.pid,
         };
-        let pid = process::fork(move || child.run(program)).map_err(refused)?;
+        let pid = process::fork(move || child.run(&mut program.borrow_mut())).map_err(refused)?;
         let output = super::output::Output::new(ours);
         let started_at = clock::now();
         let (halted, is_killed) = (false, false);

@@ -19,6 +19,7 @@ mod services;
 mod report;
 mod notes;
 mod outbox;
+mod configuration;
 mod memory;
 mod room;
 mod handover;
@@ -43,6 +44,7 @@ use crate::core::{
 };
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
+pub(crate) use configuration::encode_all as encode_configurations;
 use control::ControlSocket;
 use crew::CrewList;
 use frame::{Body, Frame};
@@ -291,6 +293,10 @@ impl Router {
     fn read_parent(&mut self) -> Result<(), Orphaned> {
         let mut events = Vec::new();
         let signals = self.parent.read(&mut self.crew, &mut events)?;
+        // A reload that follows them is one under these settings.
+        for settings in std::mem::take(&mut self.parent.settings) {
+            self.configure(&settings);
+        }
         self.pending.extend(events);
         self.settle();
         for signal in signals {
@@ -425,6 +431,9 @@ impl Router {
         }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
+        }
+        if let Note::ReloadFinished { generation } = note {
+            self.parent.send(ToParent::Settled { recipe: service.0, generation: generation.0 });
         }
         let core = self.core.core(service);
         if let Some(mut report) = core.and_then(|core| reloads::end(note, core, last_words)) {

@@ -23,6 +23,8 @@ pub(super) struct Parent {
     last_words: BTreeMap<Slot, Vec<String>>,
     /// Why no other router follows, until somebody asks.
     pub(super) upgrade_refused: Option<String>,
+    /// What it has told of settings, to be taken up.
+    pub(super) settings: Vec<Vec<u8>>,
     /// What it has been asked about workers.
     inquiries: Inquiries,
 }
@@ -41,6 +43,7 @@ impl Parent {
             outbox: VecDeque::new(),
             last_words: BTreeMap::new(),
             upgrade_refused: None,
+            settings: Vec::new(),
             inquiries: Inquiries::default(),
         }
     }
@@ -94,6 +97,7 @@ impl Parent {
                 self.last_words.insert(Slot(place.slot), ending.last_lines);
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
+            ToRouter::Configured { settings } => self.settings.push(settings),
             ToRouter::HandOver => events.push(Event::HandOver),
             ToRouter::UpgradeRefused { why } => self.upgrade_refused = Some(why),
             ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),

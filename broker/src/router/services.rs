@@ -1,7 +1,10 @@
 //! One service of several, where the router has to do with it.
 
+use tracing::error;
+
+use super::configuration::{self, Configuration};
 use super::frame::Body;
-use super::{Router, clock};
+use super::{Router, clock, memory_limit};
 use crate::core::{Event, ServiceId};
 
 impl Router {
@@ -17,5 +20,23 @@ impl Router {
     /// The name of a service where it is said: that of the default one is not.
     pub(super) fn label(&self, service: ServiceId) -> Option<&str> {
         (service != ServiceId::DEFAULT).then(|| self.core.name(service))
+    }
+
+    /// Other settings of one service hold from here on.
+    pub(super) fn configure(&mut self, bytes: &[u8]) {
+        let Some(Configuration { settings, probe, plain_errors, level }) = configuration::decode(bytes)
+        else {
+            return error!("the parent's word on the settings cannot be read: those of before stay");
+        };
+        if let Some(level) = level {
+            crate::logging::set_level(level);
+        }
+        self.clients.set_plain_errors(plain_errors);
+        if let Some(setup) = self.setup.service_named_mut(&settings.service) {
+            setup.probe = probe;
+            setup.settings = settings.clone();
+        }
+        memory_limit::apply(&self.setup);
+        self.pending.push_back(Event::Configure { settings: Box::new(settings) });
     }
 }

@@ -42,6 +42,11 @@ impl Setup {
         (0..).map(ServiceId).zip(std::iter::once(&self.default).chain(&self.further))
     }
 
+    pub(super) fn service_named_mut(&mut self, name: &str) -> Option<&mut ServiceSetup> {
+        let mut services = std::iter::once(&mut self.default).chain(&mut self.further);
+        services.find(|service| *service.settings.service == *name)
+    }
+
     /// `None` if workers from elsewhere have brought it.
     pub(super) fn service(&self, id: ServiceId) -> Option<&ServiceSetup> {
         self.services().find(|(other, _)| *other == id).map(|(_, service)| service)

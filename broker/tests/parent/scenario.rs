@@ -1,16 +1,18 @@
 //! What the tested processes play: a parent with a router that talks over the link and
 //! knows no sockets. Each says on stdout what it sees.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hornpipe::link::{Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 use hornpipe::parent::listeners::{Access, Port, UnixSocket};
 use hornpipe::parent::{
-    Conditions, Identity, Listeners, Program, RouterProcess, Setup, WorkerProcess, title,
+    Conditions, Identity, Listeners, Program, Recipe, Reread, RouterProcess, Setup, WorkerProcess, title,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Number, kill, killpg};
@@ -101,14 +103,17 @@ fn setup(directory: &Path, program: Program) -> Setup {
         ("HORNPIPE_SLOT".into(), "nonsense".into()),
         ("FIFO".into(), directory.join("fifo").into()),
     ];
-    let recipe =
-        Recipe { service: "default".into(), program, conditions: Conditions::default(), environment };
+    let recipe = Recipe {
+        service: "default".into(),
+        program: Rc::new(RefCell::new(program)),
+        conditions: Conditions::default(),
+        environment,
+    };
     Setup {
         listeners,
         recipes: vec![recipe],
         identity: Identity::default(),
         hooks: Vec::new(),
-        hook_environment: Vec::new(),
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
         output: Box::new(|place, _pid, line| println!("line {}.{} {line}", place.slot, place.incarnation)),
@@ -116,6 +121,8 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
+        on_hup: Box::new(|| Reread::Same),
+        settings_text: None,
         successor: None,
         pid_file: None,
         inherited: None,
@@ -247,7 +254,8 @@ fn nobody(mut setup: Setup) -> u8 {
         chroot: None,
         directory: Some("/usr".into()),
     };
-    setup.conditions = Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
+    setup.recipes[0].conditions =
+        Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
     run(setup, &mut spawn_one)
 }
 

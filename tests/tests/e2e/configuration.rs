@@ -3,7 +3,11 @@
 
 use std::fs;
 
-use hornpipe_tests::harness::{Broker, Ended, Folder, Process, Serve, hornpipe, python, script};
+use hornpipe_proto::control::ControlRequest;
+use hornpipe_tests::harness::{
+    Broker, Ended, Folder, Process, Serve, eventually, hornpipe, python, script, send,
+};
+use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGTTIN, SIGUSR2};
 use serde_json::Value;
 
 /// A file for a broker with the demo worker on free ports, and what else is wanted.
@@ -120,9 +124,9 @@ fn a_check_starts_a_worker_and_asks_it_the_probe() {
 
 #[test]
 fn a_check_says_what_would_not_work_by_its_exit_code() {
-    let broken = config("check", &demo(""), &["--", "sh", "-c", "echo no database >&2; exit 9"]);
-    assert_eq!(broken.code(), Some(3), "{}", broken.stderr);
-    assert!(broken.stderr.contains("no database"), "{}", broken.stderr);
+    let dying = config("check", &demo(""), &["--", "sh", "-c", "echo no database >&2; exit 9"]);
+    assert_eq!(dying.code(), Some(3), "{}", dying.stderr);
+    assert!(dying.stderr.contains("no database"), "{}", dying.stderr);
     let unfit = config("check", &demo("probe = \"fail it\"\n"), &[]);
     assert_eq!(unfit.code(), Some(3), "{}", unfit.stderr);
     assert!(unfit.stderr.contains("fails the probe"), "{}", unfit.stderr);
@@ -195,4 +199,200 @@ fn the_example_file_runs() {
     let text = text.replace("frontend = 6660", "frontend = 0").replace("backend = 6661", "backend = 0");
     let broker = Serve::file(&text, 1).options(["-n", "1"]).start();
     assert_eq!(broker.ask("as it is"), "as it is");
+}
+
+/// A HUP with this file, and the end of the reload that follows.
+fn reread(broker: &Broker, text: &str) {
+    let generation = broker.status().pool.generation;
+    broker.rewrite_file(text);
+    broker.signal(SIGHUP);
+    broker.wait_until("the reload is done", |report| {
+        let renewed = report.workers.iter().all(|worker| worker.generation == report.pool.generation);
+        report.pool.generation > generation && report.pool.reload.is_none() && renewed
+    });
+}
+
+/// A line of the log that has all these words.
+fn has_line(broker: &Broker, words: &[&str]) -> bool {
+    broker.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+}
+
+#[test]
+fn hup_takes_over_what_the_file_says_by_then_and_tells_what_has_changed() {
+    let broker = Serve::file(&demo("workers = 1\nqueue = 7\nlog-level = \"info\"\n"), 1).start();
+    reread(&broker, &demo("workers = 3\nqueue = 9\nlog-level = \"debug\"\nmax-body = \"1MiB\"\n"));
+    let status = broker.wait_for_idle(3);
+    assert_eq!((status.pool.target, status.queue.backlog_limit), (3, 9));
+    assert!(has_line(&broker, &["configuration changed", "key=workers", "old=1", "new=3"]));
+    assert!(has_line(&broker, &["configuration changed", "key=queue", "old=7", "new=9"]));
+    assert!(has_line(&broker, &["not in force yet", "key=max-body", "needs=\"an upgrade\""]));
+    assert!(has_line(&broker, &["pool target changed", "cause=configuration"]), "{}", broker.log());
+    // From parent and from router.
+    eventually("debug lines are logged", || {
+        has_line(&broker, &["DEBUG", "worker reaped"]) || has_line(&broker, &["DEBUG", "worker forked"])
+    });
+    assert_eq!(broker.ask("echo x"), "x");
+}
+
+#[test]
+fn workers_of_the_new_generation_are_what_the_file_says_by_then() {
+    let program = |word: &str| {
+        let script = format!("exec {} worker demo # {word}", hornpipe().display());
+        format!("frontend = 0\nbackend = 0\nworkers = 2\nprogram = [\"sh\", \"-c\", {script:?}]\n")
+    };
+    let broker = Serve::file(&format!("{}nice = 1\n", program("one")), 2).start();
+    let old = broker.workers();
+    reread(&broker, &format!("{}nice = 3\nenv = [\"ADDED=yes\"]\n", program("two")));
+    broker.wait_for_idle(2);
+    for (slot, pid) in broker.workers() {
+        assert_ne!(old.get(&slot), Some(&pid));
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"ADDED=yes"));
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
+        assert_eq!(nice, "3", "{stat}");
+    }
+    assert!(!broker.log().contains("ADDED"), "a secret is in the log");
+}
+
+#[test]
+fn a_hup_keeps_the_operators_size_unless_the_configured_one_has_changed() {
+    let broker = Serve::file(&demo("workers = 2\n"), 2).start();
+    broker.signal(SIGTTIN);
+    broker.wait_for_idle(3);
+    reread(&broker, &demo("workers = 2\nqueue = 5\n"));
+    assert_eq!(broker.status().pool.target, 3);
+    reread(&broker, &demo("workers = 4\nqueue = 5\n"));
+    assert_eq!(broker.status().pool.target, 4);
+    reread(&broker, &demo("workers = 4\nqueue = 5\nmax = 3\n").replace("workers = 4", "workers = 1"));
+    assert_eq!(broker.status().pool.target, 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_at_hup_changes_nothing_but_the_log() {
+    let text = demo("workers = 2\nqueue = 7\n");
+    let broker = Serve::file(&text, 2).start();
+    let workers = broker.workers();
+    for (text, told) in [
+        (demo("workers = 3\nqueue = \"many\"\n"), "hornpipe.toml:5: queue is a text"),
+        (demo("workers = 9\nmax = 3\n"), "--workers 9 is not between"),
+        ("frontend = \n".to_owned(), "hornpipe.toml:1: this is not TOML"),
+    ] {
+        broker.rewrite_file(&text);
+        broker.signal(SIGHUP);
+        eventually("the log says what is wrong", || {
+            has_line(&broker, &["ERROR", "nothing is changed", told])
+        });
+    }
+    assert_eq!(broker.ask("echo x"), "x");
+    let status = broker.status();
+    assert_eq!((status.pool.generation, status.pool.target, status.queue.backlog_limit), (0, 2, 7));
+    assert_eq!(broker.workers(), workers);
+    reread(&broker, &demo("workers = 2\nqueue = 8\n"));
+    assert_eq!(broker.status().queue.backlog_limit, 8);
+}
+
+#[test]
+fn a_program_that_cannot_start_leaves_the_old_one_also_for_who_dies_later() {
+    let broker = Serve::file(&demo("workers = 2\nqueue = 7\n"), 2).start();
+    let useless = demo("workers = 2\nqueue = 9\n").replace("\"demo\"", "\"no-such-word\"");
+    broker.rewrite_file(&useless);
+    broker.signal(SIGHUP);
+    eventually("the reload has failed", || has_line(&broker, &["reload failed"]));
+    assert_eq!(broker.status().queue.backlog_limit, 9, "settings are no part of the transaction");
+    for (_slot, pid) in broker.workers() {
+        send(pid, SIGKILL);
+    }
+    eventually("both are replaced by what they were", || {
+        broker.workers().len() == 2 && broker.status().workers.iter().all(|worker| worker.incarnation > 0)
+    });
+    assert_eq!(broker.ask("echo x"), "x");
+    reread(&broker, &demo("workers = 2\nqueue = 9\n"));
+    assert_eq!(broker.ask("echo y"), "y");
+}
+
+#[test]
+fn what_goes_before_the_file_is_told_when_the_file_changes() {
+    let text = demo("workers = 1\nqueue = 7\n");
+    let broker = Serve::file(&text, 2).options(["-n", "2"]).variable("HORNPIPE_QUEUE", "8").start();
+    reread(&broker, &demo("workers = 5\nqueue = 9\n").replace("frontend = 0", "frontend = 1"));
+    let status = broker.status();
+    assert_eq!((status.pool.target, status.queue.backlog_limit), (2, 8));
+    assert!(has_line(&broker, &["overridden", "key=workers", "by=\"command line\""]), "{}", broker.log());
+    assert!(has_line(&broker, &["overridden", "key=queue", "by=HORNPIPE_QUEUE"]), "{}", broker.log());
+    assert!(has_line(&broker, &["not in force yet", "key=frontend", "needs=\"a restart\""]));
+}
+
+#[test]
+fn a_new_router_has_the_settings_in_force_whatever_the_file_says_by_then() {
+    let broker = Serve::file(&demo("workers = 1\nqueue = 7\n"), 1).start();
+    reread(&broker, &demo("workers = 2\nqueue = 9\n"));
+    broker.rewrite_file("nonsense");
+    let router = broker.router_pid();
+    send(router, SIGKILL);
+    let status = broker
+        .wait_until("another router serves", |report| report.router_pid != router && report.pool.ready == 2);
+    assert_eq!((status.pool.target, status.queue.backlog_limit), (2, 9));
+}
+
+#[test]
+fn an_upgrade_takes_what_needs_one_and_refuses_a_file_that_cannot_be_used() {
+    let broker = Serve::file(&demo("workers = 2\nmax-body = \"1KiB\"\n"), 2).start();
+    let upgrade = |what: &str, mut done: Box<dyn FnMut() -> bool>| {
+        broker.signal(SIGUSR2);
+        eventually(what, &mut *done);
+    };
+    broker.rewrite_file(&demo("workers = \n"));
+    upgrade("the upgrade is refused", Box::new(|| has_line(&broker, &["upgrade", "hornpipe.toml:4"])));
+    assert_eq!(broker.ask("echo x"), "x");
+    let router = broker.router_pid();
+    broker.rewrite_file(&demo("workers = 3\nmax-body = \"2KiB\"\n"));
+    upgrade("the new router serves", Box::new(|| broker.status().router_pid != router));
+    let status = broker.wait_until("it has the size of the file", |report| report.pool.ready == 3);
+    assert_eq!(status.pool.target, 3);
+    let body = format!("echo {}", "x".repeat(1500));
+    assert_eq!(broker.ask(&body).len(), 1500, "the larger body is taken");
+}
+
+#[test]
+fn a_size_that_changes_under_load_loses_nothing() {
+    let broker = Serve::file(&demo("workers = 2\n"), 2).start();
+    let sizes = [5, 1, 4, 3, 6, 2];
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let client = broker.client();
+            for number in 0..2000 {
+                assert_eq!(client.ask_text(&format!("echo {number}")), number.to_string());
+            }
+        });
+        for size in sizes.iter().cycle() {
+            if asking.is_finished() {
+                break;
+            }
+            reread(&broker, &demo(&format!("workers = {size}\nattempts = {size}\n")));
+            assert_eq!(broker.status().pool.target, *size);
+        }
+    });
+    broker.check_counters();
+    broker.order(&ControlRequest::Check);
+}
+
+#[test]
+fn a_file_that_breaks_while_an_upgrade_is_under_way_costs_no_worker() {
+    let broker = Serve::file(&demo("workers = 2\nqueue = 7\ndrain = \"20s\"\n"), 2).start();
+    let (workers, router) = (broker.workers(), broker.router_pid());
+    let client = broker.client();
+    client.send(&[b"sleep 2000"]);
+    broker.wait_for_in_flight(1);
+    broker.signal(SIGUSR2);
+    // The program has been tried by then, and finds another file when it takes over.
+    broker.wait_until("the router hands over", |report| report.phase == "handing over");
+    broker.rewrite_file("workers = \n");
+    let status = broker.wait_until("the next router serves", |report| {
+        report.router_pid != router && report.phase == "serving" && report.pool.ready == 2
+    });
+    assert_eq!((status.pool.target, status.queue.backlog_limit), (2, 7));
+    assert_eq!(broker.workers(), workers);
+    assert!(has_line(&broker, &["that of before the upgrade stays", "hornpipe.toml:1"]), "{}", broker.log());
+    assert_eq!(broker.ask("echo x"), "x");
 }

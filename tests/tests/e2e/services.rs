@@ -302,6 +302,39 @@ fn resizing_a_service_under_load_loses_nothing_and_delays_no_other() {
 }
 
 #[test]
+fn a_file_read_again_changes_one_service_under_load_and_loses_nothing() {
+    const REQUESTS: usize = 300;
+    let broker = two(1, 1);
+    let before = pids(&broker, "default");
+    let client = Client::dealer(broker.frontend());
+    for _request in 0..REQUESTS {
+        send_to(&client, "images", "sleep 5");
+    }
+    let marked = format!("{}env = [\"MARK=new\"]\n", service("images", 4));
+    broker.rewrite_file(&file(1, &marked));
+    broker.signal(SIGHUP);
+    broker.wait_until("it has its new size, of a new generation", |report| {
+        let images = of(report, "images").unwrap();
+        (images.pool.target, images.pool.generation, images.pool.reload) == (4, 1, None)
+    });
+    for _request in 0..REQUESTS {
+        assert_eq!(answer(&client).0, Status::Ok);
+    }
+    let report = broker.wait_for_idle(5);
+    assert_eq!(of(&report, "default").unwrap().pool.target, 1);
+    assert_eq!(of(&report, "images").unwrap().requests.answered, REQUESTS as u64);
+    // Its workers are made as the file says now, those of the other service as ever.
+    let has_mark = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/environ")).unwrap().windows(8).any(|one| one == b"MARK=new")
+    };
+    assert!(pids(&broker, "images").values().all(has_mark));
+    assert!(!pids(&broker, "default").values().any(has_mark));
+    // HUP is for all of them.
+    assert!(pids(&broker, "default").values().all(|pid| !before.values().any(|old| old == pid)));
+    broker.check_counters();
+}
+
+#[test]
 fn an_upgrade_with_another_file_keeps_each_services_workers_and_slots() {
     let broker = two(1, 1);
     let before = (pids(&broker, "default"), pids(&broker, "images"));
