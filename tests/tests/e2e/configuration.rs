@@ -144,13 +144,6 @@ fn a_check_says_what_would_not_work_by_its_exit_code() {
 }
 
 #[test]
-fn a_service_that_cannot_be_run_yet_is_refused() {
-    let outcome = Serve::file(&demo("[service.resize]\nprogram = [\"resize\"]\n"), 0).run();
-    assert_eq!(outcome.ended.code(), Some(78), "{}", outcome.ended.stderr);
-    assert!(outcome.ended.stderr.contains("the service resize"), "{}", outcome.ended.stderr);
-}
-
-#[test]
 fn the_example_file_fits_the_schema_and_the_schema_refuses_what_the_broker_refuses() {
     let folder = Folder::new();
     let schema = folder.file("schema.json");
