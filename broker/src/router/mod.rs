@@ -432,16 +432,7 @@ impl Router {
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
         }
-        if let Note::ReloadFinished { generation } = note {
-            self.parent.send(ToParent::Settled { recipe: service.0, generation: generation.0 });
-        }
-        let core = self.core.core(service);
-        if let Some(mut report) = core.and_then(|core| reloads::end(note, core, last_words)) {
-            report.service = self.label(service).map(ToOwned::to_owned);
-            for (operator, report) in self.reloads.ended(service, &report) {
-                self.sockets.control.respond(operator, &ControlResponse::Reload(report));
-            }
-        }
+        self.follow_reload(service, note, last_words);
     }
 
     fn inquire(&mut self, place: Place, subject: Subject) {

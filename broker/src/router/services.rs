@@ -1,11 +1,13 @@
 //! One service of several, where the router has to do with it.
 
+use hornpipe_proto::control::ControlResponse;
 use tracing::error;
 
 use super::configuration::{self, Configuration};
 use super::frame::Body;
-use super::{Router, clock, memory_limit};
-use crate::core::{Event, ServiceId};
+use super::{Router, clock, memory_limit, reloads};
+use crate::core::{Event, Note, ServiceId};
+use crate::link::ToParent;
 
 impl Router {
     /// The same with one event for one service, after all that is pending.
@@ -38,5 +40,19 @@ impl Router {
         }
         memory_limit::apply(&self.setup);
         self.pending.push_back(Event::Configure { settings: Box::new(settings) });
+    }
+
+    /// What a reload means to those who wait for its end, should this be the end.
+    pub(super) fn follow_reload(&mut self, service: ServiceId, note: &Note, last_words: Vec<String>) {
+        if let Note::ReloadFinished { generation } = note {
+            self.parent.send(ToParent::Settled { recipe: service.0, generation: generation.0 });
+        }
+        let core = self.core.core(service);
+        if let Some(mut report) = core.and_then(|core| reloads::end(note, core, last_words)) {
+            report.service = self.label(service).map(ToOwned::to_owned);
+            for (operator, report) in self.reloads.ended(service, &report) {
+                self.sockets.control.respond(operator, &ControlResponse::Reload(report));
+            }
+        }
     }
 }
