@@ -40,7 +40,6 @@ use tracing::{error, info, warn};
 use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
-use configuration::Configuration;
 pub(crate) use configuration::encode as encode_configuration;
 use control::ControlSocket;
 use crew::CrewList;
@@ -302,22 +301,6 @@ impl Router {
             }
         }
         Ok(())
-    }
-
-    /// Other settings hold from here on.
-    fn configure(&mut self, bytes: &[u8]) {
-        let Some(Configuration { settings, probe, plain_errors, level }) = configuration::decode(bytes)
-        else {
-            return error!("the parent's word on the settings cannot be read: those of before stay");
-        };
-        if let Some(level) = level {
-            crate::logging::set_level(level);
-        }
-        self.clients.set_plain_errors(plain_errors);
-        self.setup.probe = probe;
-        self.setup.settings = settings.clone();
-        memory_limit::apply(&settings);
-        self.pending.push_back(Event::Configure { settings: Box::new(settings) });
     }
 
     /// A change of the files that somebody named is a reload.

@@ -113,12 +113,6 @@ impl Model {
         }
     }
 
-    /// How many wait whom no worker has had.
-    pub(super) fn untried(&self) -> usize {
-        let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
-        self.line.iter().filter(untried).count()
-    }
-
     pub(super) fn in_flight(&self) -> usize {
         self.requests.values().filter(|asked| matches!(asked.state, State::Held { .. })).count()
     }
