@@ -226,7 +226,11 @@ impl Link {
     /// # Errors
     /// `EBADMSG` for a packet that is not a `T`: the two ends are not the same program.
     pub fn receive<T: DeserializeOwned>(&mut self) -> nix::Result<Received<T>> {
-        let size = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+        let mut take = || recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT);
+        // The kernel says once that the other end has left without reading what it was
+        // sent. What it has said itself stands behind that, and counts.
+        let size = match take().or_else(|error| if error == Errno::ECONNRESET { take() } else { Err(error) })
+        {
             Ok(0) | Err(Errno::ECONNRESET) => return Ok(Received::Closed),
             Ok(size) => size,
             Err(Errno::EAGAIN | Errno::EINTR) => return Ok(Received::Empty),
@@ -240,5 +244,22 @@ impl Link {
 impl AsFd for Link {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_one_who_has_not_read_everything_is_heard() {
+        let (mut parent, router) = Link::pair().unwrap();
+        let last_word = ToParent::Finished { exit_code: 0 };
+        router.send(&last_word).unwrap();
+        parent.send(&ToRouter::HookEnded { pid: 1 }).unwrap();
+        drop(router);
+        let heard = parent.receive::<ToParent>().unwrap();
+        assert!(matches!(heard, Received::Message(message) if message == last_word));
+        assert!(matches!(parent.receive::<ToParent>().unwrap(), Received::Closed));
     }
 }

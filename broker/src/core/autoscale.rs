@@ -122,7 +122,8 @@ impl<B: Clone> Core<B> {
             let record = self.roster.slot(newcomer.slot);
             serves && record.is_some_and(|record| record.staying().count() > 1)
         });
-        self.crew.local().idle.saturating_sub(u32::try_from(doubled.count()).unwrap_or(u32::MAX))
+        let doubled = u32::try_from(doubled.count()).unwrap_or(u32::MAX);
+        self.crew.local().idle.saturating_sub(doubled).saturating_sub(self.crew.idle_in_name())
     }
 
     /// The least that the load and the operator's limits allow at present.

@@ -19,6 +19,10 @@ pub(super) struct Crew {
     eligible: BTreeSet<(usize, u64, WorkerId)>,
     /// How many workers of our own do nothing, and how many have something to do.
     local: Occupations,
+    /// The connections of each process of ours: one, unless it opened its socket again.
+    by_place: BTreeMap<Place, BTreeSet<WorkerId>>,
+    /// The processes that have more than one.
+    reopened: BTreeSet<Place>,
     turns: u64,
 }
 
@@ -150,11 +154,12 @@ impl Worker {
     }
 
     /// Whether it is one of ours and idle, and whether it is one of ours and busy.
-    /// One that has not said what it does, or that somebody stopped, is neither.
+    /// One that has not said what it does, or that somebody stopped, is neither, and so
+    /// is a plain one from its reply until it says that it is ready.
     fn local_occupation(&self) -> (bool, bool) {
         let counts = self.home != Home::External && !self.withheld.lastingly() && !self.withheld.halted;
-        let is = |state: WorkerState| counts && self.state == state;
-        (is(WorkerState::Waiting), is(WorkerState::Processing))
+        let works = self.state == WorkerState::Processing && (self.is_busy() || self.is_unreturned());
+        (counts && self.state == WorkerState::Waiting, counts && works)
     }
 
     fn takes_more(&self) -> bool {
@@ -174,6 +179,13 @@ impl Crew {
     pub(super) fn join(&mut self, worker: WorkerId, home: Home, now: Timestamp) {
         // One that has said nothing yet is neither idle nor busy.
         self.table.entry(worker).or_insert_with(|| Worker::new(home, now));
+        if let Home::Local(place) = home {
+            let connections = self.by_place.entry(place).or_default();
+            connections.insert(worker);
+            if connections.len() > 1 {
+                self.reopened.insert(place);
+            }
+        }
     }
 
     /// The worker is no more. What it held is the caller's.
@@ -181,6 +193,17 @@ impl Crew {
         let removed = self.table.remove(&worker)?;
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
         self.local.subtract(&removed);
+        if let Home::Local(place) = removed.home
+            && let Some(connections) = self.by_place.get_mut(&place)
+        {
+            connections.remove(&worker);
+            if connections.len() < 2 {
+                self.reopened.remove(&place);
+            }
+            if connections.is_empty() {
+                self.by_place.remove(&place);
+            }
+        }
         Some(removed)
     }
 
@@ -205,8 +228,7 @@ impl Crew {
 
     /// The connections of one process: one, unless it opened its socket again.
     pub(super) fn of(&self, place: Place) -> Vec<WorkerId> {
-        let local = |worker: &Worker| worker.home == Home::Local(place);
-        self.iter().filter(|(_id, worker)| local(worker)).map(|(id, _worker)| id).collect()
+        self.by_place.get(&place).into_iter().flatten().copied().collect()
     }
 
     /// How many requests were sent over the process's present connections.
@@ -222,6 +244,19 @@ impl Crew {
     /// What our own workers do at present.
     pub(super) fn local(&self) -> Occupations {
         self.local
+    }
+
+    /// How many of the idle are processes that still run what an earlier connection of
+    /// theirs was given: they take more, and yet have something to do.
+    pub(super) fn idle_in_name(&self) -> u32 {
+        let is_idle: fn(&Worker) -> bool = |worker| worker.local_occupation().0;
+        let runs: fn(&Worker) -> bool = |worker| worker.is_busy() && !worker.cut;
+        let both = |place: &&Place| {
+            let connections = self.of(**place);
+            let any = |is: fn(&Worker) -> bool| connections.iter().filter_map(|id| self.worker(*id)).any(is);
+            any(is_idle) && any(runs)
+        };
+        u32::try_from(self.reopened.iter().filter(both).count()).unwrap_or(u32::MAX)
     }
 
     /// Whether anybody could take a request, now or after the present one.
@@ -347,6 +382,9 @@ impl Crew {
         let mut local = Occupations::default();
         self.table.values().for_each(|worker| local.add(worker));
         debug_assert_eq!(local, self.local, "idle and busy workers are miscounted");
+        let connected = self.by_place.values().map(BTreeSet::len).sum::<usize>();
+        let ours = self.table.values().filter(|worker| worker.home != Home::External).count();
+        debug_assert_eq!(connected, ours, "a connection is not among its process's");
         for (id, worker) in &self.table {
             let listed = self.eligible.contains(&(worker.held.len(), worker.last_turn, *id));
             debug_assert_eq!(listed, worker.takes_more(), "{id}: wrongly in or out of the idle");

@@ -25,6 +25,7 @@ mod halts;
 mod killer;
 
 mod folder;
+mod pids_limit;
 mod process;
 mod processes;
 mod programs;
@@ -40,6 +41,7 @@ pub use fairness::Fairness;
 pub use folder::Folder;
 pub use halts::{HALT_TIMEOUT, Halts};
 pub use killer::Kills;
+pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use programs::{c_program, hornpipe, python, python_with_gunicorn, script};

@@ -12,7 +12,7 @@ const FAKETIME: &str = "HPTEST_FAKETIME";
 /// The variable that says `none` where there are no pid namespaces.
 const NAMESPACES: &str = "HPTEST_NAMESPACES";
 
-const NONE: &str = "none";
+pub(super) const NONE: &str = "none";
 
 /// Where Debian and its like install it.
 const LIBRARIES: [&str; 5] = [
@@ -62,6 +62,6 @@ pub fn unshare() -> Option<&'static [&'static str]> {
 }
 
 #[allow(clippy::print_stderr, reason = "whoever reads the result must know what was not tried")]
-fn skip(variable: &str) {
+pub(super) fn skip(variable: &str) {
     eprintln!("skipped: {variable} is {NONE}");
 }

@@ -28,6 +28,8 @@ pub(super) struct Early {
     last: Option<Timestamp>,
     /// When a slot last failed in a way that makes the pool degraded.
     last_bad: Timestamp,
+    /// The slot that has failed so in this step, and may be closed before it ends.
+    bad_now: Option<Slot>,
     /// When a slot was last relieved of what it had failed in.
     eased: Timestamp,
     /// Since when every slot that is wanted has a process that serves.
@@ -159,7 +161,7 @@ impl Model {
         let failures = row.failures;
         self.early.last = Some(now);
         if (failures > 1 || row.hopeless) && !others_serve {
-            self.early.last_bad = now;
+            self.early.bad_now = Some(place.slot);
         }
         law!(self, fits, "{place} waits {respawn_after:?} after {failures} early deaths");
         match telling {
@@ -201,11 +203,13 @@ impl Model {
 
     pub(super) fn judge_restored(&mut self, now: Timestamp) {
         law!(self, self.early.degraded, "restored, and it was not degraded");
-        law!(self, self.early.last_bad.after(SECOND) <= now, "restored right after a failure");
+        let lasts = self.early.bad_now.is_none() && self.early.last_bad.after(SECOND) <= now;
+        law!(self, lasts, "restored right after a failure");
         self.early.degraded = false;
     }
 
     pub(super) fn check_health(&mut self, now: Timestamp, core: &Core) {
+        let bad_now = self.early.bad_now.take();
         if core.phase() == Phase::Over || self.stopped.is_some() {
             self.early.degraded = core.is_degraded();
             return;
@@ -216,6 +220,9 @@ impl Model {
         }
         let slots: BTreeMap<Slot, bool> =
             core.snapshot(now).workers.iter().map(|worker| (worker.slot, worker.state.is_none())).collect();
+        if bad_now.is_some_and(|slot| slots.contains_key(&slot)) {
+            self.early.last_bad = now;
+        }
         let (early, posts) = (&mut self.early, &self.posts);
         let known = early.slots.len();
         early.slots.retain(|slot, _| slots.contains_key(slot));
@@ -241,6 +248,10 @@ impl Model {
         law!(self, degraded == self.early.degraded, "degraded {degraded}, and the notes say otherwise");
         let filled = !early_is_bad(&self.early) && self.posts.len() == self.target as usize;
         let filled = filled && self.posts.values().all(|post| post.ready && !post.is_leaving());
+        // One that a later process has relieved leaves after its request, of which nobody is told.
+        let relieved = |place: &Place| self.early.slots.get(&place.slot).map(|row| row.failed);
+        let last = |place: &Place| relieved(place).is_none_or(|failed| failed < place.incarnation);
+        let filled = filled && self.posts.keys().all(last);
         self.early.filled_since = filled.then(|| self.early.filled_since.unwrap_or(now));
         let others = self.early.eased.max(self.early.last_bad).max(self.load.changed);
         let restored = self.early.filled_since.is_some_and(|since| since.max(others).after(SECOND) <= now);

@@ -1,6 +1,6 @@
 //! How connections end, as the model has it, and when what they held is judged.
 
-use hornpipe::core::{Timestamp, WorkerId};
+use hornpipe::core::{Home, Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Desk, Due};
@@ -50,6 +50,10 @@ impl Model {
             // A late tick finds more than one end at once: the earlier counts.
             for token in self.desks.get(&worker).map(in_order).unwrap_or_default() {
                 self.time_out(worker, token, at);
+            }
+            let desk = self.desks.get(&worker).filter(|desk| !desk.held.is_empty());
+            if let Some(Home::Local(place)) = desk.map(|desk| desk.home) {
+                self.freed_now.insert(place);
             }
             self.over(worker, now);
             self.gone_now.insert(worker);

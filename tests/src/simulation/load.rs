@@ -51,13 +51,13 @@ impl Model {
         u32::try_from(self.desks.values().filter(idle).count()).unwrap_or(u32::MAX)
     }
 
-    /// At least those that the core takes for busy: also a plain one that leaves after
-    /// its request, which nobody has been told.
+    /// Those that hold something, or that still have what an earlier router gave them: also
+    /// a plain one that leaves after its request, which nobody has been told.
     fn busy_locals(&self) -> u32 {
         let busy = |desk: &&Desk| {
             let counts = desk.home != Home::External && desk.spoke && !desk.barred && !desk.exiting;
             let counts = counts && !desk.elsewhere && !desk.distrusted && !desk.halted;
-            counts && !(desk.ready && desk.held.is_empty())
+            counts && (!desk.held.is_empty() || (!desk.ready && desk.sent == 0))
         };
         u32::try_from(self.desks.values().filter(busy).count()).unwrap_or(u32::MAX)
     }

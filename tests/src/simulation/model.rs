@@ -50,6 +50,8 @@ pub(super) struct Model {
     pub(super) phase_before: Phase,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
+    /// Processes that had something in hand on one of them until then.
+    pub(super) freed_now: BTreeSet<Place>,
     /// The reload that is under way as this step begins.
     pub(super) reloading: Option<Generation>,
     /// How many slots it may renew at once.
@@ -103,6 +105,7 @@ impl Model {
             evicted: 0,
             phase_before: Phase::Starting,
             gone_now: BTreeSet::new(),
+            freed_now: BTreeSet::new(),
             ended_now: None,
             buried_now: None,
             replied_now: None,
@@ -130,6 +133,7 @@ impl Model {
         self.ended_now = None;
         self.buried_now = None;
         self.gone_now.clear();
+        self.freed_now.clear();
         self.phase_before = core.phase();
         self.reloading = core.reload_under_way().map(|reload| reload.to);
         self.note_survivors(now);

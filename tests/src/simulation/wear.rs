@@ -57,6 +57,8 @@ impl Model {
     /// Only who works or has just worked is measured, and nobody all the time.
     pub(super) fn judge_measuring(&mut self, place: Place, now: Timestamp) {
         let busy = self.desks.values().any(|desk| desk.home == Home::Local(place) && !desk.held.is_empty());
+        // A late tick finds that it was due before its connection was given up.
+        let busy = busy || self.freed_now.contains(&place);
         let due = self.replied_now == Some(place)
             || (busy && self.once(|settings| settings.max_memory_hard.is_some()));
         law!(self, due, "{place} is measured while it does nothing");

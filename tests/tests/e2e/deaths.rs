@@ -2,7 +2,7 @@
 
 use hornpipe_proto::Status;
 use hornpipe_tests::harness::{
-    Broker, Client, Folder, Serve, eventually, is_alive, python, refused, script, send, state_of,
+    Breakable, Broker, Client, Serve, eventually, is_alive, python, refused, script, send, state_of,
 };
 use nix::sys::signal::Signal::SIGKILL;
 
@@ -170,17 +170,18 @@ fn a_worker_that_ends_by_itself_while_idle_is_replaced() {
 
 #[test]
 fn workers_that_die_young_are_not_started_in_a_busy_loop() {
-    // It is ready once, and then never again.
-    let command = "[ -e flag ] && exit 7; : >flag; read line; exit 7";
-    let folder = Folder::new();
-    let broker = Serve::bare(1).options(["--lines", "--chdir", folder.path().to_str().unwrap()]);
-    let broker = broker.program(["sh", "-c", command]).start();
+    // One that never comes so far as to be ready: a program of lines is taken for ready when
+    // it has been started, and may be given a request in the moment of its death.
+    let program = Breakable::new();
+    let broker = Serve::bare(1).program(program.program()).start();
+    program.break_it();
     let client = broker.client();
-    client.send(&[b"x"]);
+    client.send(&[b"exit 7"]);
     let report = broker.wait_until("it fails", |report| report.phase == "failing");
     assert!(report.pool.spawned < 10, "{} were started", report.pool.spawned);
     let answer = broker.ask("x");
     assert!(answer.starts_with("ERR unavailable "), "{answer}");
+    client.receive_error(Status::Unavailable);
     broker.check_counters();
 }
 

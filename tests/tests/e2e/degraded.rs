@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
-use hornpipe_tests::harness::{Breakable, Broker, Process, Serve, let_pass, send};
+use hornpipe_tests::harness::{Breakable, Broker, PidsLimit, Process, Serve, let_pass, send};
 use nix::sys::signal::Signal::SIGKILL;
 
 fn breakable(workers: u32) -> (Broker, Breakable) {
@@ -95,6 +95,27 @@ fn a_parent_without_descriptors_goes_on_with_what_lives() {
     assert!(told <= 2 + seconds + 2, "{told} lines in {seconds} s");
     limit_descriptors(&broker, "1024");
     broker.wait_until("all are there", |report| report.pool.ready == 4 && report.pool.degraded.is_none());
+    assert_eq!(broker.ask("echo x"), "x");
+    broker.check_counters();
+}
+
+#[test]
+fn a_parent_that_may_not_fork_goes_on_with_what_lives() {
+    let Some(group) = PidsLimit::new() else { return };
+    let broker = Broker::demo(2);
+    group.take_in(broker.pid());
+    group.close();
+    let killed = broker.workers()[&0];
+    send(killed, SIGKILL);
+    let report = broker.wait_until("it is degraded", |report| report.pool.degraded.is_some());
+    let why = report.pool.degraded.unwrap();
+    assert!(why.starts_with("1 of 2 workers cannot start: cannot fork: "), "{why}");
+    assert_eq!((report.phase.as_str(), report.pool.ready), ("serving", 1));
+    for number in 0..50 {
+        assert_eq!(broker.ask(&format!("echo {number}")), number.to_string());
+    }
+    group.open();
+    broker.wait_until("all are there", |report| report.pool.ready == 2 && report.pool.degraded.is_none());
     assert_eq!(broker.ask("echo x"), "x");
     broker.check_counters();
 }
