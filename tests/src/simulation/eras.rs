@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Memory, RequestId, Settings, Timestamp};
+use hornpipe::core::{Generation, Memory, Place, RequestId, Settings, Timestamp};
 
 use super::books::{Asked, Post, State};
 use super::model::Model;
@@ -34,6 +34,12 @@ impl Room {
 }
 
 impl Model {
+    /// A process of an earlier router's: its share is drawn anew.
+    pub(super) fn adopted(&mut self, place: Place, generation: Generation, now: Timestamp) {
+        let post = Post { era: self.era(), ..Post::new(generation, true, now) };
+        self.posts.insert(place, post);
+    }
+
     /// An operator has changed the settings.
     pub(super) fn configured(&mut self, settings: &Settings, now: Timestamp) {
         let held = Room { waiting: self.untried(), bytes: self.bytes() };

@@ -3,7 +3,9 @@
 use std::net::TcpStream;
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Client, Deadline, Serve, let_pass, python, script, send, until};
+use hornpipe_tests::harness::{
+    Broker, Client, Deadline, Serve, eventually, let_pass, python, script, send, until,
+};
 use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGTERM, SIGTTIN};
 
 /// The promise is 500 ms; a slow and crowded machine gets ten times that.
