@@ -195,3 +195,141 @@ fn take_over_service(service: &mut ServiceConfig, read: ServiceConfig) {
     // A body that the queue has no room for is too large, and not to be tried again.
     service.core.body_limit = body_limit.min(service.core.held_bytes_limit);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nix::unistd::Uid;
+
+    use super::*;
+    use crate::config::keys::KEYS;
+    use crate::config::{CommandLine, Environment, RawConfig, Surroundings};
+
+    const BASE: &str = "frontend = 6660\nbackend = 6661\n";
+
+    /// A file, and the settings that were read from it.
+    struct Scene {
+        path: PathBuf,
+        in_force: InForce,
+    }
+
+    impl Scene {
+        fn new(text: &str, options: RawConfig) -> Self {
+            let name = format!("hornpipe-changes-{}-{:?}", std::process::id(), std::thread::current().id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, text).unwrap();
+            let user = Uid::from_raw(1000);
+            let surroundings = Surroundings { processors: 6, user, environment: Environment::of([]) };
+            let command_line = CommandLine { file: Some(path.clone()), options, ..CommandLine::default() };
+            let in_force = InForce::new(Configured::read(command_line, surroundings).unwrap());
+            Self { path, in_force }
+        }
+
+        fn read(&mut self, text: &str) -> Vec<(String, &'static str, Effect)> {
+            std::fs::write(&self.path, text).unwrap();
+            let differences = self.in_force.read_again().unwrap();
+            differences.into_iter().map(|one| (one.service, one.key, one.effect)).collect()
+        }
+    }
+
+    impl Drop for Scene {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+
+    /// A value of each key that is not its default, and what else it needs.
+    fn other_value(key: &str) -> &'static str {
+        match key {
+            "frontend" | "backend" => "7000",
+            "program" => "['x']",
+            "each" | "lines" => "true\nprogram = ['x']",
+            "fresh" | "no-external" | "insecure" => "true",
+            "no-autoscale" => "true\nmin = 2\nmax = 4",
+            "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
+            | "cancel-grace" | "term-grace" | "drain" => "'77s'",
+            "probe-timeout" => "'77s'\nprobe = 'x'",
+            "scale-up-wait" | "scale-down-after" => "'77s'\nmin = 2\nmax = 4",
+            "check-for-waiting" => "'77s'\nmax-spare-servers = 4",
+            "max-memory" | "max-memory-hard" | "max-body" | "queue-bytes" => "'77MiB'",
+            "plain-errors" => "'silent'",
+            "log-format" => "'json'",
+            "log-level" => "'debug'",
+            "reload-on" => "['/dev/null']",
+            "hook" => "['degraded=x']",
+            "rlimit" => "['nofile=9']",
+            "env" => "['A=b']",
+            "umask" => "'077'",
+            "min-spare-servers" => "3\nmax = 9",
+            "probe" | "log-file" | "control" | "user" | "group" | "chroot" | "chdir" | "pid-file" => "'/x'",
+            _ => "7",
+        }
+    }
+
+    #[test]
+    fn a_change_of_each_key_is_told_and_holds_if_it_can() {
+        for key in KEYS {
+            let (name, value) = (key.name, other_value(key.name));
+            let rest = value.split_once('\n').map_or("", |(_, rest)| rest);
+            // What the key needs besides is there before.
+            let needs_rest = !matches!(name, "each" | "lines");
+            let mut scene =
+                Scene::new(&format!("{BASE}{}\n", if needs_rest { rest } else { "" }), RawConfig::default());
+            let before = scene.in_force.config.clone();
+            let base = if BASE.contains(&format!("{name} =")) {
+                BASE.lines().filter(|line| !line.starts_with(name)).collect::<Vec<_>>().join("\n") + "\n"
+            } else {
+                BASE.to_owned()
+            };
+            let told = scene.read(&format!("{base}{name} = {value}\n"));
+            let effect = told.iter().find(|(_, told, _)| *told == name).map(|(_, _, effect)| effect.clone());
+            let holds = key.change == Change::AtOnce;
+            let expected = if holds { Effect::InForce } else { Effect::Needs(key.change) };
+            assert_eq!(effect, Some(expected), "{name}: {told:?}");
+            assert_eq!(scene.in_force.config != before, holds, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_force_is_told_again_and_what_is_is_not() {
+        let mut scene = Scene::new(BASE, RawConfig::default());
+        let text = format!("{BASE}workers = 3\nfresh = true\n");
+        assert_eq!(scene.read(&text).len(), 2);
+        let default = DEFAULT_SERVICE.to_owned();
+        assert_eq!(scene.read(&text), [(default, "fresh", Effect::Needs(Change::Upgrade))]);
+        assert_eq!(scene.read(BASE).len(), 1, "workers are as many as CPUs again");
+        assert_eq!(scene.in_force.config.default.core.workers, 6);
+    }
+
+    #[test]
+    fn what_is_overridden_is_told_when_the_file_changes() {
+        let options = RawConfig { workers: Some(2), ..RawConfig::default() };
+        let mut scene = Scene::new(&format!("{BASE}workers = 3\n"), options);
+        let text = format!("{BASE}workers = 4\n");
+        let overridden = (DEFAULT_SERVICE.to_owned(), "workers", Effect::Overridden(Origin::CommandLine));
+        assert_eq!(scene.read(&text), [overridden]);
+        assert_eq!(scene.read(&text), []);
+    }
+
+    #[test]
+    fn services_change_each_for_itself_and_come_and_go_with_a_restart() {
+        let service = |name: &str, workers: u32| format!("[service.{name}]\nworkers = {workers}\n");
+        let mut scene =
+            Scene::new(&format!("{BASE}{}{}", service("a", 1), service("b", 1)), RawConfig::default());
+        let told = scene.read(&format!("{BASE}{}{}", service("b", 2), service("c", 1)));
+        let restart = |name: &str| (name.to_owned(), "service", Effect::Needs(Change::Restart));
+        assert_eq!(told, [("b".to_owned(), "workers", Effect::InForce), restart("a"), restart("c")]);
+        let workers: Vec<_> =
+            scene.in_force.config.further.iter().map(|one| (one.name.as_str(), one.core.workers)).collect();
+        assert_eq!(workers, [("a", 1), ("b", 2)]);
+    }
+
+    #[test]
+    fn secrets_are_not_told() {
+        let mut scene = Scene::new(BASE, RawConfig::default());
+        std::fs::write(&scene.path, format!("{BASE}env = ['PASSWORD=x']\n")).unwrap();
+        let differences = scene.in_force.read_again().unwrap();
+        assert!(!format!("{differences:?}").contains("PASSWORD"), "{differences:?}");
+    }
+}

@@ -18,7 +18,7 @@ pub(super) const DEFAULT_SERVICE: &str = "default";
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A probe is no load: it travels from parent to router in one packet, with all settings.
-const PROBE_LIMIT: usize = 32 * 1024;
+const PROBE_LIMIT: usize = 8 * 1024;
 
 /// One service, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,19 +4,20 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
-use super::{ServiceSetup, Setup};
+use super::{Router, ServiceSetup, Setup, memory_limit};
 use crate::config::PlainErrors;
-use crate::core::{AutoscaleRules, Settings, Slot, SpareRules};
-use crate::logging::Level;
+use crate::core::{AutoscaleRules, Event, Settings, Slot, SpareRules};
+use crate::logging::{self, Level};
 
-/// What has changed of one service.
-#[derive(Debug)]
-pub(super) struct Configuration {
-    pub(super) settings: Settings,
-    pub(super) probe: Option<Vec<u8>>,
-    pub(super) plain_errors: PlainErrors,
-    pub(super) level: Option<Level>,
+/// What holds of one service from here on.
+#[derive(Debug, PartialEq, Eq)]
+struct Configuration {
+    settings: Settings,
+    probe: Option<Vec<u8>>,
+    plain_errors: PlainErrors,
+    level: Option<Level>,
 }
 
 macro_rules! packet {
@@ -101,7 +102,77 @@ pub(crate) fn encode_all(setup: &Setup, level: Level) -> Vec<Vec<u8>> {
     setup.services().map(|(_id, service)| encode(service)).collect()
 }
 
+impl Router {
+    /// Other settings of one service hold from here on.
+    pub(super) fn configure(&mut self, bytes: &[u8]) {
+        let Some(Configuration { settings, probe, plain_errors, level }) = decode(bytes) else {
+            return error!("the parent's word on the settings cannot be read: those of before stay");
+        };
+        if let Some(level) = level {
+            logging::set_level(level);
+        }
+        self.clients.set_plain_errors(plain_errors);
+        if let Some(setup) = self.setup.service_named_mut(&settings.service) {
+            setup.probe = probe;
+            setup.settings = settings.clone();
+        }
+        memory_limit::apply(&self.setup);
+        self.pending.push_back(Event::Configure { settings: Box::new(settings) });
+    }
+}
+
 /// `None` for bytes of another version: the next router knows the settings by its birth.
-pub(super) fn decode(bytes: &[u8]) -> Option<Configuration> {
+fn decode(bytes: &[u8]) -> Option<Configuration> {
     rmp_serde::from_slice(bytes).ok().map(Packet::open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::External;
+
+    fn setup(settings: Settings, probe: &[u8], plain_errors: PlainErrors) -> Setup {
+        let (probe, reload_on, silent_workers_hint) = (Some(probe.to_vec()), Vec::new(), "");
+        Setup {
+            default: ServiceSetup { settings, probe, reload_on, silent_workers_hint },
+            further: Vec::new(),
+            external: External::Loopback,
+            plain_errors,
+            frontend: String::new(),
+            backend: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_understood() {
+        let settings = Settings {
+            workers: 3,
+            timeout: Some(Duration::from_millis(1500)),
+            autoscale: Some(AutoscaleRules {
+                up_wait: Duration::from_millis(5),
+                down_after: Duration::from_secs(9),
+            }),
+            spares: Some(SpareRules { min: 1, max: u32::MAX, check: Duration::from_secs(2) }),
+            ..Settings::default()
+        };
+        let mut setup = setup(settings.clone(), &[0, 255], PlainErrors::Silent);
+        let images = Settings { service: "images".into(), ..Settings::default() };
+        setup.further.push(ServiceSetup { settings: images.clone(), probe: None, ..setup.default.clone() });
+        let of = |settings, probe| {
+            let (plain_errors, level) = (PlainErrors::Silent, Some(Level::Debug));
+            Some(Configuration { settings, probe, plain_errors, level })
+        };
+        let understood: Vec<_> = encode_all(&setup, Level::Debug).iter().map(|one| decode(one)).collect();
+        assert_eq!(understood, [of(settings, Some(vec![0, 255])), of(images, None)]);
+        assert_eq!(decode(b"nonsense"), None);
+    }
+
+    #[test]
+    fn the_largest_probe_fits_into_a_packet() {
+        let setup = setup(Settings::default(), &[255; 8 * 1024], PlainErrors::Text);
+        for settings in encode_all(&setup, Level::Info) {
+            let packet = rmp_serde::to_vec(&crate::link::ToRouter::Configured { settings }).unwrap();
+            assert!(packet.len() < crate::link::PACKET_LIMIT, "{}", packet.len());
+        }
+    }
 }

@@ -22,7 +22,8 @@ struct Blob {
 pub(super) fn encode(memory: &Memory) -> Vec<u8> {
     let incarnations = memory.incarnations.iter().map(|(slot, number)| (slot.0, number.0)).collect();
     let blob = Blob { target: memory.target, generation: memory.generation, incarnations, size: memory.size };
-    rmp_serde::to_vec(&blob).unwrap_or_default()
+    // With names: a router of an earlier version skips what it does not know.
+    rmp_serde::to_vec_named(&blob).unwrap_or_default()
 }
 
 /// `None` for bytes that no router wrote: the next one starts afresh.
@@ -89,6 +90,20 @@ mod tests {
         let incarnations = incarnations([(0, 2), (1, 8), (2, 1)]);
         let expected = Memory { target: 3, size: None, generation: 5, incarnations };
         assert_eq!(memories, BTreeMap::from([("default".into(), expected)]));
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_by_the_first_versions() {
+        #[derive(Deserialize)]
+        struct First {
+            target: u32,
+            generation: u32,
+            incarnations: Vec<(u32, u32)>,
+        }
+        let incarnations = vec![(Slot(1), Incarnation(7))];
+        let bytes = encode(&Memory { target: 3, size: Some(4), generation: 5, incarnations });
+        let First { target, generation, incarnations } = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!((target, generation, incarnations), (3, 5, vec![(1, 7)]));
     }
 
     #[test]

@@ -35,7 +35,6 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use hornpipe_proto::control::ControlResponse;
 use tracing::{error, info, warn};
 
 use crate::core::{

@@ -1,11 +1,9 @@
 //! One service of several, where the router has to do with it.
 
 use hornpipe_proto::control::ControlResponse;
-use tracing::error;
 
-use super::configuration::{self, Configuration};
 use super::frame::Body;
-use super::{Router, clock, memory_limit, reloads};
+use super::{Router, clock, reloads};
 use crate::core::{Event, Note, ServiceId};
 use crate::link::ToParent;
 
@@ -22,24 +20,6 @@ impl Router {
     /// The name of a service where it is said: that of the default one is not.
     pub(super) fn label(&self, service: ServiceId) -> Option<&str> {
         (service != ServiceId::DEFAULT).then(|| self.core.name(service))
-    }
-
-    /// Other settings of one service hold from here on.
-    pub(super) fn configure(&mut self, bytes: &[u8]) {
-        let Some(Configuration { settings, probe, plain_errors, level }) = configuration::decode(bytes)
-        else {
-            return error!("the parent's word on the settings cannot be read: those of before stay");
-        };
-        if let Some(level) = level {
-            crate::logging::set_level(level);
-        }
-        self.clients.set_plain_errors(plain_errors);
-        if let Some(setup) = self.setup.service_named_mut(&settings.service) {
-            setup.probe = probe;
-            setup.settings = settings.clone();
-        }
-        memory_limit::apply(&self.setup);
-        self.pending.push_back(Event::Configure { settings: Box::new(settings) });
     }
 
     /// What a reload means to those who wait for its end, should this be the end.

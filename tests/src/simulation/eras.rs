@@ -3,10 +3,16 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Memory, Settings, Timestamp};
+use hornpipe::core::{Generation, Memory, Place, RequestId, Settings, Timestamp};
 
-use super::books::Post;
+use super::books::{Asked, Post, State};
 use super::model::Model;
+
+macro_rules! law {
+    ($model:expr, $holds:expr, $($why:tt)+) => {
+        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
+    };
+}
 
 /// How much may be held although less is allowed by now: what was there when that changed.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +34,12 @@ impl Room {
 }
 
 impl Model {
+    /// A process of an earlier router's: its share is drawn anew.
+    pub(super) fn adopted(&mut self, place: Place, generation: Generation, now: Timestamp) {
+        let post = Post { era: self.era(), ..Post::new(generation, true, now) };
+        self.posts.insert(place, post);
+    }
+
     /// An operator has changed the settings.
     pub(super) fn configured(&mut self, settings: &Settings, now: Timestamp) {
         let held = Room { waiting: self.untried(), bytes: self.bytes() };
@@ -45,11 +57,37 @@ impl Model {
         self.scale(target);
     }
 
+    /// How many wait whom no worker has had.
+    pub(super) fn untried(&self) -> usize {
+        let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
+        self.line.iter().filter(untried).count()
+    }
+
+    /// No more is held than may be, or than there was when less was allowed.
+    pub(super) fn check_room(&mut self) {
+        let (untried, bytes) = (self.untried(), self.bytes());
+        law!(self, untried <= self.room.waiting, "{untried} wait, at most {:?} may", self.room);
+        law!(self, bytes <= self.room.bytes, "{bytes} bytes are held, at most {:?} may", self.room);
+        self.room.narrow(&self.settings, untried, bytes);
+    }
+
     /// What a router begins with that finds this.
     pub(super) fn first_target(settings: &Settings, memory: Option<&Memory>) -> u32 {
         let Some(memory) = memory else { return settings.workers };
         let target = if memory.size == Some(settings.workers) { memory.target } else { settings.workers };
         target.max(settings.min).min(settings.max)
+    }
+
+    /// How long it may wait at most.
+    pub(super) fn queued_until(&self, asked: &Asked) -> Option<Timestamp> {
+        let endless = asked.state != State::Waiting || self.once(|settings| settings.queue_timeout.is_none());
+        let longest = self.longest(|settings| settings.queue_timeout.unwrap_or_default());
+        (!endless).then(|| asked.since.after(longest))
+    }
+
+    /// Whether it has waited as long as it may at least.
+    pub(super) fn may_have_waited(&self, asked: &Asked, now: Timestamp) -> bool {
+        self.once(|settings| settings.queue_timeout.is_some_and(|timeout| asked.since.after(timeout) <= now))
     }
 
     /// Whether that was so under any settings of this life.

@@ -119,9 +119,7 @@ impl Model {
             return;
         };
         let late = asked.deadline.is_some_and(|deadline| deadline <= now);
-        let since = asked.since;
-        let waited =
-            self.once(|settings| settings.queue_timeout.is_some_and(|timeout| since.after(timeout) <= now));
+        let waited = self.may_have_waited(asked, now);
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
@@ -410,10 +408,7 @@ impl Model {
             let until = if let State::Held { until, .. } = asked.state { until } else { None };
             let end = [asked.deadline, until].into_iter().flatten().min();
             law!(self, end.is_none_or(|end| end > now), "{request} is past its deadline");
-            let endless =
-                asked.state != State::Waiting || self.once(|settings| settings.queue_timeout.is_none());
-            let longest = self.longest(|settings| settings.queue_timeout.unwrap_or_default());
-            let end = (!endless).then(|| asked.since.after(longest));
+            let end = self.queued_until(asked);
             law!(self, end.is_none_or(|end| end > now), "{request} has waited for too long");
         }
     }
@@ -472,10 +467,8 @@ impl Model {
     }
 
     fn check_bounds(&mut self, core: &Core) {
-        let (untried, bytes, limit) = (self.untried(), self.bytes(), self.settings.backlog_limit);
-        law!(self, untried <= self.room.waiting, "{untried} wait, at most {:?} may", self.room);
-        law!(self, bytes <= self.room.bytes, "{bytes} bytes are held, at most {:?} may", self.room);
-        self.room.narrow(&self.settings, untried, bytes);
+        self.check_room();
+        let limit = self.settings.backlog_limit;
         if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
             let admitted = !refused && self.requests.contains_key(&request);
             let room = waiting < limit || (idle && waiting == 0);

@@ -116,12 +116,6 @@ impl Model {
         }
     }
 
-    /// How many wait whom no worker has had.
-    pub(super) fn untried(&self) -> usize {
-        let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
-        self.line.iter().filter(untried).count()
-    }
-
     pub(super) fn in_flight(&self) -> usize {
         self.requests.values().filter(|asked| matches!(asked.state, State::Held { .. })).count()
     }
@@ -167,9 +161,7 @@ impl Model {
             Event::Malformed { worker } => self.malformed(*worker),
             Event::WorkerLeft { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
-            Event::Adopted { place, generation, .. } => {
-                self.posts.insert(*place, Post { era: self.era(), ..Post::new(*generation, true, now) });
-            }
+            Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
             Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
             Event::Exited { place, ending } => {
                 self.ended_now = Some((*place, ending.clone()));

@@ -34,6 +34,9 @@ pub(super) struct CheckArguments {
     json: bool,
 }
 
+/// What it is if a port is in use.
+const PORT_TAKEN: u8 = 4;
+
 /// One thing that was tried.
 #[derive(Debug)]
 struct Step {
@@ -112,7 +115,10 @@ fn check(configured: &Configured, ports: Ports, report: &mut Report) -> Result<(
         .add("settings", Ok(file.unwrap_or_else(|| "they can be used, and there is no file".to_owned())))?;
     let config = &configured.config;
     if ports == Ports::Try {
-        let tried = rehearsal::try_ports(config).map_err(|error| (error.to_string(), error.exit_code()));
+        let tried = rehearsal::try_ports(config).map_err(|error| match error.exit_code() {
+            PORT_TAKEN => (format!("{error}; --ports-in-use if it is the broker in question"), PORT_TAKEN),
+            code => (error.to_string(), code),
+        });
         report
             .add("ports", tried.map(|()| format!("{} and {} can be had", config.frontend, config.backend)))?;
     }
