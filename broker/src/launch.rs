@@ -264,7 +264,7 @@ impl Endpoints {
             0 => "no workers of its own: start some against the backend".to_owned(),
             1 if self.services == 1 => "1 worker, ready".to_owned(),
             workers if self.services > 1 => {
-                format!("{workers} workers of {} services, each of them ready", self.services)
+                format!("{workers} workers of {} services, the first of each is ready", self.services)
             }
             workers => format!("{workers} workers, the first is ready"),
         };

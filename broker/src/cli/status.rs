@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, ServiceReport, StatusReport};
+use hornpipe_proto::control::{
+    ControlRequest, ControlResponse, NoiseReport, PoolReport, ServiceReport, StatusReport,
+};
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
@@ -66,9 +68,12 @@ fn screen(report: &StatusReport) -> String {
         queue(report),
         pool(report),
     ];
-    lines.extend(reload(report));
-    lines.extend(target(report));
-    lines.extend(report.pool.degraded.as_deref().map(|why| format!("degraded  {}", harmless(why))));
+    let pools = pools(report);
+    lines.extend(pools.iter().filter_map(|(whose, pool)| reload(whose, pool)));
+    lines.extend(pools.iter().filter_map(|(whose, pool)| target(whose, pool)));
+    lines.extend(pools.iter().filter_map(|(whose, pool)| {
+        pool.degraded.as_deref().map(|why| format!("degraded  {whose}{}", harmless(why)))
+    }));
     lines.extend(noise(&report.noise));
     lines.extend(services(report));
     lines.extend(workers(report));
@@ -124,23 +129,35 @@ fn pool(report: &StatusReport) -> String {
     )
 }
 
+/// The pools, and before each whose it is, if there are several.
+fn pools(report: &StatusReport) -> Vec<(String, &PoolReport)> {
+    if has_several(report) {
+        report
+            .services
+            .iter()
+            .map(|service| (format!("{}: ", harmless(&service.name)), &service.pool))
+            .collect()
+    } else {
+        vec![(String::new(), &report.pool)]
+    }
+}
+
 /// How the target came to be what it is.
-fn target(report: &StatusReport) -> Option<String> {
-    let pool = &report.pool;
+fn target(whose: &str, pool: &PoolReport) -> Option<String> {
     let automatic = if pool.autoscale { "   autoscaling" } else { "" };
     let change = pool.last_change.as_ref().map(|change| {
         format!("   {} to {} {} ago, {}", change.from, change.to, age(change.ago_ms), harmless(&change.cause))
     });
     let known = pool.autoscale || change.is_some();
-    known.then(|| format!("target    {}{automatic}{}", pool.target, change.unwrap_or_default()))
+    known.then(|| format!("target    {whose}{}{automatic}{}", pool.target, change.unwrap_or_default()))
 }
 
 /// Only while one is under way.
-fn reload(report: &StatusReport) -> Option<String> {
-    let progress = report.pool.reload?;
+fn reload(whose: &str, pool: &PoolReport) -> Option<String> {
+    let progress = pool.reload?;
     Some(format!(
-        "reload    generation {} -> {}   {} of {} renewed",
-        progress.from, progress.to, progress.renewed, report.pool.target
+        "reload    {whose}generation {} -> {}   {} of {} renewed",
+        progress.from, progress.to, progress.renewed, pool.target
     ))
 }
 
@@ -268,7 +285,7 @@ fn ordinal(number: u32) -> String {
 mod tests {
     use hornpipe_proto::Status;
     use hornpipe_proto::control::{
-        ExternalReport, LastExit, PoolReport, QueueReport, RequestReport, TargetReport, WorkerReport,
+        ExternalReport, LastExit, QueueReport, RequestReport, TargetReport, WorkerReport,
     };
 
     use super::*;
@@ -381,6 +398,8 @@ mod tests {
             "default  serving  2      2         0        1        12        10        1       0\n",
             "brought  serving  2      external  0        1        12        10        1       0\n",
             "1     9120  default  processing  1m01s  1",
+            "target    default: 2   autoscaling   1 to 2 2s ago, queue wait",
+            "degraded  brought: 1 of 2 workers cannot start: exit code 1\n",
             "EXTERNAL              SERVICE  STATE    AGE  REQUESTS\n",
         ] {
             assert!(screen.contains(expected), "{expected}\n{screen}");
