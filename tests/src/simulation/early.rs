@@ -186,6 +186,10 @@ impl Model {
         }
         let Some(row) = self.early.slots.get(&place.slot) else { return };
         law!(self, row.not_before <= now, "{place} is started before its back-off is over");
+        // One that failed before the pool last shrank may have been closed, and have begun anew.
+        if self.load.shrunk.is_some_and(|shrunk| row.failed_at <= shrunk) {
+            return;
+        }
         self.early.forks.push_back(now);
         while self.early.forks.front().is_some_and(|fork| fork.after(SECOND) <= now) {
             self.early.forks.pop_front();
