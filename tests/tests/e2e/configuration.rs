@@ -118,7 +118,8 @@ fn a_check_starts_a_worker_and_asks_it_the_probe() {
     let checked = config("check", &demo("workers = 9\nprobe = \"echo hello\"\n"), &[]);
     assert_eq!(checked.code(), Some(0), "{}", checked.stderr);
     assert!(checked.stdout.contains("a worker is ready, and answers the probe"), "{}", checked.stdout);
-    let text = demo("[service.other]\neach = true\nprogram = [\"cat\"]\n");
+    let text =
+        demo("probe = \"echo x\"\n[service.other]\neach = true\nprogram = [\"cat\"]\nprobe = \"meow\"\n");
     let both = config("check", &text, &["--json"]);
     let report: Value = serde_json::from_str(&both.stdout).unwrap();
     assert_eq!((report["ok"].as_bool(), report["exit_code"].as_u64()), (Some(true), Some(0)), "{report}");
