@@ -22,6 +22,9 @@ const NAME_LIMIT: usize = 64;
 /// The key of the tables that describe services.
 const SERVICES: &str = "service";
 
+/// The keys that are no options.
+pub(super) const OTHERS: [&str; 4] = ["frontend", "backend", "program", SERVICES];
+
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FileLayer {
@@ -140,7 +143,7 @@ impl Document<'_> {
         let written = key.get_ref().replace('_', "-");
         let name = self.reader.long(&written).unwrap_or(&written).to_owned();
         let Some(known) = keys::find(&name) else {
-            let nearest = self.reader.nearest(&written);
+            let nearest = self.reader.nearest(&written, &OTHERS);
             return Err((at, FileProblem::UnknownKey { key: key.get_ref().to_string(), nearest }));
         };
         if scope == Scope::Service && known.scope == Scope::Broker {
@@ -344,6 +347,7 @@ mod tests {
     fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
         for (text, told) in [
             ("\n\nwrokers = 3", "F:3: there is no key \"wrokers\": did you mean workers?"),
+            ("[services.a]", "F:1: there is no key \"services\": did you mean service?"),
             ("fronted = 3", "F:1: there is no key \"fronted\": did you mean frontend?"),
             ("zzz = 3", "F:1: there is no key \"zzz\": `hornpipe config show` lists all there are"),
             ("workers = '3'", "F:1: workers is a text: write a whole number, without quotes"),

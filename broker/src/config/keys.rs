@@ -105,12 +105,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::reading::{OptionReader, PLACED};
+    use crate::config::document::OTHERS;
+    use crate::config::reading::OptionReader;
 
     #[test]
     fn every_option_is_a_key_and_every_key_an_option() {
         let reader = OptionReader::default();
-        let options: BTreeSet<&str> = reader.names().chain(PLACED).collect();
+        let options: BTreeSet<&str> = reader.names().chain(OTHERS).filter(|key| *key != "service").collect();
         let keys: BTreeSet<&str> = KEYS.iter().map(|key| key.name).collect();
         assert_eq!(keys, options);
         assert_eq!(keys.len(), KEYS.len(), "each once");

@@ -8,9 +8,6 @@ use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 
 use super::RawConfig;
 
-/// The keys that are no options: they have a place of their own on the command line.
-pub(super) const PLACED: [&str; 3] = ["frontend", "backend", "program"];
-
 /// All options, by their names.
 #[derive(Debug)]
 pub(super) struct OptionReader {
@@ -72,7 +69,9 @@ impl OptionReader {
 
     /// The long name of the option, and what these values of it say.
     pub(super) fn read(&self, name: &str, values: &[&OsStr]) -> Result<(String, RawConfig), Unread> {
-        let Some(long) = self.long(name) else { return Err(Unread::Unknown { nearest: self.nearest(name) }) };
+        let Some(long) = self.long(name) else {
+            return Err(Unread::Unknown { nearest: self.nearest(name, &[]) });
+        };
         let arguments = values.iter().map(|value| {
             let mut argument = OsString::from(format!("--{long}="));
             argument.push(value);
@@ -83,9 +82,9 @@ impl OptionReader {
         read.map(|read| (long.to_owned(), read)).map_err(|error| Unread::Bad { why: reason(&error) })
     }
 
-    /// The key that may have been meant.
-    pub(super) fn nearest(&self, name: &str) -> Option<String> {
-        let keys = PLACED.iter().fold(self.options.clone(), |keys, key| keys.arg(Arg::new(*key).long(*key)));
+    /// The option that may have been meant, or the one of these other names.
+    pub(super) fn nearest(&self, name: &str, others: &[&'static str]) -> Option<String> {
+        let keys = others.iter().fold(self.options.clone(), |keys, key| keys.arg(Arg::new(*key).long(*key)));
         let error = keys.try_get_matches_from([format!("--{name}")]).err()?;
         if error.kind() != ErrorKind::UnknownArgument {
             return None;
@@ -123,6 +122,8 @@ fn reason(error: &clap::Error) -> String {
 mod tests {
     use super::*;
 
+    const OTHERS: [&str; 1] = ["frontend"];
+
     #[test]
     fn what_an_option_takes_is_read_off_the_command_line() {
         let reader = OptionReader::default();
@@ -148,8 +149,9 @@ mod tests {
     #[test]
     fn what_is_no_option_has_a_neighbour() {
         let reader = OptionReader::default();
-        assert_eq!(reader.nearest("wrokers").as_deref(), Some("workers"));
-        assert_eq!(reader.nearest("fronted").as_deref(), Some("frontend"));
-        assert_eq!(reader.nearest("zzz"), None);
+        assert_eq!(reader.nearest("wrokers", &OTHERS).as_deref(), Some("workers"));
+        assert_eq!(reader.nearest("fronted", &OTHERS).as_deref(), Some("frontend"));
+        assert_eq!(reader.nearest("fronted", &[]), None);
+        assert_eq!(reader.nearest("zzz", &OTHERS), None);
     }
 }

@@ -10,6 +10,9 @@ use hornpipe_tests::harness::{
 use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGTTIN, SIGUSR2};
 use serde_json::Value;
 
+/// A program that brings its own handler.
+const CLOSURE: &str = env!("CARGO_BIN_EXE_closure");
+
 /// A file for a broker with the demo worker on free ports, and what else is wanted.
 fn demo(more: &str) -> String {
     let program = hornpipe().display().to_string();
@@ -115,7 +118,8 @@ fn a_check_starts_a_worker_and_asks_it_the_probe() {
     let checked = config("check", &demo("workers = 9\nprobe = \"echo hello\"\n"), &[]);
     assert_eq!(checked.code(), Some(0), "{}", checked.stderr);
     assert!(checked.stdout.contains("a worker is ready, and answers the probe"), "{}", checked.stdout);
-    let text = demo("[service.other]\neach = true\nprogram = [\"cat\"]\n");
+    let text =
+        demo("probe = \"echo x\"\n[service.other]\neach = true\nprogram = [\"cat\"]\nprobe = \"meow\"\n");
     let both = config("check", &text, &["--json"]);
     let report: Value = serde_json::from_str(&both.stdout).unwrap();
     assert_eq!((report["ok"].as_bool(), report["exit_code"].as_u64()), (Some(true), Some(0)), "{report}");
@@ -368,6 +372,21 @@ fn a_size_that_changes_under_load_loses_nothing() {
     });
     broker.check_counters();
     broker.order(&ControlRequest::Check);
+}
+
+#[test]
+fn a_program_with_its_own_handler_reads_the_file_too() {
+    let folder = Folder::new();
+    let path = folder.file("closure.toml");
+    fs::write(&path, "queue = 7\nattempts = 1\n").unwrap();
+    let broker = Serve::own(CLOSURE, &[], 2).variable("HORNPIPE_CONFIG", &path).start();
+    assert_eq!(broker.status().queue.backlog_limit, 7);
+    fs::write(&path, "queue = 9\nprogram = [\"true\"]\nworkers = 5\n").unwrap();
+    broker.signal(SIGHUP);
+    broker.wait_until("the reload is done", |report| report.pool.generation == 1 && report.pool.ready == 2);
+    let status = broker.wait_for_idle(2);
+    assert_eq!((status.pool.target, status.queue.backlog_limit), (2, 9), "the size is the environment's");
+    assert_eq!(broker.ask("number 1000"), "3000", "the handler is the program");
 }
 
 #[test]

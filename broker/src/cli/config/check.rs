@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::output;
 use super::super::serve::{self, BrokerArguments};
-use crate::config::{Configured, ProgramKind, ServiceConfig, show_duration};
+use crate::config::{Configured, ProgramKind, ServiceConfig};
 use crate::launch::rehearsal::{self, Rehearsal};
 
 /// What the exit code is if workers do not start, or do not answer the probe.
@@ -155,8 +155,8 @@ fn rehearse(configured: &Configured, service: &ServiceConfig) -> Result<String, 
 fn ask(frontend: &str, probe: &[u8], timeout: Option<Duration>) -> Result<(), String> {
     let timeout = timeout.unwrap_or(Duration::from_secs(10));
     let client = Client::builder().endpoint(frontend.to_owned()).timeout(timeout).tries(1).build();
-    match client.and_then(|mut client| client.ask(probe.to_vec())) {
-        Ok(_reply) => Ok(()),
-        Err(error) => Err(format!("{error} (it had {})", show_duration(timeout))),
-    }
+    client
+        .and_then(|mut client| client.ask(probe.to_vec()))
+        .map(|_reply| ())
+        .map_err(|error| error.to_string())
 }
