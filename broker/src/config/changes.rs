@@ -313,13 +313,13 @@ mod tests {
     }
 
     #[test]
-    fn services_change_each_for_itself_and_come_and_go_with_a_restart() {
+    fn services_change_each_for_itself_and_come_and_go_with_an_upgrade() {
         let service = |name: &str, workers: u32| format!("[service.{name}]\nworkers = {workers}\n");
         let mut scene =
             Scene::new(&format!("{BASE}{}{}", service("a", 1), service("b", 1)), RawConfig::default());
         let told = scene.read(&format!("{BASE}{}{}", service("b", 2), service("c", 1)));
-        let restart = |name: &str| (name.to_owned(), "service", Effect::Needs(Change::Restart));
-        assert_eq!(told, [("b".to_owned(), "workers", Effect::InForce), restart("a"), restart("c")]);
+        let upgrade = |name: &str| (name.to_owned(), "service", Effect::Needs(Change::Upgrade));
+        assert_eq!(told, [("b".to_owned(), "workers", Effect::InForce), upgrade("a"), upgrade("c")]);
         let workers: Vec<_> =
             scene.in_force.config.further.iter().map(|one| (one.name.as_str(), one.core.workers)).collect();
         assert_eq!(workers, [("a", 1), ("b", 2)]);
