@@ -53,10 +53,6 @@ impl Members {
             Member::Of { .. } => None,
         })
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
 }
 
 impl<B: Clone> Services<B> {

@@ -9,7 +9,7 @@ use crate::core::degraded::Degraded;
 use crate::core::ids::{Generation, Place, ServiceId, Slot, Timestamp};
 use crate::core::quarantine::Poisoned;
 use crate::core::settings::DEFAULT_SERVICE;
-use crate::core::snapshot::{ExternalSnapshot, PoolSnapshot, QueueSnapshot, SlotSnapshot, Snapshot, Tables};
+use crate::core::snapshot::{ExternalSnapshot, PoolSnapshot, QueueSnapshot, SlotSnapshot, Snapshot};
 use crate::core::worker_state::WorkerState;
 
 /// What a service is, for `status`.
@@ -94,11 +94,6 @@ impl<B: Clone> Services<B> {
         self.table.values().filter(stays).map(|service| (&*service.name, &service.core))
     }
 
-    /// Whether a request for any configured service would find a worker, now or soon.
-    pub fn is_ready(&self) -> bool {
-        self.first_unready().is_none()
-    }
-
     /// A configured service whose requests would find none, and its state.
     pub fn first_unready(&self) -> Option<(&str, &Core<B>)> {
         self.configured_cores().find(|(_name, core)| !core.is_ready())
@@ -168,12 +163,6 @@ impl<B: Clone> Services<B> {
         }
         total.pool.generation = self.core(ServiceId::DEFAULT).map(Core::generation).unwrap_or_default();
         total
-    }
-
-    /// How many things all cores keep in mind, for tests that look for leaks.
-    #[doc(hidden)]
-    pub fn tables(&self) -> (usize, Vec<Tables>) {
-        (self.members.len(), self.table.values().map(|service| service.core.tables()).collect())
     }
 }
 
