@@ -28,22 +28,36 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts those of another pool as well.
+    /// Counts those of another pool as well. Taken apart by name, so that none is forgotten.
     pub(super) fn add(&mut self, other: &Self) {
-        for (mine, others) in self.refused.iter_mut().zip(other.refused) {
+        let Self {
+            received,
+            answered,
+            refused,
+            dropped,
+            retried,
+            stale_replies,
+            malformed_workers,
+            strangers,
+            ignored_clients,
+            probed,
+            spawned,
+            exited,
+        } = other;
+        for (mine, others) in self.refused.iter_mut().zip(refused) {
             *mine += others;
         }
-        self.received += other.received;
-        self.answered += other.answered;
-        self.dropped += other.dropped;
-        self.retried += other.retried;
-        self.stale_replies += other.stale_replies;
-        self.malformed_workers += other.malformed_workers;
-        self.strangers += other.strangers;
-        self.ignored_clients += other.ignored_clients;
-        self.probed += other.probed;
-        self.spawned += other.spawned;
-        self.exited += other.exited;
+        self.received += received;
+        self.answered += answered;
+        self.dropped += dropped;
+        self.retried += retried;
+        self.stale_replies += stale_replies;
+        self.malformed_workers += malformed_workers;
+        self.strangers += strangers;
+        self.ignored_clients += ignored_clients;
+        self.probed += probed;
+        self.spawned += spawned;
+        self.exited += exited;
     }
 
     pub(super) fn refuse(&mut self, status: Status) {
