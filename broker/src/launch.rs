@@ -1,32 +1,38 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+pub(crate) mod rehearsal;
+mod reread;
 mod takeover;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
-    Activation, Config, ConfigError, ControlPlace, Environment, PlaceError, Privilege, ProgramKind,
-    ReadSocket,
+    Activation, Config, ConfigError, Configured, ControlPlace, Environment, InForce, PlaceError, Privilege,
+    ProgramKind, ReadSocket, ServiceConfig,
 };
+use crate::core::Settings;
 use crate::http;
 use crate::link::ExitStatus;
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
 use crate::parent::successor::{self, Successor};
-use crate::parent::{self, ParentError, Program, RouterProcess, WorkerProcess, signals, title};
+use crate::parent::{self, ParentError, Program, Recipe, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
+use reread::Rereader;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
@@ -98,16 +104,17 @@ pub(crate) struct Own {
 }
 
 /// Runs the broker until it is stopped; returns the process's exit code.
-pub(crate) fn launch(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+pub(crate) fn launch(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     signals::hold();
-    let ended = run(config, own);
+    let ended = run(configured, own);
     if ended.is_err() {
         signals::let_go();
     }
     ended
 }
 
-fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
+fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
+    let config = configured.config.clone();
     let environment = Environment::read();
     let errand = environment.errand();
     if let Errand::Try { inheritance, verdict } = errand {
@@ -124,6 +131,9 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
         // A program of its own that logs already: its log is ours.
         Ok(()) | Err(LogError::Twice) => (),
         Err(error) => return Err(LaunchError::Log(error)),
+    }
+    if let Some(error) = &configured.passed_over {
+        error!(%error, "the configuration cannot be used: that of before the upgrade stays");
     }
     let (listeners, inherited, inherited_file) = match errand {
         Errand::Take { inheritance } => {
@@ -147,23 +157,33 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
     if config.privilege == Privilege::Root {
         warn!("router and workers run as root: --user NAME drops it");
     }
-    let router_setup = router_setup(&config, &endpoints);
+    let standing = router_setup(&config, &endpoints.frontend, &endpoints.backend);
+    let standing = Rc::new(RefCell::new(standing));
+    let born_with = Rc::clone(&standing);
     let router_title = format!("hornpipe: router {}", endpoints.ports);
     let mut route = |process: RouterProcess| {
         title::set(&router_title);
-        router::run(&router_setup, start(process))
+        let setup = born_with.borrow().clone();
+        router::run(&setup, start(process))
     };
     let http_title = endpoints.http.map(|address| format!("hornpipe: http {}", address.port()));
     let (work, callbacks) = own.map(|own| (own.work, own.callbacks)).unzip();
     let Callbacks { mut before_fork, after_fork, mut on_worker_exit } = callbacks.unwrap_or_default();
+    // A handler of its own is what it is; what stands in the settings can become another.
+    let default_maker: Option<reread::Maker> =
+        work.is_none().then_some(|service| program(service, None, None));
+    let recipes = recipes(&config, work, after_fork);
+    let settings_text = configured.text();
+    let in_force = InForce::new(configured);
+    let mut rereader = Rereader { in_force, standing, recipes: recipes.clone(), default_maker };
     let setup = parent::Setup {
         listeners,
         worker_backend: endpoints.crew.clone(),
         identity: config.identity.clone(),
-        conditions: config.conditions.clone(),
-        environment: config.worker_environment.clone(),
+        recipes,
+        settings_text,
         hooks: config.hooks.clone(),
-        drain: config.core.drain,
+        drain: config.default.core.drain,
         before_fork: Box::new(move |worker| {
             callbacks::call("before_fork", &mut before_fork, &new_worker(worker));
         }),
@@ -179,7 +199,7 @@ fn run(config: Config, own: Option<Own>) -> Result<u8, LaunchError> {
             title::set(http_title.as_deref().unwrap_or_default());
             http::run(http::Start { listener: process.listener, line: process.line })
         }),
-        program: program(config, work, after_fork),
+        on_hup: Box::new(move || rereader.read()),
         successor,
         supervision,
         pid_file: pid_file.as_ref().map(PidFile::descriptor).transpose().map_err(LaunchError::PidFile)?,
@@ -241,6 +261,7 @@ struct Endpoints {
     http: Option<SocketAddr>,
     frontend_port: u16,
     workers: u32,
+    services: usize,
     /// Where the control socket is, if operators must be told.
     control: Option<PathBuf>,
 }
@@ -249,6 +270,7 @@ impl Endpoints {
     fn of(listeners: &Listeners, config: &Config) -> Self {
         let frontend = listeners.frontend.address;
         let backend = listeners.backend.address;
+        let services = || std::iter::once(&config.default).chain(&config.further);
         let crew = seen_inside(&listeners.crew.path, config.identity.chroot.as_deref());
         let control = match &config.control {
             ControlPlace::File(path) => Some(path.clone()),
@@ -261,7 +283,8 @@ impl Endpoints {
             crew: format!("ipc://{}", crew.display()),
             http: listeners.http.as_ref().map(|port| port.address),
             frontend_port: frontend.port(),
-            workers: config.core.workers,
+            workers: services().map(|service| service.core.workers).sum(),
+            services: services().count(),
             control,
         }
     }
@@ -276,7 +299,10 @@ impl Endpoints {
         };
         let workers = match self.workers {
             0 => "no workers of its own: start some against the backend".to_owned(),
-            1 => "1 worker, ready".to_owned(),
+            1 if self.services == 1 => "1 worker, ready".to_owned(),
+            workers if self.services > 1 => {
+                format!("{workers} workers of {} services, the first of each is ready", self.services)
+            }
             workers => format!("{workers} workers, the first is ready"),
         };
         let http = self.http.map(|address| format!("  http   http://{address}/\n")).unwrap_or_default();
@@ -306,17 +332,25 @@ fn seen_inside(path: &Path, chroot: Option<&Path>) -> PathBuf {
     }
 }
 
-fn router_setup(config: &Config, endpoints: &Endpoints) -> router::Setup {
+fn router_setup(config: &Config, frontend: &str, backend: &str) -> router::Setup {
     router::Setup {
-        settings: config.core.clone(),
+        default: routed(&config.default),
+        further: config.further.iter().map(routed).collect(),
         external: config.external,
         plain_errors: config.plain_errors,
-        probe: config.probe.clone(),
-        reload_on: config.reload_on.clone(),
         operators: config.operators.clone(),
-        frontend: endpoints.frontend.clone(),
-        backend: endpoints.backend.clone(),
-        silent_workers_hint: match config.program {
+        frontend: frontend.to_owned(),
+        backend: backend.to_owned(),
+    }
+}
+
+/// A service, as the router knows it.
+fn routed(service: &ServiceConfig) -> router::ServiceSetup {
+    router::ServiceSetup {
+        settings: Settings { service: service.name.as_str().into(), ..service.core.clone() },
+        probe: service.probe.clone(),
+        reload_on: service.reload_on.clone(),
+        silent_workers_hint: match service.program {
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
             }
@@ -346,6 +380,7 @@ fn start(process: RouterProcess) -> router::Start {
             .collect(),
         used: process.used,
         memory: process.blob,
+        named_memories: process.named_blobs,
         parent_pid: process.parent_pid,
         parent_started: process.parent_started_at,
     }
@@ -360,12 +395,30 @@ fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedW
     EndedWorker { slot, incarnation, generation, pid, reason: status.to_string() }
 }
 
+/// What the parent starts as workers, in the order in which the router counts services. A
+/// handler of the program's own is the default service's.
+fn recipes(config: &Config, handler: Option<Work>, after_fork: Callback<NewWorker>) -> Vec<Recipe> {
+    let mut recipes = vec![recipe(&config.default, program(config.default.clone(), handler, after_fork))];
+    let further = config.further.iter().map(|service| recipe(service, program(service.clone(), None, None)));
+    recipes.extend(further);
+    recipes
+}
+
+fn recipe(service: &ServiceConfig, program: Program) -> Recipe {
+    Recipe {
+        service: service.name.clone(),
+        program: Rc::new(RefCell::new(program)),
+        conditions: service.conditions.clone(),
+        environment: service.worker_environment.clone(),
+    }
+}
+
 /// What the parent starts as a worker.
-fn program(config: Config, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
-    let search_path = config.search_path;
-    let environment = config.worker_environment;
-    let output_limit = usize::try_from(config.core.body_limit).unwrap_or(usize::MAX);
-    let work = match (handler, config.program) {
+fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
+    let search_path = service.search_path;
+    let environment = service.worker_environment;
+    let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
+    let work = match (handler, service.program) {
         (Some(work), _) => work,
         (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
         (None, ProgramKind::None) => return Program::None,
@@ -395,11 +448,12 @@ fn program(config: Config, handler: Option<Work>, mut after_fork: Callback<NewWo
 /// The environment of an adapter's programs: they are told whose they are.
 fn with_place(environment: &[(OsString, OsString)], process: &WorkerProcess) -> Vec<(OsString, OsString)> {
     let own = [
-        ("HORNPIPE_SLOT", process.place.slot),
-        ("HORNPIPE_INCARNATION", process.place.incarnation),
-        ("HORNPIPE_GENERATION", process.generation),
+        ("HORNPIPE_SERVICE", process.service.clone()),
+        ("HORNPIPE_SLOT", process.place.slot.to_string()),
+        ("HORNPIPE_INCARNATION", process.place.incarnation.to_string()),
+        ("HORNPIPE_GENERATION", process.generation.to_string()),
     ];
-    let own = own.into_iter().map(|(name, number)| (name.into(), number.to_string().into()));
+    let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
     environment.iter().cloned().chain(own).collect()
 }
 

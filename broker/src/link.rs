@@ -26,12 +26,13 @@ pub struct Place {
 /// An order of the router to the parent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToParent {
-    /// Start a worker. Answered by `Started` or `NotStarted`.
-    Spawn { place: Place, generation: u32 },
+    /// Start a worker after this recipe, as the parent numbers them. Answered by `Started` or
+    /// `NotStarted`.
+    Spawn { place: Place, generation: u32, recipe: u32 },
     /// Send a signal to a worker's process group. Ignored if it has ended.
     Signal { place: Place, signal: WorkerSignal },
-    /// Keep these bytes for the next router.
-    Remember { blob: Vec<u8> },
+    /// Keep these bytes for the next router, under this name if there is one.
+    Remember { name: Option<String>, blob: Vec<u8> },
     /// The first worker is ready (or none is wanted): the parent tells whoever waits for it.
     Ready,
     /// What did this worker write last? Answered by `Lines`.
@@ -49,6 +50,8 @@ pub enum ToParent {
     Finished { exit_code: u8 },
     /// An operator asks for another router of the program's file as it is now.
     Upgrade,
+    /// The reload of a recipe's workers to this generation is done.
+    Settled { recipe: u32, generation: u32 },
     /// What was accepted is answered: another router may follow as soon as this one has ended.
     HandedOver,
 }
@@ -72,6 +75,8 @@ pub enum ToRouter {
     HookStarted { pid: i32 },
     /// It has ended.
     HookEnded { pid: i32 },
+    /// Other settings hold from here on: bytes that only routers understand.
+    Configured { settings: Vec<u8> },
     /// A signal came.
     Signal(Signal),
     /// How are you? Answered by `Pulse` as soon as the loop has come round.

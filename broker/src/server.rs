@@ -1,14 +1,13 @@
 //! Hornpipe inside a program of your own: the handler is a closure, the workers
 //! are forks, and what the program has loaded before is shared copy-on-write.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::time::Duration;
 
 use hornpipe_worker::Handler;
 
 use crate::callbacks::{Callbacks, EndedWorker, NewWorker};
-use crate::config::{Address, AddressError, Config, ConfigError, RawConfig, Surroundings};
+use crate::config::{Address, AddressError, CommandLine, ConfigError, Configured, RawConfig, Surroundings};
 use crate::launch::{self, LaunchError, Own};
 
 /// A broker with a handler of yours. Begin with [`Server::builder`].
@@ -43,8 +42,8 @@ use crate::launch::{self, LaunchError, Own};
 #[derive(Debug)]
 pub struct Server {
     raw: RawConfig,
-    frontend: String,
-    backend: String,
+    frontend: Option<String>,
+    backend: Option<String>,
     callbacks: Callbacks,
 }
 
@@ -79,28 +78,29 @@ impl std::error::Error for ServerError {
     }
 }
 
+/// Where clients connect unless somebody says otherwise.
+const FRONTEND: &str = "6660";
+
+/// And workers.
+const BACKEND: &str = "6661";
+
 impl Server {
     /// A server on ports 6660 and 6661 of loopback, with as many workers as CPUs.
     pub fn builder() -> Self {
-        Self {
-            raw: RawConfig::default(),
-            frontend: "6660".into(),
-            backend: "6661".into(),
-            callbacks: Callbacks::default(),
-        }
+        Self { raw: RawConfig::default(), frontend: None, backend: None, callbacks: Callbacks::default() }
     }
 
     /// Where clients connect, as on the command line: `6660`, `0`, `HOST:PORT`.
     #[must_use]
     pub fn frontend(mut self, address: impl Into<String>) -> Self {
-        self.frontend = address.into();
+        self.frontend = Some(address.into());
         self
     }
 
     /// Where workers may connect that this server does not start.
     #[must_use]
     pub fn backend(mut self, address: impl Into<String>) -> Self {
-        self.backend = address.into();
+        self.backend = Some(address.into());
         self
     }
 
@@ -166,19 +166,22 @@ impl Server {
     /// # Errors
     /// If something is misconfigured, a port is taken, or the process has threads.
     pub fn run(self, handler: impl Handler + 'static) -> Result<u8, ServerError> {
-        let (config, callbacks) = self.resolve()?;
+        let (configured, callbacks) = self.resolve()?;
         let own = Own { work: launch::handled(handler), callbacks };
-        launch::launch(config, Some(own)).map_err(ServerError::Launch)
+        launch::launch(configured, Some(own)).map_err(ServerError::Launch)
     }
 
-    fn resolve(self) -> Result<(Config, Callbacks), ServerError> {
-        let frontend: Address = self.frontend.parse().map_err(ServerError::Address)?;
-        let backend: Address = self.backend.parse().map_err(ServerError::Address)?;
-        let surroundings = Surroundings::read();
-        let raw = surroundings.environment.settings().map_err(ServerError::Config)?.overridden_by(self.raw);
-        let config = raw
-            .resolve((&frontend, &backend), Vec::<OsString>::new(), &surroundings)
-            .map_err(ServerError::Config)?;
-        Ok((config, self.callbacks))
+    fn resolve(self) -> Result<(Configured, Callbacks), ServerError> {
+        let Self { raw, frontend, backend, callbacks } = self;
+        let address = |text: Option<String>| text.map(|text| text.parse::<Address>()).transpose();
+        let command_line = CommandLine {
+            default_ports: FRONTEND.parse().ok().zip(BACKEND.parse().ok()),
+            frontend: address(frontend).map_err(ServerError::Address)?,
+            backend: address(backend).map_err(ServerError::Address)?,
+            options: raw,
+            ..CommandLine::default()
+        };
+        let configured = Configured::read(command_line, Surroundings::read()).map_err(ServerError::Config)?;
+        Ok((configured, callbacks))
     }
 }

@@ -6,6 +6,7 @@
 mod event;
 mod metrics;
 mod poison;
+mod service;
 mod slot;
 
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ pub use poison::{
     AttemptReport, BODY_PIECE, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport, REPLY_LIMIT,
     RetryReport,
 };
+pub use service::{ServiceReport, ServiceRequest};
 pub use slot::{ExitReport, FlightReport, SlotReport};
 
 /// A request of more bytes than this ends the connection.
@@ -79,6 +81,13 @@ pub enum ControlRequest {
     Events,
     /// Everything that is counted. A broker of before closes the connection.
     Metrics,
+    /// Something about one service alone.
+    Service {
+        /// Its name.
+        name: String,
+        /// What.
+        request: ServiceRequest,
+    },
 }
 
 /// How an operator names a pool size.
@@ -156,6 +165,9 @@ pub struct ReloadReport {
     pub generation: u32,
     /// What has become of it.
     pub outcome: ReloadOutcome,
+    /// Of which service this is told, if it is not the default one.
+    #[serde(default)]
+    pub service: Option<String>,
 }
 
 /// What becomes of a reload.
@@ -234,11 +246,12 @@ pub struct StatusReport {
     pub uptime_ms: u64,
     /// `starting`, `serving`, `paused`, `failing`, `handing over`, `draining`.
     pub phase: String,
-    /// The pool.
+    /// The pools of all services together. The generation is the default service's.
     pub pool: PoolReport,
-    /// Waiting requests.
+    /// Waiting requests of all services.
     pub queue: QueueReport,
-    /// What has happened to requests since this router started.
+    /// What has happened to requests since this router started, also to those of services
+    /// that are gone.
     pub requests: RequestReport,
     /// Messages that led to nothing, since this router started.
     pub noise: NoiseReport,
@@ -246,6 +259,9 @@ pub struct StatusReport {
     pub workers: Vec<WorkerReport>,
     /// One entry for each worker that this broker did not start.
     pub external: Vec<ExternalReport>,
+    /// One entry for each service, the default one first. An older broker tells of none.
+    #[serde(default)]
+    pub services: Vec<ServiceReport>,
 }
 
 /// The pool's wish and its limits.
@@ -303,7 +319,7 @@ pub struct TargetReport {
     pub from: u32,
     /// After.
     pub to: u32,
-    /// `operator`, `queue wait: ...`, `idle: ...`, `spare: ...`.
+    /// `operator`, `configuration`, `queue wait: ...`, `idle: ...`, `spare: ...`.
     pub cause: String,
     /// Milliseconds ago.
     pub ago_ms: u64,
@@ -369,6 +385,9 @@ pub struct NoiseReport {
     pub undelivered: u64,
     /// Log lines dropped because nobody read them in time.
     pub log_lines_dropped: u64,
+    /// Announcements of a service that could not be opened.
+    #[serde(default)]
+    pub services_refused: u64,
 }
 
 /// One local worker process.
@@ -396,6 +415,9 @@ pub struct WorkerReport {
     pub processing_ms: Option<u64>,
     /// How the slot's last process ended.
     pub last_exit: Option<LastExit>,
+    /// The service it works for. An older broker does not say.
+    #[serde(default)]
+    pub service: Option<String>,
 }
 
 /// How a slot's last process ended.
@@ -418,6 +440,9 @@ pub struct ExternalReport {
     pub age_ms: u64,
     /// Requests it has answered.
     pub requests: u64,
+    /// The service it works for; absent until it has said so.
+    #[serde(default)]
+    pub service: Option<String>,
 }
 
 /// A message with its length in front.

@@ -13,7 +13,8 @@ use hornpipe_proto::control::{
     self, AttemptReport, ControlRequest, ControlResponse, EVENT_SCHEMA, EventKind, EventReport, ExitReport,
     FlightReport, LastExit, LastReload, Limits, MemorySum, MetricsReport, PoisonReport, PoisonRequest,
     PoisonResponse, QuarantineReport, RecycleOutcome, RecycleReport, ReloadCounts, ReloadOutcome,
-    ReloadReport, RetryReport, Scale, ServiceMetrics, SlotReport, StateCounts, StatusReport, Timing,
+    ReloadReport, RetryReport, Scale, ServiceMetrics, ServiceRequest, SlotReport, StateCounts, StatusReport,
+    Timing,
 };
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
@@ -113,12 +114,22 @@ fn report() -> StatusReport {
             shared_bytes: Some(1_048_576),
             processing_ms: None,
             last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 4900 }),
+            service: Some("default".into()),
         }],
         external: vec![],
+        services: vec![],
     };
     report.requests.received = 8;
     report.requests.answered = 7;
     report.requests.refused = vec![(Status::Busy, 1)];
+    report.services = vec![control::ServiceReport {
+        name: "default".into(),
+        configured: true,
+        phase: report.phase.clone(),
+        pool: report.pool.clone(),
+        queue: report.queue.clone(),
+        requests: report.requests.clone(),
+    }];
     report
 }
 
@@ -211,6 +222,7 @@ fn poison() -> PoisonReport {
         ago_ms: 1200,
         retrying: false,
         attempts: vec![attempt(1), attempt(2)],
+        service: Some("default".into()),
     }
 }
 
@@ -222,7 +234,11 @@ fn retried() -> RetryReport {
     RetryReport { status: Status::Ok, message: None, size: 5, reply: b"HELLO".to_vec() }
 }
 
-fn control_requests() -> [(&'static str, ControlRequest); 18] {
+fn of_images(request: ServiceRequest) -> ControlRequest {
+    ControlRequest::Service { name: "images".into(), request }
+}
+
+fn control_requests() -> [(&'static str, ControlRequest); 20] {
     [
         ("control-request-status", ControlRequest::Status),
         ("control-request-check", ControlRequest::Check),
@@ -242,6 +258,8 @@ fn control_requests() -> [(&'static str, ControlRequest); 18] {
         ("control-request-resume", ControlRequest::Resume),
         ("control-request-events", ControlRequest::Events),
         ("control-request-metrics", ControlRequest::Metrics),
+        ("control-request-service-scale", of_images(ServiceRequest::Scale(Scale::By(1)))),
+        ("control-request-service-reload", of_images(ServiceRequest::Reload { surge: None, wait: true })),
     ]
 }
 
@@ -268,7 +286,7 @@ fn exited() -> EventKind {
 }
 
 fn event(what: EventKind) -> ControlResponse {
-    ControlResponse::Event(EventReport { at_ms: 1_795_860_005_042, router_life: 1, what })
+    ControlResponse::Event(EventReport { at_ms: 1_795_860_005_042, router_life: 1, service: None, what })
 }
 
 fn control_responses() -> [(&'static str, ControlResponse); 23] {
@@ -279,7 +297,7 @@ fn control_responses() -> [(&'static str, ControlResponse); 23] {
         serving: 2,
     };
     let recycle = |outcome| ControlResponse::Recycle(RecycleReport { slot: 3, incarnation: 2, outcome });
-    let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome });
+    let reload = |outcome| ControlResponse::Reload(ReloadReport { generation: 3, outcome, service: None });
     [
         ("control-response-status", ControlResponse::Status(Box::new(report()))),
         ("control-response-check", ControlResponse::Check { ready: true, reason: "ready".into() }),

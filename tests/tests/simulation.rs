@@ -1,10 +1,13 @@
 //! The core against the simulation, as part of every `cargo test`. Longer runs
 //! are the binary `simulate`'s; both name the seed and the step of a failure.
 
-use hornpipe_tests::simulation;
+use hornpipe_tests::simulation::{self, services};
 
 /// Enough for each planted bug that was tried to be found.
 const SEEDS: std::ops::Range<u64> = 0..3000;
+
+/// The same for several services, whose single cores are played above.
+const SERVICES_SEEDS: std::ops::Range<u64> = 0..300;
 
 /// Long enough for a pool to come up, be disturbed and come up again.
 const EVENTS: u64 = 400;
@@ -22,4 +25,19 @@ fn the_same_seed_plays_the_same_run() {
         let (once, again) = (simulation::run(seed, EVENTS, false), simulation::run(seed, EVENTS, false));
         assert_eq!(format!("{once:?}"), format!("{again:?}"), "seed {seed}");
     }
+}
+
+#[test]
+fn services_keep_to_themselves_whatever_happens() {
+    let mut seen = services::Tally::default();
+    for seed in SERVICES_SEEDS {
+        let one = services::run(seed, EVENTS);
+        seen = seen + one;
+        if seed < 20 {
+            assert_eq!(one, services::run(seed, EVENTS), "seed {seed}");
+        }
+    }
+    // What is to be judged must have happened.
+    let kinds = [seen.answered, seen.refused, seen.opened, seen.closed, seen.moved, seen.lives];
+    assert!(kinds.iter().all(|count| *count > 500), "{seen:?}");
 }

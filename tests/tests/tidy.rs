@@ -66,7 +66,8 @@ const PARTS: &[(&str, &[&str])] = &[
 const EMPLOYERS: &[&str] = &["cli", "launch", "server", "lib"];
 
 /// Hosts that tracked files may name. Where packages come from is the machine's business.
-const HOSTS: &[&str] = &["127.0.0.1", "github.com", "rustup.rs", "no-color.org", "www.apache.org"];
+const HOSTS: &[&str] =
+    &["127.0.0.1", "github.com", "json-schema.org", "rustup.rs", "no-color.org", "www.apache.org"];
 
 /// This file names what it looks for.
 const THIS: &str = "tests/tests/tidy.rs";
@@ -327,13 +328,19 @@ fn options(screen: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The words that may follow a verb, and have options of their own.
+fn words_of(verb: &str) -> &'static [&'static str] {
+    match verb {
+        "poison" => &["list", "show", "retry", "drop"],
+        "config" => &["show", "check", "schema"],
+        _ => &[],
+    }
+}
+
 /// The long options of a verb, and of the words that may follow it.
 fn options_of(verb: &str) -> BTreeSet<String> {
     let mut known = options(&help(&[verb]));
-    if verb == "poison" {
-        let words = ["list", "show", "retry", "drop"];
-        known.extend(words.iter().flat_map(|word| options(&help(&[verb, word]))));
-    }
+    known.extend(words_of(verb).iter().flat_map(|word| options(&help(&[verb, word]))));
     known
 }
 
@@ -346,7 +353,7 @@ fn every_option_and_every_variable_is_in_operations() {
         if !page.contains(&format!("`hornpipe {verb}")) {
             findings.push(format!("hornpipe {verb}"));
         }
-        for option in options(&screen) {
+        for option in options_of(&verb) {
             if !page.contains(&format!("`--{option}")) && !page.contains(&format!(" `--{option}")) {
                 findings.push(format!("hornpipe {verb} --{option}"));
             }
@@ -370,7 +377,7 @@ fn variables(text: &str) -> BTreeSet<String> {
 fn every_option_in_operations_exists() {
     let mut known: BTreeSet<String> = verbs().iter().flat_map(|verb| options(&help(&[verb]))).collect();
     known.extend(options(&help(&["worker", "demo"])));
-    known.extend(options_of("poison"));
+    known.extend(["poison", "config"].into_iter().flat_map(options_of));
     // Net::Server's, which help does not show.
     known.extend(["min-servers", "max-servers"].map(str::to_owned));
     let page = read("docs/OPERATIONS.md");

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse};
+use hornpipe_proto::control::{ControlRequest, ControlResponse, ServiceRequest};
 use serde::Serialize;
 
 use super::exit_code::OperatorExit;
-use super::operator::{self, Target};
+use super::operator::{self, Service, Target};
 use super::output;
 use super::table::json;
 
@@ -30,6 +30,8 @@ pub(super) struct CheckArguments {
     /// For programs: one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    service: Service,
 }
 
 /// As `--json` prints it.
@@ -44,10 +46,11 @@ pub(super) fn run(arguments: &CheckArguments) -> OperatorExit {
         ControlResponse::Check { ready, reason } => tell(arguments, &Told { ready, reason }),
         _ => operator::misunderstood(),
     };
+    let request = arguments.service.request(ControlRequest::Check, ServiceRequest::Check);
     if arguments.live {
-        arguments.target.ask_within(TIME_TO_LIVE, &ControlRequest::Check, answered)
+        arguments.target.ask_within(TIME_TO_LIVE, &request, answered)
     } else {
-        arguments.target.ask(&ControlRequest::Check, answered)
+        arguments.target.ask(&request, answered)
     }
 }
 

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn event(what: EventKind) -> EventReport {
-        EventReport { at_ms: 1_795_860_005_042, router_life: 2, what }
+        EventReport { at_ms: 1_795_860_005_042, router_life: 2, service: None, what }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 /// The arguments cannot be meant. The same for every verb.
 pub const USAGE: u8 = 2;
 
+/// The file of `--config` cannot be meant: `EX_CONFIG` of sysexits.h.
+pub const CONFIG_FILE: u8 = 78;
+
 macro_rules! exit_codes {
     ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $why:literal])+ $variant:ident = $code:expr,)+ }) => {
         $(#[doc = $doc])+

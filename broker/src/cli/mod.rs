@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod completions;
 mod events;
+mod config;
 pub mod exit_code;
 mod man;
 mod operator;
@@ -41,6 +42,7 @@ const VERBS: &str = "\
 Run
   serve   bind two ports, start workers, hand each request to an idle one
   worker  be a worker by hand: `worker demo` does as it is told
+  config  show what settings mean and where they come from, or check them
 Ask
   req     send one request and print the reply          hornpipe req 6660 hello
   bench   make load and check every reply               hornpipe bench 6660 -c 16 -d 10s
@@ -86,6 +88,7 @@ struct CommandLine {
 enum Verb {
     Serve(Box<serve::ServeArguments>),
     Worker(worker::WorkerArguments),
+    Config(config::ConfigArguments),
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
     Status(status::StatusArguments),
@@ -121,6 +124,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match verb {
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Worker(arguments) => worker::run(&arguments),
+        Verb::Config(arguments) => config::run(arguments),
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),
         Verb::Status(arguments) => status::run(&arguments).into(),
@@ -161,6 +165,7 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 
 fn command() -> clap::Command {
     let command = <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain);
+    let command = command.mut_subcommand("config", config::explain);
     let command =
         command.mut_subcommand("upgrade", |verb| with_timeout(verb, upgrade::TIMEOUT, upgrade::TIMEOUT_HELP));
     #[cfg(feature = "tui")]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use hornpipe_proto::control::{self, ControlRequest, ControlResponse};
+use hornpipe_proto::control::{self, ControlRequest, ControlResponse, ServiceRequest};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
@@ -36,6 +36,24 @@ pub(super) struct Target {
     /// How long to wait for the broker to answer [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = config::duration_or_seconds)]
     timeout: Option<Duration>,
+}
+
+/// Which of its services is meant.
+#[derive(Debug, Args)]
+pub(super) struct Service {
+    /// This service alone, of several
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+}
+
+impl Service {
+    /// The request about the whole broker, or the same about that service.
+    pub(super) fn request(&self, whole: ControlRequest, one: ServiceRequest) -> ControlRequest {
+        match &self.service {
+            None => whole,
+            Some(name) => ControlRequest::Service { name: name.clone(), request: one },
+        }
+    }
 }
 
 /// How long a broker may take to answer, unless somebody says otherwise.

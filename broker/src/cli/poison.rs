@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use hornpipe_proto::Status;
 use hornpipe_proto::control::{
     ControlRequest, ControlResponse, PoisonReport, PoisonRequest, PoisonResponse, QuarantineReport,
-    RetryReport,
+    RetryReport, ServiceRequest,
 };
 
 use super::exit_code::{OperatorExit, ReqExit};
-use super::operator::{self, Broker, Target};
+use super::operator::{self, Broker, Service, Target};
 use super::output::{self, harmless};
 use super::table::{age, json, table};
 use crate::config::show_size;
@@ -30,6 +30,8 @@ enum What {
     List {
         #[command(flatten)]
         target: Target,
+        #[command(flatten)]
+        service: Service,
         /// For programs: everything, as one JSON object
         #[arg(long)]
         json: bool,
@@ -67,6 +69,8 @@ enum What {
         /// Forget all of them
         #[arg(long, conflicts_with = "number")]
         all: bool,
+        #[command(flatten)]
+        service: Service,
     },
 }
 
@@ -79,8 +83,8 @@ struct Which {
 
 pub(super) fn run(arguments: &PoisonArguments) -> u8 {
     match &arguments.what {
-        What::List { target, json: false } => list(target, listed).into(),
-        What::List { target, json: true } => list(target, json).into(),
+        What::List { target, service, json: false } => list(target, service, listed).into(),
+        What::List { target, service, json: true } => list(target, service, json).into(),
         What::Show { target, which, body: true, .. } => body(target, which.number).into(),
         What::Show { target, which, json: false, .. } => show(target, which.number, shown).into(),
         What::Show { target, which, json: true, .. } => show(target, which.number, json).into(),
@@ -88,21 +92,23 @@ pub(super) fn run(arguments: &PoisonArguments) -> u8 {
             let line_end: &[u8] = if *raw { b"" } else { b"\n" };
             retry(target, which.number, line_end).into()
         }
-        What::Drop { target, number: Some(number), .. } => {
-            drop_some(target, PoisonRequest::Drop { number: *number }).into()
+        What::Drop { target, service, number: Some(number), .. } => {
+            drop_some(target, service, PoisonRequest::Drop { number: *number }).into()
         }
-        What::Drop { target, number: None, .. } => drop_some(target, PoisonRequest::DropAll).into(),
+        What::Drop { target, service, number: None, .. } => {
+            drop_some(target, service, PoisonRequest::DropAll).into()
+        }
     }
 }
 
 /// Asks, and gives what is made of the answer.
 fn ask<E: From<OperatorExit>>(
     target: &Target,
-    request: PoisonRequest,
+    request: &ControlRequest,
     answered: impl FnOnce(PoisonResponse, &mut Broker) -> Option<E>,
 ) -> E {
     let mut exit = None;
-    let ended = target.ask(&ControlRequest::Poison(request), |response, broker| {
+    let ended = target.ask(request, |response, broker| {
         let ControlResponse::Poison(response) = response else { return operator::misunderstood() };
         exit = answered(response, broker);
         if exit.is_none() { operator::misunderstood() } else { OperatorExit::Done }
@@ -120,8 +126,13 @@ fn print(bytes: &[u8]) -> OperatorExit {
     }
 }
 
-fn list(target: &Target, text: impl FnOnce(&QuarantineReport) -> String) -> OperatorExit {
-    ask(target, PoisonRequest::List, |response, _| match response {
+/// Of all services, or of one.
+fn of(service: &Service, request: PoisonRequest) -> ControlRequest {
+    service.request(ControlRequest::Poison(request), ServiceRequest::Poison(request))
+}
+
+fn list(target: &Target, service: &Service, text: impl FnOnce(&QuarantineReport) -> String) -> OperatorExit {
+    ask(target, &of(service, PoisonRequest::List), |response, _| match response {
         PoisonResponse::List(report) => Some(print(text(&report).as_bytes())),
         _ => None,
     })
@@ -152,7 +163,7 @@ fn listed(report: &QuarantineReport) -> String {
 }
 
 fn show(target: &Target, number: u64, text: impl FnOnce(&PoisonReport) -> String) -> OperatorExit {
-    ask(target, PoisonRequest::Show { number }, |response, _| match response {
+    ask(target, &ControlRequest::Poison(PoisonRequest::Show { number }), |response, _| match response {
         PoisonResponse::Shown(report) => Some(print(text(&report).as_bytes())),
         _ => None,
     })
@@ -173,6 +184,7 @@ fn shown(report: &PoisonReport) -> String {
             if report.retrying { ", being tried once more" } else { "" }
         ),
     ];
+    lines.extend(report.service.as_deref().map(|name| format!("service   {}", harmless(name))));
     let number = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
     let row = |(attempt, report): (usize, &hornpipe_proto::control::AttemptReport)| {
         [
@@ -194,7 +206,7 @@ fn screen(lines: &[String]) -> String {
 
 /// Piece by piece: a body may be larger than a response.
 fn body(target: &Target, number: u64) -> OperatorExit {
-    ask(target, PoisonRequest::Body { number, offset: 0 }, |mut response, broker| {
+    ask(target, &ControlRequest::Poison(PoisonRequest::Body { number, offset: 0 }), |mut response, broker| {
         let mut offset = 0;
         loop {
             let PoisonResponse::Body { bytes, more } = response else { return None };
@@ -268,8 +280,8 @@ impl From<OperatorExit> for ReqExit {
     }
 }
 
-fn drop_some(target: &Target, request: PoisonRequest) -> OperatorExit {
-    ask(target, request, |response, _| match response {
+fn drop_some(target: &Target, service: &Service, request: PoisonRequest) -> OperatorExit {
+    ask(target, &of(service, request), |response, _| match response {
         PoisonResponse::Dropped { count: 1 } => Some(print(b"1 request is forgotten\n")),
         PoisonResponse::Dropped { count } => {
             Some(print(format!("{count} requests are forgotten\n").as_bytes()))

@@ -1,13 +1,13 @@
 //! `hornpipe reload`: fresh workers, and whether they came.
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse, ReloadOutcome, ReloadReport};
+use hornpipe_proto::control::{ControlRequest, ControlResponse, ReloadOutcome, ReloadReport, ServiceRequest};
 
 use super::exit_code::OperatorExit;
-use super::operator::{self, Target};
+use super::operator::{self, Service, Target};
 use super::output;
 
-/// Fresh workers; if the new ones fail, the old ones stay
+/// Fresh workers of all services, or of --service alone; if the new ones fail, the old ones stay
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 done (without --wait: begun) · 1 the old workers serve, or it was cut short · 2 usage · \
@@ -19,6 +19,8 @@ pub(super) struct ReloadArguments {
     /// Wait until it has ended, for ever unless --timeout is given
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    service: Service,
     /// Renew so many slots at the same time, once the first new worker works
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     surge: Option<u32>,
@@ -28,7 +30,10 @@ pub(super) struct ReloadArguments {
 }
 
 pub(super) fn run(arguments: &ReloadArguments) -> OperatorExit {
-    let request = ControlRequest::Reload { surge: arguments.surge, wait: arguments.wait };
+    let (surge, wait) = (arguments.surge, arguments.wait);
+    let request = arguments
+        .service
+        .request(ControlRequest::Reload { surge, wait }, ServiceRequest::Reload { surge, wait });
     let answered = |response, _: &mut operator::Broker| match response {
         ControlResponse::Reload(report) if arguments.json => print(&report, &json(&report)),
         ControlResponse::Reload(report) => tell(&report),
@@ -77,6 +82,11 @@ fn json(report: &ReloadReport) -> String {
 }
 
 fn sentence(report: &ReloadReport) -> String {
+    let of = report.service.as_deref().map(|name| format!("{}: ", output::harmless(name)));
+    of.unwrap_or_default() + &what_became(report)
+}
+
+fn what_became(report: &ReloadReport) -> String {
     let generation = report.generation;
     match &report.outcome {
         ReloadOutcome::Started => format!("reload: generation {generation} has begun\n"),
@@ -142,7 +152,7 @@ mod tests {
             ),
         ];
         for (outcome, words, code) in cases {
-            let report = ReloadReport { generation: 3, outcome };
+            let report = ReloadReport { generation: 3, outcome, service: None };
             assert_eq!((sentence(&report).as_str(), exit(&report)), (words, code));
         }
     }

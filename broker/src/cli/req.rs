@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::Args;
-use hornpipe_client::{AskError, Client, Reply};
+use hornpipe_client::{AskError, Client, Reply, Request};
 
 use super::exit_code::ReqExit;
 use super::output;
@@ -35,6 +35,9 @@ pub(super) struct ReqArguments {
     /// How often to send it before giving up. It may then run more than once
     #[arg(short, long, value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..), default_value = "3")]
     retries: u32,
+    /// The service to ask, if it is not the default one
+    #[arg(short, long, value_name = "NAME")]
+    service: Option<String>,
     /// The ZeroMQ identity to ask under; two clients of one identity take each other's replies
     #[arg(short, long, value_name = "NAME")]
     identity: Option<OsString>,
@@ -130,7 +133,11 @@ fn ask(arguments: &ReqArguments) -> Result<Reply, ReqError> {
     if let Some(identity) = &arguments.identity {
         builder = builder.identity(identity.as_bytes());
     }
-    builder.build().and_then(|mut client| client.ask(body)).map_err(ReqError::Ask)
+    let mut request = Request::new(body);
+    if let Some(service) = &arguments.service {
+        request = request.service(service);
+    }
+    builder.build().and_then(|mut client| client.request(request)).map_err(ReqError::Ask)
 }
 
 fn print(arguments: &ReqArguments, reply: &Reply) -> Result<(), ReqError> {

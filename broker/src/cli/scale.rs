@@ -3,21 +3,23 @@
 use std::str::FromStr;
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale};
+use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale, ServiceRequest};
 
 use super::exit_code::OperatorExit;
-use super::operator::{self, Target};
+use super::operator::{self, Service, Target};
 use super::output;
 
-/// Set or change the number of workers
+/// Set or change the number of workers, of the default service unless --service names another
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 done · 2 usage · 5 no broker answers")]
+#[command(after_help = "Exit codes: 0 done · 1 no such service · 2 usage · 5 no broker answers")]
 pub(super) struct ScaleArguments {
     #[command(flatten)]
     target: Target,
     /// So many workers; with a sign, so many more or fewer
     #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
     size: Size,
+    #[command(flatten)]
+    service: Service,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +41,8 @@ impl FromStr for Size {
 
 pub(super) fn run(arguments: &ScaleArguments) -> OperatorExit {
     let Size(scale) = arguments.size;
-    arguments.target.ask(&ControlRequest::Scale(scale), |response, _| match response {
+    let request = arguments.service.request(ControlRequest::Scale(scale), ServiceRequest::Scale(scale));
+    arguments.target.ask(&request, |response, _| match response {
         ControlResponse::Scaled { from, to } => report(scale, from, to),
         _ => operator::misunderstood(),
     })

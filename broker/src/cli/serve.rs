@@ -1,13 +1,14 @@
 //! `hornpipe serve`: from arguments to a running broker.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Arg, Args, Command};
 use tracing::error;
 
-use super::exit_code::USAGE;
+use super::exit_code::{CONFIG_FILE, USAGE};
 use super::output;
-use crate::config::{self, Address, Config, ConfigError, RawConfig, Surroundings};
+use crate::config::{self, Address, CommandLine, ConfigError, Configured, RawConfig, Surroundings};
 use crate::core::Settings;
 use crate::launch;
 use crate::logging;
@@ -16,15 +17,40 @@ use crate::logging;
 #[derive(Debug, Args)]
 #[command(after_help = SHORT, after_long_help = LONG)]
 pub(super) struct ServeArguments {
+    #[command(flatten)]
+    broker: BrokerArguments,
+}
+
+/// What a broker is told, also by the verbs that only look at it.
+#[derive(Debug, Args)]
+pub(super) struct BrokerArguments {
     /// Where clients connect: 6660 (this machine), 0 (any free one), HOST:PORT, *:6660 (all)
-    frontend: Address,
+    frontend: Option<Address>,
     /// Where workers connect that this broker does not start
-    backend: Address,
+    backend: Option<Address>,
+    /// A TOML file of settings, read again at HUP. The command line and variables go before it
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     options: RawConfig,
     /// A worker program and its arguments; without one, workers reply what they get
     #[arg(last = true)]
     program: Vec<OsString>,
+}
+
+impl BrokerArguments {
+    /// What they mean, with the environment and the file.
+    pub(super) fn resolve(self) -> Result<Configured, ConfigError> {
+        let Self { frontend, backend, config, options, program } = self;
+        let command_line =
+            CommandLine { frontend, backend, program, file: config, options, ..CommandLine::default() };
+        Configured::read(command_line, Surroundings::read())
+    }
+}
+
+/// What the process exits with if there is no configuration.
+pub(super) fn exit_code(error: &ConfigError) -> u8 {
+    if error.is_of_file() { CONFIG_FILE } else { USAGE }
 }
 
 const SHORT: &str = "\
@@ -38,40 +64,36 @@ Examples:
   hornpipe serve 6660 6661 --each -- tr a-z A-Z         a program for each request
   hornpipe serve 6660 6661 --lines -- ./filter          a line in, a line out
   hornpipe serve 6660 6661 -n 0                         workers from elsewhere only
+  hornpipe serve --config hornpipe.toml                 all of it from a file
 
 Signals: TERM, INT finish and stop (twice: at once) · QUIT the same without a limit ·
          HUP fresh workers · TTIN, TTOU one worker more, less · USR1 reopen the log
 
 Times are written 250ms, 30s, 5m or 1h, sizes 512B, 10kB or 64MiB.
 --min-servers and --max-servers are --workers and --max; underscores are dashes.
-The command line goes before the variables HORNPIPE_..., and they before the defaults.
+The command line goes before the variables HORNPIPE_..., they before the file of --config,
+and that before the defaults. hornpipe config show --origin tells what comes from where.
 
 Exit codes: 0 stopped as asked · 1 failed while running · 2 usage · 3 workers cannot start ·
-            4 a port is in use";
+            4 a port is in use · 78 the file of --config is wrong";
 
 /// Runs the broker, and gives the process's exit code.
 pub(super) fn run(arguments: ServeArguments) -> u8 {
-    let config = match resolve(arguments) {
-        Ok(config) => config,
+    let configured = match arguments.broker.resolve() {
+        Ok(configured) => configured,
         Err(error) => {
             output::complain(format_args!("cannot start: {error}"));
-            return USAGE;
+            return exit_code(&error);
         }
     };
     let console = logging::console();
-    launch::launch(config, None).unwrap_or_else(|why| {
+    launch::launch(configured, None).unwrap_or_else(|why| {
         match console {
             Ok(mut console) => output::complain_to(&mut console, format_args!("cannot start: {why}")),
             Err(_none_left) => error!(%why, "cannot start"),
         }
         why.exit_code()
     })
-}
-
-fn resolve(arguments: ServeArguments) -> Result<Config, ConfigError> {
-    let surroundings = Surroundings::read();
-    let raw = surroundings.environment.settings()?.overridden_by(arguments.options);
-    raw.resolve((&arguments.frontend, &arguments.backend), arguments.program, &surroundings)
 }
 
 /// Adds to the help of each option its default and its variable.
@@ -124,7 +146,7 @@ mod tests {
     use nix::unistd::Uid;
 
     use super::*;
-    use crate::config::Environment;
+    use crate::config::{Config, Environment};
 
     fn resolved(variables: [(&str, &str); 1]) -> Result<Config, ConfigError> {
         let environment = Environment::of(variables);

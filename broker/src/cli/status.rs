@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
-use hornpipe_proto::control::{ControlRequest, ControlResponse, NoiseReport, StatusReport};
+use hornpipe_proto::control::{
+    ControlRequest, ControlResponse, NoiseReport, PoolReport, ServiceReport, StatusReport,
+};
 
 use super::exit_code::OperatorExit;
 use super::operator::{self, Target};
@@ -96,10 +98,14 @@ pub(super) fn screen(report: &StatusReport) -> String {
         pool(report),
     ];
     lines.extend(paused(report));
-    lines.extend(reload(report));
-    lines.extend(target(report));
-    lines.extend(report.pool.degraded.as_deref().map(|why| format!("degraded  {}", harmless(why))));
+    let pools = pools(report);
+    lines.extend(pools.iter().filter_map(|(whose, pool)| reload(whose, pool)));
+    lines.extend(pools.iter().filter_map(|(whose, pool)| target(whose, pool)));
+    lines.extend(pools.iter().filter_map(|(whose, pool)| {
+        pool.degraded.as_deref().map(|why| format!("degraded  {whose}{}", harmless(why)))
+    }));
     lines.extend(noise(&report.noise));
+    lines.extend(services(report));
     joined(&lines) + &worker_tables(report)
 }
 
@@ -155,15 +161,27 @@ fn pool(report: &StatusReport) -> String {
     )
 }
 
+/// The pools, and before each whose it is, if there are several.
+fn pools(report: &StatusReport) -> Vec<(String, &PoolReport)> {
+    if has_several(report) {
+        report
+            .services
+            .iter()
+            .map(|service| (format!("{}: ", harmless(&service.name)), &service.pool))
+            .collect()
+    } else {
+        vec![(String::new(), &report.pool)]
+    }
+}
+
 /// How the target came to be what it is.
-fn target(report: &StatusReport) -> Option<String> {
-    let pool = &report.pool;
+fn target(whose: &str, pool: &PoolReport) -> Option<String> {
     let automatic = if pool.autoscale { "   autoscaling" } else { "" };
     let change = pool.last_change.as_ref().map(|change| {
         format!("   {} to {} {} ago, {}", change.from, change.to, age(change.ago_ms), harmless(&change.cause))
     });
     let known = pool.autoscale || change.is_some();
-    known.then(|| format!("target    {}{automatic}{}", pool.target, change.unwrap_or_default()))
+    known.then(|| format!("target    {whose}{}{automatic}{}", pool.target, change.unwrap_or_default()))
 }
 
 /// Only while it is.
@@ -174,11 +192,11 @@ fn paused(report: &StatusReport) -> Option<String> {
 }
 
 /// Only while one is under way.
-fn reload(report: &StatusReport) -> Option<String> {
-    let progress = report.pool.reload?;
+fn reload(whose: &str, pool: &PoolReport) -> Option<String> {
+    let progress = pool.reload?;
     Some(format!(
-        "reload    generation {} -> {}   {} of {} renewed",
-        progress.from, progress.to, progress.renewed, report.pool.target
+        "reload    {whose}generation {} -> {}   {} of {} renewed",
+        progress.from, progress.to, progress.renewed, pool.target
     ))
 }
 
@@ -191,13 +209,46 @@ fn noise(noise: &NoiseReport) -> Option<String> {
         ("unreadable by clients", noise.ignored_clients),
         ("replies not taken", noise.undelivered),
         ("log lines dropped", noise.log_lines_dropped),
+        ("services refused", noise.services_refused),
     ];
     let heard = kinds.into_iter().filter(|(_, count)| *count != 0);
     let words: Vec<String> = heard.map(|(kind, count)| format!("{count} {kind}")).collect();
     (!words.is_empty()).then(|| format!("noise     {}", words.join("   ")))
 }
 
+/// Only if there are several.
+fn services(report: &StatusReport) -> Vec<String> {
+    let head = [
+        "SERVICE", "STATE", "READY", "WANTED", "WAITING", "RUNNING", "RECEIVED", "ANSWERED", "ERRORS", "GEN",
+    ];
+    let row = |service: &ServiceReport| {
+        let (pool, requests) = (&service.pool, &service.requests);
+        let errors: u64 = requests.refused.iter().map(|(_status, count)| count).sum();
+        let wanted = if service.configured { pool.target.to_string() } else { "external".into() };
+        [
+            harmless(&service.name),
+            service.phase.clone(),
+            pool.ready.to_string(),
+            wanted,
+            requests.waiting.to_string(),
+            requests.in_flight.to_string(),
+            requests.received.to_string(),
+            requests.answered.to_string(),
+            errors.to_string(),
+            pool.generation.to_string(),
+        ]
+    };
+    if has_several(report) { table(head, report.services.iter().map(row).collect()) } else { Vec::new() }
+}
+
+fn has_several(report: &StatusReport) -> bool {
+    report.services.len() > 1
+}
+
 fn workers(report: &StatusReport) -> Vec<String> {
+    if report.workers.is_empty() {
+        return Vec::new();
+    }
     let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "MEMORY", "NOW", "INC", "GEN", "LAST EXIT"];
     let row = |worker: &hornpipe_proto::control::WorkerReport| {
         let exit = worker.last_exit.as_ref();
@@ -214,20 +265,41 @@ fn workers(report: &StatusReport) -> Vec<String> {
             exit.map_or("-".into(), |exit| format!("{} ago: {}", age(exit.ago_ms), harmless(&exit.reason))),
         ]
     };
-    if report.workers.is_empty() { Vec::new() } else { table(head, report.workers.iter().map(row).collect()) }
+    let rows = report.workers.iter().map(row);
+    if !has_several(report) {
+        return table(head, rows.collect());
+    }
+    let services = report.workers.iter().map(|worker| worker.service.as_deref());
+    let rows = rows.zip(services);
+    let rows = rows.map(|(row, service)| with_service(row, service.map_or("-".into(), harmless)));
+    table(with_service(head, "SERVICE"), rows.collect())
+}
+
+/// A row of workers with one cell more.
+fn with_service<T>(
+    [slot, pid, state, age, requests, memory, now, incarnation, generation, exit]: [T; 10],
+    service: T,
+) -> [T; 11] {
+    [slot, pid, service, state, age, requests, memory, now, incarnation, generation, exit]
 }
 
 fn externals(report: &StatusReport) -> Vec<String> {
-    let head = ["EXTERNAL", "STATE", "AGE", "REQUESTS"];
+    if report.external.is_empty() {
+        return Vec::new();
+    }
     let row = |worker: &hornpipe_proto::control::ExternalReport| {
         let name = worker.name.as_deref().map_or("(no name)".to_owned(), harmless);
         [name, worker.state.clone(), age(worker.age_ms), worker.requests.to_string()]
     };
-    if report.external.is_empty() {
-        Vec::new()
-    } else {
-        table(head, report.external.iter().map(row).collect())
+    let rows = report.external.iter().map(row);
+    if !has_several(report) {
+        return table(["EXTERNAL", "STATE", "AGE", "REQUESTS"], rows.collect());
     }
+    let services = report.external.iter().map(|worker| worker.service.as_deref());
+    let rows = rows.zip(services).map(|([name, state, age, requests], service)| {
+        [name, service.map_or("-".into(), harmless), state, age, requests]
+    });
+    table(["EXTERNAL", "SERVICE", "STATE", "AGE", "REQUESTS"], rows.collect())
 }
 
 /// Memory, in a unit that leaves at most four digits.
@@ -319,6 +391,7 @@ mod tests {
                     shared_bytes: Some(1_000_000),
                     processing_ms: None,
                     last_exit: None,
+                    service: None,
                 },
                 WorkerReport {
                     slot: 1,
@@ -332,6 +405,7 @@ mod tests {
                     shared_bytes: None,
                     processing_ms: Some(120),
                     last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 61_000 }),
+                    service: None,
                 },
             ],
             external: vec![ExternalReport {
@@ -339,7 +413,37 @@ mod tests {
                 state: "waiting".into(),
                 age_ms: 5,
                 requests: 0,
+                service: None,
             }],
+            services: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn several_services_have_a_line_each() {
+        let mut report = report();
+        let service = |name: &str, configured| ServiceReport {
+            name: name.into(),
+            configured,
+            phase: "serving".into(),
+            pool: report.pool.clone(),
+            queue: report.queue.clone(),
+            requests: report.requests.clone(),
+        };
+        report.services = vec![service("default", true), service("brought", false)];
+        report.workers[1].service = Some("default".into());
+        report.external[0].service = Some("brought".into());
+        let screen = screen(&report);
+        for expected in [
+            "SERVICE  STATE    READY  WANTED    WAITING  RUNNING  RECEIVED  ANSWERED  ERRORS  GEN\n",
+            "default  serving  2      2         0        1        12        10        1       0\n",
+            "brought  serving  2      external  0        1        12        10        1       0\n",
+            "1     9120  default  processing  1m01s  1",
+            "target    default: 2   autoscaling   1 to 2 2s ago, queue wait",
+            "degraded  brought: 1 of 2 workers cannot start: exit code 1\n",
+            "EXTERNAL              SERVICE  STATE    AGE  REQUESTS\n",
+        ] {
+            assert!(screen.contains(expected), "{expected}\n{screen}");
         }
     }
 

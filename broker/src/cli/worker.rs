@@ -27,6 +27,9 @@ struct DemoArguments {
     /// Where to work: a broker's backend port [default: $HORNPIPE_BACKEND, which a broker gives its workers]
     #[arg(long, value_name = "ENDPOINT")]
     backend: Option<String>,
+    /// The service to work for; one that the broker does not know is opened [default: $HORNPIPE_SERVICE]
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
 }
 
 fn demo_help() -> String {
@@ -39,7 +42,7 @@ fn demo_help() -> String {
 }
 
 pub(super) fn run(arguments: &WorkerArguments) -> u8 {
-    let Kind::Demo(DemoArguments { backend }) = &arguments.kind;
+    let Kind::Demo(DemoArguments { backend, service }) = &arguments.kind;
     let environment = Environment::read();
     let Some(backend) = backend.clone().or_else(|| environment.backend()) else {
         output::complain("where to? --backend ENDPOINT, or HORNPIPE_BACKEND in the environment");
@@ -63,7 +66,8 @@ pub(super) fn run(arguments: &WorkerArguments) -> u8 {
         output::complain(error);
         return 1;
     }
-    let settings = hornpipe_worker::Settings::new(endpoint.to_string());
+    let mut settings = hornpipe_worker::Settings::new(endpoint.to_string());
+    settings.service = service.clone().or_else(|| environment.service());
     match hornpipe_worker::demo(&settings, |_state| ()) {
         Ok(Stopped::WithProgram { exit_code }) => exit_code,
         Ok(_) => 0,

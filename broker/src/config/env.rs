@@ -5,22 +5,24 @@
 //! typing error, and told.
 #![expect(clippy::disallowed_methods, reason = "this file reads the environment")]
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Command, FromArgMatches};
-
+use super::reading::{Kind, OptionReader, Unread};
 use super::{Activation, ConfigError, RawConfig};
 use crate::parent::Supervision;
 use crate::parent::errand::{self, Errand};
 
 const PREFIX: &str = "HORNPIPE_";
 
+/// Names the file that is read besides.
+const CONFIG: &str = "CONFIG";
+
 /// What workers, their programs and hooks are told.
-const GIVEN: &[&str] = &["BACKEND", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
+const GIVEN: &[&str] = &["BACKEND", "SERVICE", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
 
 /// What a service manager says to the process that it starts, and to no other.
@@ -52,14 +54,34 @@ impl Environment {
     /// # Errors
     /// If a variable with our prefix is no setting, or its value cannot be read.
     pub fn settings(&self) -> Result<RawConfig, ConfigError> {
-        let mut settings = RawConfig::default();
+        self.layer().map(|layer| layer.options)
+    }
+
+    /// The settings in it, and which variable each of them comes from.
+    ///
+    /// # Errors
+    /// As [`Environment::settings`].
+    pub(super) fn layer(&self) -> Result<EnvironmentLayer, ConfigError> {
+        let reader = OptionReader::default();
+        let mut layer = EnvironmentLayer::default();
         for (name, value) in &self.variables {
             let Some(key) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-            if !is_given(key) && name != errand::VARIABLE && !value.is_empty() {
-                settings = settings.overridden_by(read_setting(key, value)?);
+            if is_given(key) || name == errand::VARIABLE || key == CONFIG || value.is_empty() {
+                continue;
             }
+            let option = key.replace('_', "-").to_ascii_lowercase();
+            let name = format!("{PREFIX}{key}");
+            let read = reader.read(&option, &values(&reader, &option, value));
+            let (long, options) = read.map_err(|unread| refused(name.clone(), value, unread))?;
+            layer.options = layer.options.overridden_by(options);
+            layer.variables.insert(long, name);
         }
-        Ok(settings)
+        Ok(layer)
+    }
+
+    /// The file that it names, for who is told of none.
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        self.value("HORNPIPE_CONFIG").map(PathBuf::from)
     }
 
     /// What workers inherit: everything but what is ours.
@@ -125,6 +147,11 @@ impl Environment {
         self.value("HORNPIPE_BACKEND").and_then(OsStr::to_str).map(ToOwned::to_owned)
     }
 
+    /// The service of a worker.
+    pub fn service(&self) -> Option<String> {
+        self.value("HORNPIPE_SERVICE").and_then(OsStr::to_str).map(ToOwned::to_owned)
+    }
+
     /// The control socket, for the verbs that talk to a running broker.
     pub fn control(&self) -> Option<PathBuf> {
         self.value("HORNPIPE_CONTROL").map(PathBuf::from)
@@ -149,6 +176,14 @@ impl Environment {
         let same = |variable: &&(OsString, OsString)| variable.0 == name && !variable.1.is_empty();
         self.variables.iter().rev().find(same).map(|(_, value)| value.as_os_str())
     }
+}
+
+/// What the environment says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct EnvironmentLayer {
+    pub(super) options: RawConfig,
+    /// By the long name of the option.
+    pub(super) variables: BTreeMap<String, String>,
 }
 
 /// Without the values: secrets live there.
@@ -177,65 +212,23 @@ fn is_given(key: &str) -> bool {
     GIVEN.contains(&key) || GIVEN_FAMILIES.iter().any(|family| key.starts_with(family))
 }
 
-/// Reads a variable as the option of its name, so that both take the same values.
-fn read_setting(key: &str, value: &OsStr) -> Result<RawConfig, ConfigError> {
-    let name = format!("{PREFIX}{key}");
-    let bad = |why: String| ConfigError::BadVariable {
-        name: name.clone(),
-        value: value.to_string_lossy().into_owned(),
-        why,
-    };
-    let options =
-        RawConfig::augment_args(Command::new("environment").no_binary_name(true).disable_help_flag(true));
-    let long = key.replace('_', "-").to_ascii_lowercase();
-    let is_named = |argument: &&clap::Arg| {
-        let aliases = argument.get_all_aliases().unwrap_or_default();
-        argument.get_long() == Some(&long) || aliases.contains(&long.as_str())
-    };
-    let mut arguments = vec![OsString::from(format!("--{long}"))];
-    match options.get_arguments().find(is_named) {
-        // Left to clap, which knows what it is near to.
-        None => {}
-        // What can be given more than once is given a line each.
-        Some(option) if matches!(option.get_action(), ArgAction::Append) => {
-            let lines = value.as_bytes().split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            arguments = lines.map(|line| with_value(&long, OsStr::from_bytes(line))).collect();
-        }
-        Some(option) if option.get_action().takes_values() => arguments = vec![with_value(&long, value)],
-        Some(_) => match value.to_str() {
-            Some("1" | "true" | "yes" | "on") => {}
-            Some("0" | "false" | "no" | "off") => return Ok(RawConfig::default()),
-            _ => return Err(bad("write 1 or 0".to_owned())),
-        },
+/// What can be given more than once is given a line each.
+fn values<'a>(reader: &OptionReader, option: &str, value: &'a OsStr) -> Vec<&'a OsStr> {
+    if reader.kind(option) != Some(Kind::List) {
+        return vec![value];
     }
-    let read = options.try_get_matches_from(arguments).and_then(|found| RawConfig::from_arg_matches(&found));
-    read.map_err(|error| match error.kind() {
-        ErrorKind::UnknownArgument => {
-            ConfigError::UnknownVariable { name: name.clone(), suggestion: nearest(&error) }
+    let lines = value.as_bytes().split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(OsStr::from_bytes).collect()
+}
+
+fn refused(name: String, value: &OsStr, unread: Unread) -> ConfigError {
+    match unread {
+        Unread::Unknown { nearest } => {
+            ConfigError::UnknownVariable { name, suggestion: nearest.as_deref().map(variable_of) }
         }
-        _ => bad(reason(&error)),
-    })
-}
-
-fn with_value(long: &str, value: &OsStr) -> OsString {
-    let mut argument = OsString::from(format!("--{long}="));
-    argument.push(value);
-    argument
-}
-
-fn nearest(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(option)) = error.get(ContextKind::SuggestedArg) else { return None };
-    option.strip_prefix("--").map(variable_of)
-}
-
-/// What is wrong with a value, without clap's talk of options.
-fn reason(error: &clap::Error) -> String {
-    if let Some(source) = std::error::Error::source(error) {
-        return source.to_string();
-    }
-    match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(values)) => format!("write {}", values.join(" or ")),
-        _ => "it cannot be read".to_owned(),
+        Unread::Bad { why } => {
+            ConfigError::BadVariable { name, value: value.to_string_lossy().into_owned(), why }
+        }
     }
 }
 
@@ -260,7 +253,8 @@ mod tests {
             workers: Some(3),
             timeout: Some(Duration::from_millis(250)),
             check_for_dead: Some(Duration::from_secs(30)),
-            insecure: true,
+            insecure: Some(true),
+            each: Some(false),
             env: Some(vec!["A=1 and".into(), "B=2".into()]),
             nice: Some(-5),
             ..RawConfig::default()
@@ -279,6 +273,7 @@ mod tests {
     fn what_is_given_to_programs_is_never_read_as_a_setting() {
         let given = Environment::of([
             ("HORNPIPE_BACKEND", "ipc:///x"),
+            ("HORNPIPE_SERVICE", "images"),
             ("HORNPIPE_SLOT", "3"),
             ("HORNPIPE_INCARNATION", "1"),
             ("HORNPIPE_GENERATION", "0"),

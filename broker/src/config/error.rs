@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
+use super::file::FileError;
 use super::units::show_size;
 
 /// Why there is no configuration. The messages fit after "cannot start: ".
@@ -30,15 +31,26 @@ pub enum ConfigError {
         /// What is wrong with them.
         why: String,
     },
+    /// The file of `--config`.
+    File(Box<FileError>),
+    /// No port for clients, or none for workers.
+    NoAddress {
+        /// As `--help` calls it.
+        argument: &'static str,
+    },
     /// An address that cannot be resolved.
     Address {
+        /// `frontend` or `backend`.
+        key: &'static str,
         /// As it was given.
         address: Address,
         /// What is wrong with it.
-        source: AddressError,
+        source: Box<AddressError>,
     },
     /// A port that other machines reach, and no flag that says so.
     Exposed {
+        /// `frontend` or `backend`.
+        key: &'static str,
         /// As it was given.
         address: Address,
     },
@@ -105,6 +117,11 @@ pub enum ConfigError {
     },
     /// A limit that libzmq cannot count to.
     BodyTooLarge,
+    /// A probe that parent and router could not tell each other of.
+    ProbeTooLarge {
+        /// The most there can be, in bytes.
+        limit: u64,
+    },
     /// Spare workers, and no limit to how many there may be.
     SparesWithoutMax,
     /// Spare workers, and a process for each request.
@@ -178,6 +195,51 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Whether the file is to be changed, and not the command line or the environment.
+    pub fn is_of_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// The keys that it is about: to be looked for in the file.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        let of = |option: &'static str| vec![option.trim_start_matches("--")];
+        match self {
+            Self::UnknownVariable { .. }
+            | Self::BadVariable { .. }
+            | Self::Activation { .. }
+            | Self::File(_)
+            | Self::NoAddress { .. }
+            | Self::NoWorkingDirectory { .. } => Vec::new(),
+            Self::Address { key, .. } | Self::Exposed { key, .. } => vec![key],
+            Self::SamePort { .. } => vec!["backend", "frontend"],
+            Self::HttpExposed { .. } | Self::HttpPort { .. } => vec!["http"],
+            Self::GroupWithoutSocket => vec!["control-group"],
+            Self::TooManyWorkers { option, .. }
+            | Self::Zero { option }
+            | Self::NotAutoscaling { option }
+            | Self::NoProgram { option }
+            | Self::NotRoot { option }
+            | Self::NotADirectory { option, .. }
+            | Self::NothingThere { option, .. } => of(option),
+            Self::MinAboveMax { .. } => vec!["min", "max"],
+            Self::SoftAboveHard { .. } => vec!["max-memory", "max-memory-hard"],
+            Self::WorkersOutside { .. } | Self::NoProgramToGrow => vec!["workers", "min", "max"],
+            Self::BodyAboveQueue { .. } => vec!["max-body", "queue-bytes"],
+            Self::BodyTooLarge => vec!["max-body"],
+            Self::ProbeTooLarge { .. } => vec!["probe"],
+            Self::SparesWithoutMax => vec!["min-spare-servers"],
+            Self::SparesWithFresh => vec!["fresh", "min-spare-servers", "max-spare-servers"],
+            Self::SparesCrossed { .. } => vec!["min-spare-servers", "max-spare-servers"],
+            Self::EachAndLines => vec!["each", "lines"],
+            Self::EmptyProgram => vec!["program"],
+            Self::UnknownAccount { kind, .. } => vec![kind],
+            Self::GroupNeeded { .. } => vec!["user"],
+            Self::NoVariable { .. } | Self::OwnVariable { .. } => vec!["env"],
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -195,8 +257,14 @@ impl fmt::Display for ConfigError {
                 "the sockets that the service manager hands over cannot be told apart: {why}; name them frontend \
                  and backend (FileDescriptorName=), or name none and list the frontend first"
             ),
-            Self::Address { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            Self::Exposed { address } => write!(
+            Self::File(error) => error.fmt(f),
+            Self::NoAddress { argument } => write!(
+                f,
+                "{argument} is missing: give it as in hornpipe serve 6660 6661, or as {} in the file of --config",
+                argument.to_ascii_lowercase()
+            ),
+            Self::Address { address, source, .. } => write!(f, "cannot listen on {address}: {source}"),
+            Self::Exposed { address, .. } => write!(
                 f,
                 "{address} is open to other machines, and whoever reaches it could ask and serve: listen on \
                  127.0.0.1, or add --insecure if that is meant"
@@ -240,6 +308,7 @@ impl fmt::Display for ConfigError {
                 show_size(*queue_bytes)
             ),
             Self::BodyTooLarge => f.write_str("--max-body is more than a message can have"),
+            Self::ProbeTooLarge { limit } => write!(f, "--probe is more than {}", show_size(*limit)),
             Self::SparesWithFresh => {
                 f.write_str("--fresh keeps no idle workers: leave out --min-spare-servers and --max-spare-servers")
             }
@@ -279,7 +348,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Address { source, .. } => Some(source),
+            Self::Address { source, .. } => Some(source.as_ref()),
+            Self::File(error) => Some(error.as_ref()),
             _ => None,
         }
     }

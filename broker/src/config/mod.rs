@@ -14,31 +14,48 @@ mod error;
 mod hooks;
 mod operators;
 mod raw;
+mod keys;
+mod reading;
+mod file;
+mod document;
+mod layers;
+mod values;
+mod changes;
+mod rehearsal;
+mod schema;
 mod resolve;
+mod service;
 mod pool_size;
 mod wear;
 mod units;
+#[cfg(test)]
+mod tests;
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use activation::Activation;
 pub use address::{Address, AddressError};
+pub use changes::{Difference, Effect, InForce};
 pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
 pub use env::Environment;
 pub use error::ConfigError;
+pub use file::{FileError, FileProblem};
 pub use hooks::HookError;
+pub use keys::Change;
+pub use layers::{CommandLine, Configured, Origin};
 pub use operators::ReadSocket;
 pub use raw::RawConfig;
 pub use resolve::Surroundings;
+pub use schema::schema;
+pub use service::{ProgramKind, ServiceConfig};
 pub use units::{UnitError, duration, duration_or_seconds, show_duration, show_size, size};
+pub use values::{Setting, Value};
 
-use crate::core::Settings;
 use crate::logging::LogChoices;
-use crate::parent::{Conditions, Hook, Identity};
+use crate::parent::{Hook, Identity};
 
 /// Everything `serve` needs to know, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,22 +66,16 @@ pub struct Config {
     pub backend: SocketAddr,
     /// Where metrics and health are asked for; port 0 asks for a free one.
     pub http: Option<SocketAddr>,
-    /// The numbers that decisions depend on.
-    pub core: Settings,
-    /// What a worker is.
-    pub program: ProgramKind,
+    /// What is asked without a name. Ports, parent and router are one for all services.
+    pub default: ServiceConfig,
+    /// What is asked by name.
+    pub further: Vec<ServiceConfig>,
     /// Who else may be a worker.
     pub external: External,
     /// How a plain client hears of an error.
     pub plain_errors: PlainErrors,
-    /// What each worker of a reload is asked first.
-    pub probe: Option<Vec<u8>>,
-    /// Paths whose change is a reload.
-    pub reload_on: Vec<PathBuf>,
     /// Who router and workers are.
     pub identity: Identity,
-    /// What workers alone run under.
-    pub conditions: Conditions,
     /// What is run when something happens.
     pub hooks: Vec<Hook>,
     /// The process runs as root, and so would its router and workers.
@@ -82,25 +93,6 @@ pub struct Config {
     /// Within which time a dead worker must be noticed. The kernel tells the
     /// parent at once, so this is always met; it is here to be shown.
     pub check_for_dead: Option<Duration>,
-    /// The environment of workers, before what names each of them is added.
-    pub worker_environment: Vec<(OsString, OsString)>,
-    /// Where the programs of `--each` and `--lines` are looked for.
-    pub search_path: OsString,
-}
-
-/// What a worker is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProgramKind {
-    /// A program that speaks the worker protocol.
-    Exec(Vec<OsString>),
-    /// A program that runs once for each request.
-    Each(Vec<OsString>),
-    /// A program that answers line for line.
-    Lines(Vec<OsString>),
-    /// The built-in worker that replies what it is sent.
-    Echo,
-    /// This broker starts no workers.
-    None,
 }
 
 /// Whom the backend port accepts as a worker.

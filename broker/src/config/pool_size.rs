@@ -58,7 +58,9 @@ impl RawConfig {
     fn autoscales(&self) -> bool {
         let limits = self.min.zip(self.max);
         // A process that has one request is idle at no time that could be measured.
-        !self.no_autoscale && !self.fresh && limits.is_some_and(|(min, max)| min < max)
+        self.no_autoscale != Some(true)
+            && self.fresh != Some(true)
+            && limits.is_some_and(|(min, max)| min < max)
     }
 
     pub(super) fn resolve_autoscale(&self) -> Result<Option<AutoscaleRules>, ConfigError> {
@@ -79,7 +81,7 @@ impl RawConfig {
         if self.min_spare_servers.is_none() && self.max_spare_servers.is_none() {
             return Ok(None);
         }
-        if self.fresh {
+        if self.fresh == Some(true) {
             return Err(ConfigError::SparesWithFresh);
         }
         let (min, max) = (self.min_spare_servers.unwrap_or(0), self.max_spare_servers.unwrap_or(u32::MAX));
@@ -110,7 +112,7 @@ mod tests {
         let surroundings = Surroundings { processors: 6, user, environment: Environment::of([]) };
         let ports = ("6660".parse().unwrap(), "6661".parse().unwrap());
         let config = raw.resolve((&ports.0, &ports.1), vec!["worker".into()], &surroundings);
-        config.map(|config| config.core)
+        config.map(|config| config.default.core)
     }
 
     fn raw() -> RawConfig {
@@ -147,7 +149,7 @@ mod tests {
             AutoscaleRules { up_wait: Duration::from_millis(50), down_after: Duration::from_secs(10) };
         assert_eq!((moving.workers, moving.autoscale), (2, Some(rules)));
         assert_eq!(settings(RawConfig { workers: Some(4), ..limits() }).unwrap().workers, 4);
-        let fixed = RawConfig { no_autoscale: true, ..limits() };
+        let fixed = RawConfig { no_autoscale: Some(true), ..limits() };
         assert_eq!(settings(fixed.clone()).map(|fixed| (fixed.workers, fixed.autoscale)), Ok((6, None)));
         let one = RawConfig { min: Some(8), max: Some(8), ..raw() };
         assert_eq!(settings(one).unwrap().autoscale, None);

@@ -4,6 +4,7 @@
 //! same name, and the line that `--help` shows. No defaults, no checks across
 //! fields: both are in `resolve.rs`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,16 +18,32 @@ use super::{Address, PlainErrors};
 use crate::logging::{Level, LogFormat};
 use crate::parent::{Hook, Limit};
 
-/// One layer of options. A switch that is off was not mentioned.
+/// One layer of options. What it does not mention is `None`, also a switch: a higher layer
+/// can turn off what a lower one has turned on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct RawConfig {
     /// Run the program once per request: body on stdin, reply from stdout
-    #[arg(long, help_heading = "How the worker talks")]
-    pub each: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "How the worker talks"
+    )]
+    pub each: Option<bool>,
     /// Keep the program: one line in, one line out
-    #[arg(long, help_heading = "How the worker talks")]
-    pub lines: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "How the worker talks"
+    )]
+    pub lines: Option<bool>,
 
     /// How many workers at the start; 0 for none of our own
     #[arg(short = 'n', long, alias = "min-servers", value_name = "N", help_heading = "Pool")]
@@ -56,8 +73,17 @@ pub struct RawConfig {
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Pool", hide_short_help = true)]
     pub max_memory_hard: Option<u64>,
     /// A new process for every request
-    #[arg(long, help_heading = "Pool", hide_short_help = true)]
-    pub fresh: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub fresh: Option<bool>,
     /// A dead worker is noticed within this time. The kernel tells at once, so any value is met
     #[arg(
         long,
@@ -80,11 +106,29 @@ pub struct RawConfig {
     #[arg(long, value_name = "PATH", help_heading = "Pool", hide_short_help = true)]
     pub reload_on: Option<Vec<PathBuf>>,
     /// Accept no workers but our own, also from this machine
-    #[arg(long, help_heading = "Pool", hide_short_help = true)]
-    pub no_external: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub no_external: Option<bool>,
     /// Keep the size between --min and --max that it is given
-    #[arg(long, help_heading = "Pool", hide_short_help = true)]
-    pub no_autoscale: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub no_autoscale: Option<bool>,
     /// The pool grows when a request waits so long and nobody is idle
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Pool", hide_short_help = true)]
     pub scale_up_wait: Option<Duration>,
@@ -162,8 +206,17 @@ pub struct RawConfig {
     #[arg(long, value_name = "LEVEL", value_parser = str::parse::<Level>, help_heading = "Observe", hide_short_help = true)]
     pub log_level: Option<Level>,
     /// A line of the log for each request that has ended, at info
-    #[arg(long, help_heading = "Observe", hide_short_help = true)]
-    pub access_log: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Observe",
+        hide_short_help = true
+    )]
+    pub access_log: Option<bool>,
     /// The control socket, for `status` and its like
     #[arg(long, value_name = "PATH", help_heading = "Observe", hide_short_help = true)]
     pub control: Option<PathBuf>,
@@ -183,8 +236,16 @@ pub struct RawConfig {
     pub hook: Option<Vec<Hook>>,
 
     /// Allow ports that other machines reach, whoever asks there
-    #[arg(long, help_heading = "Run as")]
-    pub insecure: bool,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Run as"
+    )]
+    pub insecure: Option<bool>,
     /// Run router and workers as this user (name or number)
     #[arg(long, value_name = "USER", help_heading = "Run as", hide_short_help = true)]
     pub user: Option<String>,
@@ -221,29 +282,45 @@ pub struct RawConfig {
     pub pid_file: Option<PathBuf>,
 }
 
-/// The higher layer's value, or else the lower one's, field by field.
-macro_rules! overridden {
-    ($low:ident by $high:ident; options: $($option:ident)+; switches: $($switch:ident)+) => {
-        RawConfig { $($option: $high.$option.or($low.$option),)+ $($switch: $high.$switch || $low.$switch,)+ }
+/// What there is to be done field by field, for each of them.
+macro_rules! layered {
+    ($($option:ident)+) => {
+        impl RawConfig {
+            /// These values, where `high` says nothing else.
+            #[must_use]
+            pub fn overridden_by(self, high: Self) -> Self {
+                Self { $($option: high.$option.or(self.$option),)+ }
+            }
+
+            /// The options that this layer mentions, by their long names.
+            pub fn mentioned(&self) -> BTreeSet<String> {
+                let mut names = BTreeSet::new();
+                $(if self.$option.is_some() {
+                    names.insert(stringify!($option).replace('_', "-"));
+                })+
+                names
+            }
+        }
     };
 }
 
-impl RawConfig {
-    /// These values, where `high` says nothing else.
-    #[must_use]
-    pub fn overridden_by(self, high: Self) -> Self {
-        overridden! {
-            self by high;
-            options:
-                workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard
-                surge probe probe_timeout reload_on check_for_dead min_spare_servers max_spare_servers
-                scale_up_wait scale_down_after check_for_waiting
-                timeout queue_timeout cancel_grace term_grace
-                attempts queue queue_bytes max_body plain_errors drain
-                log_file log_format log_level control control_read control_group http hook
-                user group chroot chdir rlimit nice umask env pid_file;
-            switches: each lines fresh no_external no_autoscale access_log insecure
-        }
+layered! {
+    each lines
+    workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard fresh
+    surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers
+    no_autoscale scale_up_wait scale_down_after check_for_waiting
+    timeout queue_timeout cancel_grace term_grace
+    attempts queue queue_bytes max_body plain_errors drain
+    log_file log_format log_level access_log control control_read control_group http hook
+    insecure user group chroot chdir rlimit nice umask env pid_file
+}
+
+/// A switch: `true` or `false`, in one of the spellings that are in use for it.
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("write 1 or 0"),
     }
 }
 
@@ -253,16 +330,25 @@ mod tests {
 
     #[test]
     fn the_higher_layer_wins_where_it_says_something() {
-        let low = RawConfig { workers: Some(2), attempts: Some(5), insecure: true, ..RawConfig::default() };
-        let high = RawConfig { workers: Some(4), each: true, ..RawConfig::default() };
+        let low =
+            RawConfig { workers: Some(2), attempts: Some(5), insecure: Some(true), ..RawConfig::default() };
+        let high = RawConfig { workers: Some(4), each: Some(true), ..RawConfig::default() };
         let both = low.overridden_by(high);
         let expected = RawConfig {
             workers: Some(4),
             attempts: Some(5),
-            insecure: true,
-            each: true,
+            insecure: Some(true),
+            each: Some(true),
             ..RawConfig::default()
         };
         assert_eq!(both, expected);
+        assert_eq!(both.mentioned(), ["attempts", "each", "insecure", "workers"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a_higher_layer_turns_a_switch_off() {
+        let low = RawConfig { fresh: Some(true), ..RawConfig::default() };
+        let high = RawConfig { fresh: Some(false), ..RawConfig::default() };
+        assert_eq!(low.overridden_by(high).fresh, Some(false));
     }
 }

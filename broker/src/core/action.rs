@@ -1,5 +1,6 @@
 //! What is to be done. The router performs actions in order and decides nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
@@ -105,6 +106,8 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Memory {
     pub target: u32,
+    /// The size that was configured then; `None` if that was not written down.
+    pub size: Option<u32>,
     pub generation: u32,
     /// The last incarnation of each slot ever filled.
     pub incarnations: Vec<(Slot, Incarnation)>,
@@ -171,6 +174,22 @@ pub enum Note {
     WorkerStuck {
         place: Place,
         why: &'static str,
+    },
+    /// Workers from elsewhere have brought a service that was not there.
+    ServiceOpened {
+        name: Arc<str>,
+    },
+    /// The last worker of such a service is gone; so many requests waited for another.
+    ServiceClosed {
+        name: Arc<str>,
+        refused: usize,
+    },
+    /// A worker from elsewhere belongs to a service that cannot be opened. It stands for
+    /// so many others since the last that was told.
+    ServiceRefused {
+        worker: WorkerId,
+        why: String,
+        untold: u64,
     },
     ExternalJoined {
         worker: WorkerId,

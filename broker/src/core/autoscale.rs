@@ -17,6 +17,8 @@ use super::{Core, Phase, Turn};
 pub enum Cause {
     /// Somebody asked for it.
     Operator,
+    /// The configuration was changed.
+    Configuration,
     /// A request has waited so long, with others, and nobody was idle.
     QueueWait { wait: Duration, waiting: usize },
     /// So many workers were idle all this time.
@@ -31,6 +33,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Operator => f.write_str("operator"),
+            Self::Configuration => f.write_str("configuration"),
             Self::QueueWait { wait, waiting } => {
                 write!(f, "queue wait: {waiting} waiting, the oldest for {} ms", wait.as_millis())
             }
@@ -211,14 +214,14 @@ impl<B: Clone> Core<B> {
         }
     }
 
-    fn stop_scaling_up(&mut self) {
+    pub(super) fn stop_scaling_up(&mut self) {
         self.pool.autoscale.steps = 0;
         if std::mem::take(&mut self.pool.autoscale.up_armed) {
             self.timers.disarm(Timer::ScaleUp);
         }
     }
 
-    fn stop_scaling_down(&mut self) {
+    pub(super) fn stop_scaling_down(&mut self) {
         self.pool.autoscale.lull = None;
         if std::mem::take(&mut self.pool.autoscale.down_armed) {
             self.timers.disarm(Timer::ScaleDown);

@@ -47,7 +47,61 @@ pub struct Reloads {
     pub abandoned: u64,
 }
 
+impl Reloads {
+    fn add(&mut self, other: Self) {
+        let Self { finished, failed, superseded, abandoned } = other;
+        self.finished += finished;
+        self.failed += failed;
+        self.superseded += superseded;
+        self.abandoned += abandoned;
+    }
+}
+
 impl Counters {
+    /// Counts those of another pool as well. Taken apart by name, so that none is forgotten.
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self {
+            received,
+            answered,
+            refused,
+            dropped,
+            turned_away,
+            returned,
+            retried,
+            stale_replies,
+            malformed_workers,
+            strangers,
+            ignored_clients,
+            probed,
+            spawned,
+            exited,
+            exits,
+            reloads,
+            times,
+        } = other;
+        for (mine, others) in self.refused.iter_mut().zip(refused) {
+            *mine += others;
+        }
+        self.received += received;
+        self.answered += answered;
+        self.dropped += dropped;
+        self.turned_away += turned_away;
+        self.returned += returned;
+        self.retried += retried;
+        self.stale_replies += stale_replies;
+        self.malformed_workers += malformed_workers;
+        self.strangers += strangers;
+        self.ignored_clients += ignored_clients;
+        self.probed += probed;
+        self.spawned += spawned;
+        self.exited += exited;
+        for (mine, others) in self.exits.iter_mut().zip(exits) {
+            *mine += others;
+        }
+        self.reloads.add(*reloads);
+        self.times.add(times);
+    }
+
     pub(super) fn refuse(&mut self, status: Status) {
         if let Some((_status, count)) =
             Status::ALL.iter().zip(&mut self.refused).find(|(one, _)| **one == status)

@@ -9,6 +9,7 @@ use hornpipe_proto::worker::ReplyStatus;
 use super::action::Footprint;
 use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
 use super::pause::PauseMode;
+use super::settings::Settings;
 
 #[derive(Debug, Clone)]
 pub enum Event<B> {
@@ -127,6 +128,10 @@ pub enum Event<B> {
     ScaleBy {
         change: i32,
     },
+    /// Other settings hold from here on.
+    Configure {
+        settings: Box<Settings>,
+    },
     Reload {
         /// How many slots are renewed at the same time; `None` as the settings say.
         surge: Option<u32>,
@@ -165,7 +170,7 @@ pub struct Request<B> {
     pub client: ClientId,
     /// What the client calls it, if anything.
     pub name: Option<Arc<str>>,
-    /// The service asked for; `None` is the default one.
+    /// The service asked for; `None` is the default one, or the core's own.
     pub service: Option<String>,
     /// How long the client waits; `None` for ever.
     pub timeout: Option<Duration>,

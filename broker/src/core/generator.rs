@@ -19,6 +19,15 @@ impl Generator {
         Self { epoch, random: ChaCha12Rng::from_seed(seed) }
     }
 
+    /// One for another pool of the same life: its tokens are its own.
+    pub(super) fn another(&mut self) -> Self {
+        let mut seed = [0; 32];
+        for (to, from) in seed.chunks_exact_mut(8).zip(std::iter::repeat_with(|| self.random.next_u64())) {
+            to.copy_from_slice(&from.to_le_bytes());
+        }
+        Self::new(self.epoch, seed)
+    }
+
     pub(super) fn token(&mut self) -> Token {
         let secret = (u128::from(self.random.next_u64()) << 64) | u128::from(self.random.next_u64());
         Token::new(self.epoch, secret)

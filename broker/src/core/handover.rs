@@ -6,6 +6,7 @@
 use hornpipe_proto::Status;
 
 use super::action::{Action, Finish, Note};
+use super::roster::{Process, Stage};
 use super::settings::LAST_CALL;
 use super::timers::Timer;
 use super::{Core, Phase, Turn};
@@ -22,6 +23,23 @@ impl<B: Clone> Core<B> {
         self.timers.arm(turn.now.after(within), Timer::HandOver);
         let (waiting, in_flight) = (self.requests.backlog_len(), self.requests.in_flight_len());
         turn.note(Note::HandOverStarted { waiting, in_flight, within });
+    }
+
+    /// It had parted while other pools of this router had not, and something else comes first.
+    pub(super) fn call_back(&mut self) {
+        if self.phase != Phase::HandedOver {
+            return;
+        }
+        self.phase = Phase::HandingOver;
+        let leaving = |process: &Process| match process.stage {
+            Stage::Leaving { deadline, .. } => deadline,
+            Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving => None,
+        };
+        for (place, process) in self.roster.processes() {
+            if let Some(deadline) = leaving(process) {
+                self.timers.arm(deadline, Timer::Leaving(place));
+            }
+        }
     }
 
     /// Who is still not done has had the time that a drain gives.

@@ -27,6 +27,14 @@ impl Histogram {
         self.sum = self.sum.saturating_add(time);
     }
 
+    fn add(&mut self, other: &Self) {
+        let Self { counts, sum } = other;
+        for (mine, others) in self.counts.iter_mut().zip(counts) {
+            *mine += others;
+        }
+        self.sum = self.sum.saturating_add(*sum);
+    }
+
     /// How many fell into each bucket and into none below it.
     pub fn counts(&self) -> &[u64] {
         &self.counts
@@ -54,6 +62,16 @@ pub struct Times {
     pub processing: Histogram,
     /// Processes from their start until they were ready.
     pub start: Histogram,
+}
+
+impl Times {
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { request, queue_wait, processing, start } = other;
+        self.request.add(request);
+        self.queue_wait.add(queue_wait);
+        self.processing.add(processing);
+        self.start.add(start);
+    }
 }
 
 #[cfg(test)]

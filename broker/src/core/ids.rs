@@ -6,7 +6,7 @@ use std::time::Duration;
 macro_rules! number {
     ($(#[doc = $doc:literal])+ $name:ident($inner:ty)) => {
         $(#[doc = $doc])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -20,6 +20,10 @@ macro_rules! number {
 number! {
     /// One request, from its arrival to its one answer. The router numbers them.
     RequestId(u64)
+}
+number! {
+    /// One service of this router: 0 is the default one. No number is used twice.
+    ServiceId(u32)
 }
 number! {
     /// One client's connection.
@@ -40,6 +44,11 @@ number! {
 number! {
     /// The pool's count of reloads: 0 before the first.
     Generation(u32)
+}
+
+impl ServiceId {
+    /// The service of whoever names none.
+    pub const DEFAULT: Self = Self(0);
 }
 
 impl ClientId {

@@ -21,6 +21,7 @@ mod roster;
 mod processes;
 mod leaving;
 mod pool;
+mod configure;
 mod autoscale;
 mod spares;
 mod fork_room;
@@ -40,6 +41,7 @@ mod histograms;
 mod exit_kind;
 mod readiness;
 mod snapshot;
+mod services;
 
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
@@ -54,12 +56,13 @@ pub use exit_kind::ExitKind;
 pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
 pub use histograms::{BOUNDS_US, Histogram, Times};
-pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, Slot, Timestamp, WorkerId};
+pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use pause::{Pause, PauseMode};
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
-pub use settings::{AutoscaleRules, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
+pub use services::{Decision, MAX_SERVICES, SLOTS_APART, ServiceSnapshot, Services};
+pub use settings::{AutoscaleRules, DEFAULT_SERVICE, MAX_CREDITS, MAX_WORKERS, Settings, SpareRules};
 pub use snapshot::{
     ExternalSnapshot, PoolSnapshot, QueueSnapshot, ReloadSnapshot, SlotSnapshot, Snapshot, Tables,
     TargetChange, WorkerSnapshot,
@@ -115,7 +118,7 @@ impl<B: Clone> Core<B> {
     pub fn new(settings: Settings, generator: Generator, memory: Option<&Memory>) -> Self {
         Self {
             pool: Pool::new(&settings, memory),
-            roster: Roster::new(memory),
+            roster: Roster::new(settings.first_slot, memory),
             settings,
             phase: Phase::Starting,
             pause: memory.and_then(|memory| memory.pause),
@@ -167,6 +170,7 @@ impl<B: Clone> Core<B> {
             Event::Shrink => self.scale_by(-1, turn),
             Event::ScaleTo { target } => self.scale_to(target, turn),
             Event::ScaleBy { change } => self.scale_by(change, turn),
+            Event::Configure { settings } => self.configure(*settings, turn),
             Event::Reload { surge } => self.reload(surge, turn),
             Event::Recycle { slot } => self.recycle(slot, turn),
             Event::Pause { mode } => self.pause_pool(mode, turn),

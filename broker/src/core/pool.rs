@@ -49,11 +49,21 @@ pub(super) struct Change {
     pub(super) at: Timestamp,
 }
 
+impl Memory {
+    /// What was wished for, unless another size was configured since, within the limits as
+    /// they are now.
+    fn target_under(&self, settings: &Settings) -> u32 {
+        let is_changed = self.size.is_some_and(|size| size != settings.workers);
+        let wished = if is_changed { settings.workers } else { self.target };
+        wished.clamp(settings.min, settings.max)
+    }
+}
+
 impl Pool {
     pub(super) fn new(settings: &Settings, memory: Option<&Memory>) -> Self {
         let generation = Generation(memory.map_or(0, |memory| memory.generation));
         Self {
-            target: memory.map_or(settings.workers, |memory| memory.target),
+            target: memory.map_or(settings.workers, |memory| memory.target_under(settings)),
             generation,
             last_generation: generation,
             reload: None,

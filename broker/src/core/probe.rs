@@ -2,8 +2,6 @@
 //! the broker's own when it says that it is ready, and gets no other before it
 //! has answered. One that fails ends the reload.
 
-use std::time::Duration;
-
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
@@ -115,9 +113,11 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn probe_deadline(&mut self, place: Place, turn: &mut Turn<'_, B>) {
         if self.is_probing(place) {
-            let left = self.settings.probe_timeout.unwrap_or(Duration::ZERO);
             turn.note(Note::WorkerStuck { place, why: "its probe was not answered in time" });
-            self.probe_failed(place, &format!("its probe was not answered within {left:?}"), turn);
+            let time = self.settings.probe_timeout;
+            let time = time.map_or("in time".to_owned(), |left| format!("within {left:?}"));
+            let reason = format!("its probe was not answered {time}");
+            self.probe_failed(place, &reason, turn);
         }
     }
 

@@ -291,6 +291,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn memory(&self) -> super::action::Memory {
         super::action::Memory {
             target: self.pool.target,
+            size: Some(self.settings.workers),
             generation: self.pool.current_generation().0,
             incarnations: self.roster.incarnations(),
             pause: self.pause(),

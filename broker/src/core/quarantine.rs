@@ -88,6 +88,16 @@ impl<B> Quarantine<B> {
         self.last_number
     }
 
+    /// The number of the last one that was ever kept.
+    pub(super) fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
+    /// The next number comes after this one too.
+    pub(super) fn number_after(&mut self, number: u64) {
+        self.last_number = self.last_number.max(number);
+    }
+
     fn remove(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
             self.bytes -= kept_bytes(&entry);

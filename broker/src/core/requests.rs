@@ -16,9 +16,6 @@ use super::loss::Attempt;
 use super::timers::Timer;
 use super::{Core, Turn};
 
-/// The one service there is until the configuration knows more.
-pub(super) const DEFAULT_SERVICE: &str = "default";
-
 #[derive(Debug)]
 pub(super) struct Requests<B> {
     table: BTreeMap<RequestId, Record<B>>,
@@ -120,6 +117,11 @@ impl<B> Requests<B> {
 
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Whether the client has asked for something that is not over.
+    pub(super) fn has_some_of(&self, client: ClientId) -> bool {
+        self.by_client.contains_key(&client)
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
@@ -256,7 +258,7 @@ impl<B: Clone> Core<B> {
         if let Some((status, why)) = self.closed_because() {
             return Some((status, why.into()));
         }
-        if let Some(service) = request.service.as_ref().filter(|service| *service != DEFAULT_SERVICE) {
+        if let Some(service) = request.service.as_ref().filter(|service| ***service != *limits.service) {
             let service: String = service.chars().take(64).collect();
             return Some((Status::NoService, format!("no service {} here", service.escape_debug())));
         }

@@ -13,6 +13,8 @@ use super::recycle::Wear;
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     slots: BTreeMap<Slot, SlotRecord>,
+    /// The lowest number that a slot may have.
+    first: u32,
     /// The last incarnation of every slot ever filled, also of closed ones.
     incarnations: BTreeMap<Slot, Incarnation>,
     /// How many slots are wanted.
@@ -192,9 +194,14 @@ impl SlotRecord {
 }
 
 impl Roster {
-    pub(super) fn new(memory: Option<&Memory>) -> Self {
+    pub(super) fn new(first: Slot, memory: Option<&Memory>) -> Self {
         let incarnations = memory.map(|memory| memory.incarnations.iter().copied().collect());
-        Self { incarnations: incarnations.unwrap_or_default(), disturbed: true, ..Self::default() }
+        Self {
+            first: first.0,
+            incarnations: incarnations.unwrap_or_default(),
+            disturbed: true,
+            ..Self::default()
+        }
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, &SlotRecord)> {
@@ -281,7 +288,7 @@ impl Roster {
 
     /// Wants the lowest slot that is not wanted yet.
     pub(super) fn open_slot(&mut self) {
-        let mut number = 0;
+        let mut number = self.first;
         while self.slots.get(&Slot(number)).is_some_and(|record| record.wanted) {
             number += 1;
         }

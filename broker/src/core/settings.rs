@@ -1,10 +1,17 @@
 //! The numbers that decisions depend on, complete and checked by `config`.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::ids::Slot;
 
 /// Everything the core is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// The service that this pool works for.
+    pub service: Arc<str>,
+    /// The number of its first slot: those of several pools of one broker never meet.
+    pub first_slot: Slot,
     /// Local workers at the start.
     pub workers: u32,
     /// The least an operator may ask for.
@@ -85,6 +92,8 @@ impl Default for Settings {
     /// What DESIGN calls the defaults, with one worker.
     fn default() -> Self {
         Self {
+            service: DEFAULT_SERVICE.into(),
+            first_slot: Slot(0),
             workers: 1,
             min: 1,
             max: MAX_WORKERS,
@@ -115,6 +124,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// The service of whoever names none.
+pub const DEFAULT_SERVICE: &str = "default";
 
 /// No pool is larger.
 pub const MAX_WORKERS: u32 = 1024;

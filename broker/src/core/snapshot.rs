@@ -1,5 +1,6 @@
 //! The state of everything, for `status`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{ExitReason, Footprint};
@@ -31,7 +32,7 @@ pub struct Snapshot {
     pub external: Vec<ExternalSnapshot>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolSnapshot {
     pub target: u32,
     pub min: u32,
@@ -67,7 +68,7 @@ pub struct TargetChange {
     pub ago: Duration,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueueSnapshot {
     pub backlog_len: u64,
     pub backlog_limit: u64,
@@ -78,6 +79,7 @@ pub struct QueueSnapshot {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerSnapshot {
+    pub service: Arc<str>,
     pub slot: Slot,
     pub pid: Option<i32>,
     pub incarnation: Incarnation,
@@ -95,6 +97,8 @@ pub struct WorkerSnapshot {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalSnapshot {
+    /// `None` until it is known.
+    pub service: Option<Arc<str>>,
     pub name: Option<String>,
     pub state: WorkerState,
     pub age: Duration,
@@ -181,6 +185,7 @@ impl<B: Clone> Core<B> {
             .iter()
             .filter(|(id, _worker)| self.crew.place_of(*id).is_none())
             .map(|(_id, worker)| ExternalSnapshot {
+                service: Some(Arc::clone(&self.settings.service)),
                 name: worker.name.clone(),
                 state: worker.state(),
                 age: now.since(worker.joined),
@@ -257,6 +262,7 @@ impl<B: Clone> Core<B> {
         let last_exit = record.last_exit.as_ref().map(|(reason, at)| (reason.clone(), now.since(*at)));
         if record.processes.is_empty() {
             return vec![WorkerSnapshot {
+                service: Arc::clone(&self.settings.service),
                 slot,
                 pid: None,
                 incarnation: self.roster.last_incarnation(slot),
@@ -272,6 +278,7 @@ impl<B: Clone> Core<B> {
         let one = |(incarnation, process): (&Incarnation, &Process)| {
             let worker = process.worker.and_then(|worker| self.crew.worker(worker));
             WorkerSnapshot {
+                service: Arc::clone(&self.settings.service),
                 slot,
                 pid: process.pid,
                 incarnation: *incarnation,

@@ -9,7 +9,6 @@ use super::event::{Details, Home, Speech};
 use super::flight::Outcome;
 use super::ids::{Place, WorkerId};
 use super::loss::Loss;
-use super::requests::DEFAULT_SERVICE;
 use super::settings::{ADOPTION_GRACE, LAST_WORDS};
 use super::timers::Timer;
 use super::worker_state::WorkerState;
@@ -301,7 +300,7 @@ impl<B: Clone> Core<B> {
     fn learn(&mut self, worker: WorkerId, speech: &Speech) {
         let served_here = match speech {
             Speech::Native(details) => {
-                details.service.as_ref().is_none_or(|service| service == DEFAULT_SERVICE)
+                details.service.as_ref().is_none_or(|service| **service == *self.settings.service)
             }
             Speech::Plain | Speech::PlainReadyByReply => true,
         };

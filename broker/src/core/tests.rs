@@ -419,6 +419,7 @@ fn a_drain_refuses_what_waits_and_finishes_what_runs() {
 fn a_new_router_waits_for_the_workers_of_the_old_one() {
     let memory = super::Memory {
         target: 2,
+        size: None,
         generation: 0,
         incarnations: vec![(Slot(0), Incarnation(4))],
         pause: None,

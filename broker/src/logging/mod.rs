@@ -8,6 +8,7 @@
 
 mod choices;
 mod flood;
+mod level;
 mod line;
 mod stream;
 
@@ -27,6 +28,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 
 pub use choices::{Colour, Level, LogChoices, LogFormat};
 use flood::{Floods, Verdict};
+pub use level::set as set_level;
 use line::Line;
 use stream::Stream;
 
@@ -102,9 +104,10 @@ pub fn start(choices: &LogChoices) -> Result<(), LogError> {
         let file = LOG_FILE.get_or_init(|| LogFile { path: path.clone(), owner: choices.owner });
         file.open().map_err(|source| LogError::File { path: path.clone(), source })?;
     }
+    level::set(choices.level);
     let layer = LogLayer { format: choices.format, colour: choices.colour };
     LAYER.get_or_init(|| layer);
-    let subscriber = tracing_subscriber::registry().with(choices.level.filter()).with(layer);
+    let subscriber = tracing_subscriber::registry().with(level::LevelGate).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_another| LogError::Twice)
 }
 

@@ -87,9 +87,10 @@ impl WorkerChild<'_> {
     }
 
     fn complete_environment(&self) -> Vec<(OsString, OsString)> {
-        let Self { worker: WorkerProcess { place, generation, backend }, .. } = self;
+        let Self { worker: WorkerProcess { place, service, generation, backend }, .. } = self;
         let own = [
             ("HORNPIPE_BACKEND", backend.clone()),
+            ("HORNPIPE_SERVICE", service.clone()),
             ("HORNPIPE_SLOT", place.slot.to_string()),
             ("HORNPIPE_INCARNATION", place.incarnation.to_string()),
             ("HORNPIPE_GENERATION", generation.to_string()),

@@ -22,6 +22,7 @@ use super::output::Output;
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) place: Place,
+    pub(super) service: String,
     pub(super) generation: u32,
     pub(super) started_at: Duration,
     pub(super) gate: Gate,

@@ -72,6 +72,11 @@ impl Hooks {
         Self { asked_for: hooks, ..Self::default() }
     }
 
+    /// Those that there are from here on. What waits or runs is not touched.
+    pub(super) fn replace(&mut self, hooks: Vec<Hook>) {
+        self.asked_for = hooks;
+    }
+
     /// Something has happened: its hooks wait for their turn.
     pub(super) fn happened(&mut self, event: HookEvent, variables: &Variables, now: Duration) {
         for hook in self.asked_for.iter().filter(|hook| hook.event == event) {

@@ -2,6 +2,7 @@
 //! numbers, and what it knows of its children. Written to a file in memory, because the
 //! memory of the process itself does not outlive an exec.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -75,6 +76,8 @@ struct SavedSocket {
 struct SavedWorker {
     pid: i32,
     place: Place,
+    #[serde(default)]
+    service: String,
     generation: u32,
     started_at: Duration,
     gate: RawFd,
@@ -88,12 +91,18 @@ struct SavedWorker {
 pub(super) struct PoolState {
     /// What the last router asked to remember.
     pub(super) blob: Option<Vec<u8>>,
+    /// The same, by the name it gave.
+    #[serde(default)]
+    pub(super) named_blobs: BTreeMap<String, Vec<u8>>,
     /// The number of the last router.
     pub(super) life: u32,
     pub(super) started_at: Duration,
     pub(super) is_ready: bool,
     /// What nobody has acted on yet.
     pub(super) signals: Vec<Signal>,
+    /// What the settings in force were read from. Not left by the first versions.
+    #[serde(default)]
+    pub(super) settings_text: Option<String>,
 }
 
 /// What a parent has left, in the hands of the next.
@@ -228,6 +237,7 @@ fn save(pid: i32, worker: &Worker) -> SavedWorker {
     SavedWorker {
         pid,
         place: worker.place,
+        service: worker.service.clone(),
         generation: worker.generation,
         started_at: worker.started_at,
         gate: worker.gate.number(),
@@ -244,6 +254,13 @@ fn save(pid: i32, worker: &Worker) -> SavedWorker {
 pub(super) fn check(description: RawFd) -> Result<(), InheritanceError> {
     let file = File::from(adopt(description)?);
     read(&file).map(|_will| ())
+}
+
+/// What the settings of the parent before were read from, if it has left that. Nothing is
+/// taken over by this.
+pub fn settings_text(description: RawFd) -> Option<String> {
+    let file = File::open(format!("/proc/self/fd/{description}")).ok()?;
+    read(&file).ok()?.state.settings_text
 }
 
 impl Inheritance {
@@ -285,6 +302,7 @@ fn restore(worker: SavedWorker) -> Result<Worker, InheritanceError> {
     let pipe = worker.output.map(adopt).transpose()?;
     Ok(Worker {
         place: worker.place,
+        service: worker.service,
         generation: worker.generation,
         started_at: worker.started_at,
         gate: Gate::inherited(adopt(worker.gate)?),
@@ -373,7 +391,15 @@ mod tests {
         let port = |number| (number, SocketAddr::from(([127, 0, 0, 1], 6660)));
         let socket = |descriptor| SavedSocket { descriptor, path: "/x".into(), file: (1, 2) };
         let started_at = Duration::from_secs(1);
-        let state = PoolState { blob: None, life: 1, started_at, is_ready: true, signals: Vec::new() };
+        let state = PoolState {
+            blob: None,
+            named_blobs: BTreeMap::new(),
+            life: 1,
+            started_at,
+            is_ready: true,
+            signals: Vec::new(),
+            settings_text: None,
+        };
         let listeners =
             OldListeners { frontend: port(3), backend: port(4), crew: socket(5), control: socket(6) };
         let (pid_file, workers, used) = (None, Vec::new(), Vec::new());

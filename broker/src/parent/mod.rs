@@ -4,6 +4,7 @@
 //! of a peer. It decides nothing about the pool: the router orders, and is told what
 //! happened. What the router is, the parent does not know either; it is handed a closure.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::link::{ExitStatus, Link, Place};
 
+pub mod apart;
 mod child;
 mod children;
 pub mod clock;
@@ -29,6 +31,7 @@ mod out_of_memory;
 mod output;
 mod port_holder;
 mod process;
+mod recipes;
 mod router_life;
 mod service_manager;
 pub mod signals;
@@ -44,6 +47,7 @@ pub use self::hooks::Hook;
 pub use self::identity::Identity;
 use self::inheritance::InheritedPool;
 pub use self::listeners::Listeners;
+pub use self::recipes::Recipe;
 pub use self::service_manager::Supervision;
 use self::successor::Successor;
 pub use self::turn::run;
@@ -62,17 +66,12 @@ pub type HttpBody = Box<dyn FnMut(HttpProcess) -> Result<(), String>>;
 pub struct Setup {
     /// What is listened on, already bound.
     pub listeners: Listeners,
-    /// What a worker is.
-    pub program: Program,
+    /// What a worker may be: orders name them by their place here.
+    pub recipes: Vec<Recipe>,
     /// Who router and workers are.
     pub identity: Identity,
-    /// What workers alone run under.
-    pub conditions: Conditions,
-    /// The complete environment of an executed program, except for the variables that
-    /// name the worker and its backend: those are added.
-    pub environment: Vec<(OsString, OsString)>,
-    /// What is run when something happens, as router and workers are, in the workers'
-    /// environment.
+    /// What is run when something happens, as router and workers are, in the environment of
+    /// the first recipe's workers.
     pub hooks: Vec<Hook>,
     /// Where workers connect, as `HORNPIPE_BACKEND` says it.
     pub worker_backend: String,
@@ -88,6 +87,10 @@ pub struct Setup {
     /// Called when the log files are to be reopened. The router has its own copy of every
     /// descriptor and hears of it by [`Signal::Usr1`](crate::link::Signal::Usr1).
     pub on_reopen: Box<dyn FnMut()>,
+    /// Called at HUP: the settings are to be read again, in no time that anybody would notice.
+    pub on_hup: Box<dyn FnMut() -> Reread>,
+    /// What the settings in force were read from, for the program that takes this one's place.
+    pub settings_text: Option<String>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
     /// What is run in a process of its own if [`Listeners::http`] is there.
@@ -107,13 +110,39 @@ impl fmt::Debug for Setup {
         // Without the environment: secrets live there.
         out.debug_struct("Setup")
             .field("listeners", &self.listeners)
-            .field("program", &self.program)
+            .field("recipes", &self.recipes)
             .field("identity", &self.identity)
-            .field("conditions", &self.conditions)
             .field("worker_backend", &self.worker_backend)
             .field("drain", &self.drain)
             .finish_non_exhaustive()
     }
+}
+
+/// What came of reading the settings again.
+#[derive(Debug)]
+pub enum Reread {
+    /// They are what they were.
+    Same,
+    /// They are others.
+    Changed(Box<Changed>),
+    /// They cannot be, so those of before stay.
+    Refused,
+}
+
+/// Settings that are in force from here on.
+#[derive(Debug)]
+pub struct Changed {
+    /// How workers of newer generations are made, by their place in [`Setup`], where that has
+    /// changed.
+    pub recipes: Vec<(usize, Recipe)>,
+    /// As in [`Setup`].
+    pub hooks: Vec<Hook>,
+    /// As in [`Setup`].
+    pub drain: Duration,
+    /// As in [`Setup`].
+    pub settings_text: Option<String>,
+    /// For the router that runs; the next one knows it by its birth.
+    pub for_router: Vec<Vec<u8>>,
 }
 
 /// What a worker is.
@@ -145,6 +174,8 @@ impl fmt::Debug for Program {
 pub struct WorkerProcess {
     /// Its name.
     pub place: Place,
+    /// The service it works for.
+    pub service: String,
     /// The generation it belongs to.
     pub generation: u32,
     /// Where to connect.
@@ -170,6 +201,8 @@ pub struct RouterProcess {
     pub used: Vec<Place>,
     /// What the previous router asked to remember.
     pub blob: Option<Vec<u8>>,
+    /// The same, by the name it gave.
+    pub named_blobs: BTreeMap<String, Vec<u8>>,
     /// The parent.
     pub parent_pid: i32,
     /// When `run` began, by [`clock::now`].

@@ -1,6 +1,7 @@
 //! The parent's loop. Each turn waits for something to happen, then sees to signals, dead
 //! children, the router's orders, output and deadlines, each within a budget.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::hooks::{Hooks, Variables};
 use super::http::Http;
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
+use super::recipes::{Recipe, Recipes};
 use super::router_life::{Deaths, Flushed, Router, Unsent, Verdict};
 use super::service_manager::{Pulse, ServiceManager};
 use super::signals::{self, Signals, Taken};
@@ -27,6 +29,7 @@ use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
 mod news;
+mod reread;
 mod upgrade;
 
 /// What killed processes have to be gone. Longer takes only what the kernel cannot kill.
@@ -58,6 +61,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     prctl::set_child_subreaper(true).map_err(system("become the reaper of orphans"))?;
     let hooks = Hooks::new(std::mem::take(&mut setup.hooks));
     let manager = ServiceManager::new(setup.supervision.as_ref(), getpid().as_raw());
+    let recipes = setup.recipes.iter().cloned().map(Recipes::new).collect();
     let mut parent = Parent {
         setup,
         router_body: router,
@@ -67,6 +71,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         children: Children::default(),
         hooks,
         http: Http::default(),
+        recipes,
         out_of_memory: OutOfMemory::watch(),
         router: None,
         life: 1,
@@ -74,6 +79,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         start_router_at: None,
         unsent: Unsent::default(),
         blob: None,
+        named_blobs: BTreeMap::new(),
         is_ready: false,
         stop: Stop::default(),
         ending: None,
@@ -98,6 +104,8 @@ struct Parent<'a> {
     children: Children,
     hooks: Hooks,
     http: Http,
+    /// In the order in which orders number them.
+    recipes: Vec<Recipes>,
     out_of_memory: OutOfMemory,
     /// None between two lives.
     router: Option<Router>,
@@ -105,7 +113,9 @@ struct Parent<'a> {
     deaths: Deaths,
     start_router_at: Option<Duration>,
     unsent: Unsent,
+    /// What routers ask to remember.
     blob: Option<Vec<u8>>,
+    named_blobs: BTreeMap<String, Vec<u8>>,
     is_ready: bool,
     stop: Stop,
     /// Everything has been killed, and this comes when everything is reaped.
@@ -227,7 +237,7 @@ impl Parent<'_> {
         }
     }
 
-    fn take_signal(&mut self, signal: Signal) {
+    fn take_signal(&mut self, mut signal: Signal) {
         if self.ending.is_some() {
             return;
         }
@@ -237,7 +247,8 @@ impl Parent<'_> {
             Signal::Quit => self.stop.begin(),
             Signal::Usr1 => (self.setup.on_reopen)(),
             Signal::Usr2 => return self.begin_upgrade(Asker::Signal),
-            Signal::Hup | Signal::Ttin | Signal::Ttou => {}
+            Signal::Hup => signal = self.read_settings_again(),
+            Signal::Ttin | Signal::Ttou => {}
         }
         if self.router.is_none() && self.stop.has_begun {
             error!("a stop was asked for and there is no router, so the workers are killed");
@@ -304,7 +315,7 @@ impl Parent<'_> {
         nix::sys::signal::killpg(pid, signals::number(WorkerSignal::Kill)).ok();
         let Some(remains) = process::reap(pid) else { return };
         let place @ Place { slot, incarnation } = worker.place;
-        let (generation, is_killed) = (worker.generation, worker.is_killed);
+        let (service, generation, is_killed) = (worker.service.clone(), worker.generation, worker.is_killed);
         let output = &mut self.setup.output;
         let (never_ran, last_lines) = worker.finish(&mut |line| output(place, pid.as_raw(), line));
         let mut status = never_ran.unwrap_or(remains.status);
@@ -312,7 +323,8 @@ impl Parent<'_> {
             status = self.out_of_memory.explain(status);
         }
         let backend = self.setup.worker_backend.clone();
-        (self.setup.on_worker_exit)(&WorkerProcess { place, generation, backend }, pid.as_raw(), &status);
+        let process = WorkerProcess { place, service, generation, backend };
+        (self.setup.on_worker_exit)(&process, pid.as_raw(), &status);
         debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
         let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
         self.tell(ToRouter::Exited { place, ending });
@@ -376,7 +388,7 @@ impl Parent<'_> {
 
     fn obey(&mut self, order: ToParent) {
         match order {
-            ToParent::Spawn { place, generation } => self.spawn(place, generation),
+            ToParent::Spawn { place, generation, recipe } => self.spawn(place, generation, recipe),
             ToParent::Signal { place, signal } => {
                 if !self.children.signal(place, signals::number(signal)) {
                     debug!(
@@ -386,7 +398,10 @@ impl Parent<'_> {
                     );
                 }
             }
-            ToParent::Remember { blob } => self.blob = Some(blob),
+            ToParent::Remember { name: None, blob } => self.blob = Some(blob),
+            ToParent::Remember { name: Some(name), blob } => {
+                self.named_blobs.insert(name, blob);
+            }
             ToParent::Ready => {
                 self.upgrade.note_ready();
                 if !std::mem::replace(&mut self.is_ready, true) {
@@ -406,6 +421,12 @@ impl Parent<'_> {
                 self.take_pulse(&Pulse { number, is_reloading, sentence });
             }
             ToParent::Upgrade => self.begin_upgrade(Asker::Operator),
+            ToParent::Settled { recipe, generation } => {
+                let recipes = usize::try_from(recipe).ok().and_then(|number| self.recipes.get_mut(number));
+                if let Some(recipes) = recipes {
+                    recipes.settle(generation);
+                }
+            }
             ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
         }
@@ -423,6 +444,7 @@ impl Parent<'_> {
             | ToParent::Ready
             | ToParent::RunHook { .. }
             | ToParent::Stopping { .. }
+            | ToParent::Settled { .. }
             | ToParent::HandedOver
             | ToParent::Finished { .. } => {
                 self.obey(order);
@@ -438,20 +460,25 @@ impl Parent<'_> {
 
     /// As many as there is room for. The router is told, because it ends them if the parent dies.
     fn start_hooks(&mut self) {
-        while let Some(pid) =
-            self.hooks.start_next(&self.setup.identity, &self.setup.environment, self.pid, clock::now())
-        {
+        let nothing = Vec::new();
+        loop {
+            let first = self.recipes.first();
+            let environment = first.map_or(&nothing, |recipes| &recipes.serving().environment);
+            let Some(pid) = self.hooks.start_next(&self.setup.identity, environment, self.pid, clock::now())
+            else {
+                return;
+            };
             self.tell(ToRouter::HookStarted { pid: pid.as_raw() });
         }
     }
 
-    fn spawn(&mut self, place: Place, generation: u32) {
+    fn spawn(&mut self, place: Place, generation: u32, recipe: u32) {
         if self.ending.is_some() {
             return;
         }
         let Place { slot, incarnation } = place;
         let result = if self.children.is_free(place) {
-            self.fork_worker(place, generation)
+            self.fork_worker(place, generation, recipe)
         } else {
             Err("the place was used before".to_owned())
         };
@@ -469,31 +496,35 @@ impl Parent<'_> {
         }
     }
 
-    fn fork_worker(&mut self, place: Place, generation: u32) -> Result<Pid, String> {
+    fn fork_worker(&mut self, place: Place, generation: u32, recipe: u32) -> Result<Pid, String> {
         let refused = |errno: Errno| errno.desc().to_lowercase();
-        if matches!(self.setup.program, Program::None) {
+        let recipes = usize::try_from(recipe).ok().and_then(|number| self.recipes.get_mut(number));
+        let recipe = recipes.map(|recipes| recipes.of(generation).clone());
+        let is_some = |recipe: &Recipe| !matches!(*recipe.program.borrow(), Program::None);
+        let Some(Recipe { service, program, conditions, environment }) = recipe.filter(is_some) else {
             return Err("there is no program".to_owned());
-        }
+        };
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let (gate, threshold) = gate::pair().map_err(refused)?;
-        let Setup { program, identity, conditions, environment, worker_backend, before_fork, .. } =
-            &mut *self.setup;
-        let worker = WorkerProcess { place, generation, backend: worker_backend.clone() };
+        let Setup { identity, worker_backend, before_fork, .. } = &mut *self.setup;
+        let (service, backend) = (service.clone(), worker_backend.clone());
+        let worker = WorkerProcess { place, service: service.clone(), generation, backend };
         before_fork(&worker);
         let child = WorkerChild {
             worker,
             identity,
-            conditions,
-            environment,
+            conditions: &conditions,
+            environment: &environment,
             output: theirs,
             threshold,
             parent: self.pid,
         };
-        let pid = process::fork(move || child.run(program)).map_err(refused)?;
+        let pid = process::fork(move || child.run(&mut program.borrow_mut())).map_err(refused)?;
         let output = super::output::Output::new(ours);
         let started_at = clock::now();
-        let worker = Worker { place, generation, started_at, gate, output, halted: false, is_killed: false };
+        let (halted, is_killed) = (false, false);
+        let worker = Worker { place, service, generation, started_at, gate, output, halted, is_killed };
         self.children.insert(pid, worker);
         Ok(pid)
     }
@@ -502,7 +533,8 @@ impl Parent<'_> {
         let (ours, theirs) = Link::pair()?;
         let (workers, used) = (self.children.live(), self.children.used());
         let (life, parent, parent_started_at) = (self.life, self.pid, self.started_at);
-        let (setup, blob, router_body) = (&*self.setup, &self.blob, &mut *self.router_body);
+        let (setup, blob, named_blobs) = (&*self.setup, &self.blob, &self.named_blobs);
+        let router_body = &mut *self.router_body;
         let pid = process::fork(move || {
             let listeners = match setup.listeners.duplicate() {
                 Ok(listeners) => listeners,
@@ -524,6 +556,7 @@ impl Parent<'_> {
                 workers,
                 used,
                 blob: blob.clone(),
+                named_blobs: named_blobs.clone(),
                 parent_pid: parent.as_raw(),
                 parent_started_at,
             })

@@ -54,6 +54,10 @@ enum OriginSpeech {
 }
 
 impl Clients {
+    pub(super) fn set_plain_errors(&mut self, plain_errors: PlainErrors) {
+        self.plain_errors = plain_errors;
+    }
+
     pub(super) fn new(plain_errors: PlainErrors) -> Self {
         Self {
             connections: Connections::default(),

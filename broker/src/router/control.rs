@@ -84,6 +84,13 @@ pub(super) enum Subscribed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Operator(u64);
 
+#[cfg(test)]
+impl Operator {
+    pub(super) fn of_test(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// What a connection is good for after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {

@@ -10,7 +10,7 @@ use super::control::{Operator, Subscribed};
 use super::notes::in_words;
 use super::report::milliseconds;
 use super::{Body, Router, clock};
-use crate::core::{Core, Finish, Note, PauseMode, RequestId, Timestamp};
+use crate::core::{Core, Finish, Note, PauseMode, RequestId, ServiceId, Timestamp};
 
 /// Between two events that count refusals.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -46,14 +46,17 @@ impl Router {
         }
     }
 
-    pub(super) fn tell_watchers_of(&mut self, note: &Note) {
+    pub(super) fn tell_watchers_of(&mut self, service: ServiceId, note: &Note) {
         if !self.sockets.control.is_watched() {
             return;
         }
-        let kind = kind_of(note, &self.core, |request| self.name(request));
-        let step = step_of(note, &self.core);
+        let Some(core) = self.core.core(service) else { return };
+        let kind = kind_of(note, core, |request| self.name(request));
+        let step = step_of(note, core);
+        let label = self.label(service).map(ToOwned::to_owned);
         for kind in kind.into_iter().chain(step) {
-            self.publish(kind);
+            let event = EventReport { service: label.clone(), ..self.event(kind) };
+            self.sockets.control.publish(&event);
         }
     }
 
@@ -96,7 +99,7 @@ impl Router {
 
     fn has_untold_refusals(&self) -> bool {
         let told: u64 = self.events.refused.iter().map(|(_status, count)| count).sum();
-        told != self.core.counters().refused_total()
+        told != self.core.refused_total()
     }
 
     fn tell_of_refusals(&mut self, now: Timestamp) {
@@ -124,7 +127,7 @@ impl Router {
     }
 
     fn event(&self, what: EventKind) -> EventReport {
-        EventReport { at_ms: milliseconds(clock::wall()), router_life: self.life, what }
+        EventReport { at_ms: milliseconds(clock::wall()), router_life: self.life, service: None, what }
     }
 }
 
@@ -202,12 +205,17 @@ fn kind_of(note: &Note, core: &Core<Body>, name: impl Fn(RequestId) -> String) -
         Note::RequestPoisoned { request, attempt, number } => {
             EventKind::RequestPoisoned { request: name(*request), attempt: *attempt, number: *number }
         }
+        Note::ServiceOpened { name } => EventKind::ServiceOpened { name: name.as_ref().to_owned() },
+        Note::ServiceClosed { name, refused } => {
+            EventKind::ServiceClosed { name: name.as_ref().to_owned(), refused: *refused as u64 }
+        }
         // The phase tells the first; the last are told in bulk, if they end with an error.
         Note::Ready
         | Note::Failing
         | Note::Recovered
         | Note::DrainStarted { .. }
         | Note::HandOverStarted { .. }
+        | Note::ServiceRefused { .. }
         | Note::WorkerMalformed { .. }
         | Note::RequestEnded(_) => return None,
     })

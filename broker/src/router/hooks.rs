@@ -3,15 +3,15 @@
 use super::frame::Body;
 use super::notes::{in_words, what_is_missing};
 use super::parent::to_link;
-use crate::core::{Core, Generation, Note, Place};
+use crate::core::{Generation, Note, Place, Services};
 use crate::link::{HookEvent, ToParent};
 
 /// What a worker says of its end is not longer in a variable.
 const REASON_LIMIT: usize = 1024;
 
 /// The order to run hooks, if the note is an occasion. An event gets its arm here.
-pub(super) fn order(note: &Note, core: &Core<Body>) -> Option<ToParent> {
-    let (event, variables) = match note {
+pub(super) fn order(note: &Note, service: &str, core: &Services<Body>) -> Option<ToParent> {
+    let (event, mut variables) = match note {
         Note::WorkerReady { place, .. } => {
             let (generation, pid) = core.process(*place)?;
             (HookEvent::WorkerStart, about(*place, generation, pid))
@@ -29,6 +29,7 @@ pub(super) fn order(note: &Note, core: &Core<Body>) -> Option<ToParent> {
         Note::Degraded(degraded) => (HookEvent::Degraded, vec![because(&what_is_missing(degraded))]),
         _no_occasion => return None,
     };
+    variables.push(("HORNPIPE_SERVICE".to_owned(), service.to_owned()));
     Some(ToParent::RunHook { event, variables })
 }
 

@@ -1,11 +1,13 @@
 //! The small state that the parent keeps for the next router, as bytes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::parent::from_link;
-use crate::core::{Incarnation, Memory, Pause, PauseMode, Slot, Timestamp};
+use crate::core::{DEFAULT_SERVICE, Incarnation, Memory, Pause, PauseMode, SLOTS_APART, Slot, Timestamp};
 use crate::link;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -13,9 +15,10 @@ struct Blob {
     target: u32,
     generation: u32,
     incarnations: Vec<(u32, u32)>,
-    /// Left out while there is none, so that a router of before, which knows no pause, can
-    /// read the rest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Not written down by the first versions, and neither is the next.
+    #[serde(default)]
+    size: Option<u32>,
+    #[serde(default)]
     pause: Option<SavedPause>,
 }
 
@@ -30,15 +33,18 @@ pub(super) fn encode(memory: &Memory) -> Vec<u8> {
     let pause = memory
         .pause
         .map(|pause| SavedPause { refuses: pause.mode == PauseMode::Refuse, since: pause.since.0 });
-    let blob = Blob { target: memory.target, generation: memory.generation, incarnations, pause };
-    rmp_serde::to_vec(&blob).unwrap_or_default()
+    let blob =
+        Blob { target: memory.target, generation: memory.generation, incarnations, size: memory.size, pause };
+    // With names: a router of an earlier version skips what it does not know.
+    rmp_serde::to_vec_named(&blob).unwrap_or_default()
 }
 
 /// `None` for bytes that no router wrote: the next one starts afresh.
-pub(super) fn decode(bytes: &[u8]) -> Option<Memory> {
+fn decode(bytes: &[u8]) -> Option<Memory> {
     let blob: Blob = rmp_serde::from_slice(bytes).ok()?;
     Some(Memory {
         target: blob.target,
+        size: blob.size,
         generation: blob.generation,
         incarnations: blob
             .incarnations
@@ -52,39 +58,95 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Memory> {
     })
 }
 
+/// What routers of before have left of each service, by its name.
+pub(super) fn read(
+    default: Option<&[u8]>,
+    named: &BTreeMap<String, Vec<u8>>,
+    used: &[link::Place],
+) -> BTreeMap<Arc<str>, Memory> {
+    let default = default.map(|blob| (DEFAULT_SERVICE, blob));
+    let named = named.iter().map(|(name, blob)| (name.as_str(), blob.as_slice()));
+    let memories = default.into_iter().chain(named);
+    memories.filter_map(|(name, blob)| Some((name.into(), complete(name, decode(blob)?, used)))).collect()
+}
+
 /// What is remembered, and each place that was used after it was written down.
-pub(super) fn complete(memory: Option<Memory>, used: &[link::Place]) -> Option<Memory> {
-    let mut memory = memory?;
-    for place in used.iter().copied().map(from_link) {
+fn complete(name: &str, mut memory: Memory, used: &[link::Place]) -> Memory {
+    let range = match memory.incarnations.first() {
+        _ if name == DEFAULT_SERVICE => 0,
+        Some((slot, _incarnation)) => slot.0 / SLOTS_APART,
+        // It has never had a slot.
+        None => return memory,
+    };
+    let own = used.iter().copied().map(from_link).filter(|place| place.slot.0 / SLOTS_APART == range);
+    for place in own {
         match memory.incarnations.iter_mut().find(|(slot, _)| *slot == place.slot) {
             Some((_slot, last)) => *last = (*last).max(place.incarnation),
             None => memory.incarnations.push((place.slot, place.incarnation)),
         }
     }
-    Some(memory)
+    memory
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn memory(pause: Option<Pause>) -> Memory {
-        Memory { target: 3, generation: 2, incarnations: vec![(Slot(0), Incarnation(4))], pause }
+    fn place(slot: u32, incarnation: u32) -> link::Place {
+        link::Place { slot, incarnation }
+    }
+
+    fn incarnations<const N: usize>(all: [(u32, u32); N]) -> Vec<(Slot, Incarnation)> {
+        all.map(|(slot, last)| (Slot(slot), Incarnation(last))).to_vec()
     }
 
     #[test]
-    fn a_pause_is_remembered_with_the_rest() {
+    fn what_the_first_versions_wrote_down_is_read() {
+        let bytes = rmp_serde::to_vec(&(3_u32, 5_u32, vec![(0_u32, 2_u32), (1, 7)])).unwrap();
+        let memories = read(Some(&bytes), &BTreeMap::new(), &[place(1, 8), place(2, 1), place(10_000, 4)]);
+        let incarnations = incarnations([(0, 2), (1, 8), (2, 1)]);
+        let expected = Memory { target: 3, size: None, generation: 5, incarnations, pause: None };
+        assert_eq!(memories, BTreeMap::from([("default".into(), expected)]));
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_by_the_first_versions() {
+        #[derive(Deserialize)]
+        struct First {
+            target: u32,
+            generation: u32,
+            incarnations: Vec<(u32, u32)>,
+        }
+        let incarnations = vec![(Slot(1), Incarnation(7))];
+        let bytes = encode(&Memory { target: 3, size: Some(4), generation: 5, incarnations, pause: None });
+        let First { target, generation, incarnations } = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!((target, generation, incarnations), (3, 5, vec![(1, 7)]));
+    }
+
+    #[test]
+    fn what_is_written_down_is_read() {
         let since = Timestamp(Duration::from_millis(1_234_567));
         for pause in [None, Some(PauseMode::Hold), Some(PauseMode::Refuse)] {
-            let memory = memory(pause.map(|mode| Pause { mode, since }));
+            let pause = pause.map(|mode| Pause { mode, since });
+            let incarnations = incarnations([(1, 7)]);
+            let memory = Memory { target: 3, size: Some(4), generation: 5, incarnations, pause };
             assert_eq!(decode(&encode(&memory)), Some(memory));
         }
     }
 
     #[test]
-    fn routers_that_know_no_pause_and_those_that_do_read_each_other() {
-        let before = rmp_serde::to_vec(&(3_u32, 2_u32, vec![(0_u32, 4_u32)])).unwrap();
-        assert_eq!(decode(&before), Some(memory(None)));
-        assert_eq!(encode(&memory(None)), before);
+    fn each_service_completes_its_own_slots_and_rubbish_is_nothing() {
+        let memory = Memory {
+            target: 1,
+            size: None,
+            generation: 0,
+            incarnations: incarnations([(20_000, 1)]),
+            pause: None,
+        };
+        let named = BTreeMap::from([("a".to_owned(), encode(&memory)), ("b".to_owned(), vec![0xc1])]);
+        let used = [place(0, 9), place(20_000, 2), place(20_001, 1), place(30_000, 5)];
+        let memories = read(None, &named, &used);
+        assert_eq!(memories.len(), 1);
+        assert_eq!(memories["a"].incarnations, incarnations([(20_000, 2), (20_001, 1)]));
     }
 }

@@ -4,7 +4,8 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::core::Settings;
+use super::Setup;
+use crate::config::External;
 
 /// What libzmq, threads and our own tables need at most, besides bodies.
 const BASE: u64 = 1024 * 1024 * 1024;
@@ -16,9 +17,17 @@ const COPIES: u64 = 4;
 const SENDERS: u64 = 8;
 
 /// Sets the bound, above what this process had when it was forked.
-pub(super) fn apply(settings: &Settings) {
-    let bodies = settings.held_bytes_limit.saturating_mul(COPIES);
-    let arriving = settings.body_limit.saturating_mul(2 * SENDERS);
+pub(super) fn apply(setup: &Setup) {
+    let settings = || setup.services().map(|(_id, service)| &service.settings);
+    // All services that workers may bring have room for as much as the default one.
+    let brought = match setup.external {
+        External::Nobody => 0,
+        External::Loopback | External::Anybody => setup.default.settings.held_bytes_limit,
+    };
+    let held = settings().map(|settings| settings.held_bytes_limit).fold(brought, u64::saturating_add);
+    let bodies = held.saturating_mul(COPIES);
+    let largest = settings().map(|settings| settings.body_limit).max().unwrap_or_default();
+    let arriving = largest.saturating_mul(2 * SENDERS);
     let limit = inherited().saturating_add(BASE).saturating_add(bodies).saturating_add(arriving);
     let hard = getrlimit(Resource::RLIMIT_DATA).map_or(limit, |(_soft, hard)| hard);
     if let Err(error) = setrlimit(Resource::RLIMIT_DATA, limit.min(hard), hard) {

@@ -8,44 +8,29 @@ use hornpipe_proto::control::{
 
 use super::report::{self, Surroundings, milliseconds};
 use crate::core::{
-    BOUNDS_US, Counters, Footprint, Histogram, Settings, Snapshot, Unready, WorkerSnapshot, WorkerState,
+    BOUNDS_US, Counters, Footprint, Histogram, ServiceSnapshot, Settings, Snapshot, WorkerSnapshot,
+    WorkerState,
 };
 
-/// The one service there is.
-const SERVICE: &str = "default";
+/// What is known of one service.
+pub(super) struct OfService<'a> {
+    pub(super) service: ServiceSnapshot,
+    pub(super) snapshot: Snapshot,
+    pub(super) settings: &'a Settings,
+    pub(super) last_reload: Option<LastReload>,
+}
 
+/// `total` is the state of all services as one.
 pub(super) fn metrics(
-    mut snapshot: Snapshot,
+    mut total: Snapshot,
+    services: Vec<OfService<'_>>,
     around: Surroundings,
-    settings: &Settings,
-    (unready, last_reload): (Option<Unready>, Option<LastReload>),
+    unready: Option<String>,
 ) -> MetricsReport {
-    let workers = std::mem::take(&mut snapshot.workers);
-    let external = std::mem::take(&mut snapshot.external);
-    let (busy, counters) = (snapshot.busy, snapshot.counters.clone());
     // Without its workers it is small, however many they are.
-    let status = report::report(snapshot, around);
-    let service = ServiceMetrics {
-        name: SERVICE.into(),
-        pool: status.pool,
-        queue: status.queue,
-        requests: status.requests,
-        turned_away: counters.turned_away,
-        returned: counters.returned,
-        workers: count(workers.iter().map(|worker| worker.state)),
-        external: count(external.iter().map(|worker| Some(worker.state))),
-        busy_us: microseconds(busy.local),
-        external_busy_us: microseconds(busy.external),
-        exits: counters.exits().map(|(kind, count)| (kind.as_str().into(), count)).collect(),
-        memory: memory(&workers),
-        bounds_us: BOUNDS_US.to_vec(),
-        request_time: timing(&counters.times.request),
-        queue_wait: timing(&counters.times.queue_wait),
-        processing: timing(&counters.times.processing),
-        worker_start: timing(&counters.times.start),
-        reloads: reloads(&counters, last_reload),
-        limits: limits(settings),
-    };
+    total.workers.clear();
+    total.external.clear();
+    let status = report::report(total, &[], around);
     MetricsReport {
         version: status.version,
         pid: status.pid,
@@ -53,9 +38,34 @@ pub(super) fn metrics(
         router_life: status.router_life,
         uptime_ms: status.uptime_ms,
         phase: status.phase,
-        unready: unready.map(|why| why.to_string()),
+        unready,
         noise: status.noise,
-        services: vec![service],
+        services: services.into_iter().map(of_service).collect(),
+    }
+}
+
+fn of_service(OfService { service, snapshot, settings, last_reload }: OfService<'_>) -> ServiceMetrics {
+    let Snapshot { busy, counters, workers, external, .. } = &snapshot;
+    ServiceMetrics {
+        name: service.name.as_ref().to_owned(),
+        pool: report::pool(&snapshot),
+        queue: report::queue(&snapshot),
+        requests: report::requests(&snapshot),
+        turned_away: counters.turned_away,
+        returned: counters.returned,
+        workers: count(workers.iter().map(|worker| worker.state)),
+        external: count(external.iter().map(|worker| Some(worker.state))),
+        busy_us: microseconds(busy.local),
+        external_busy_us: microseconds(busy.external),
+        exits: counters.exits().map(|(kind, count)| (kind.as_str().into(), count)).collect(),
+        memory: memory(workers),
+        bounds_us: BOUNDS_US.to_vec(),
+        request_time: timing(&counters.times.request),
+        queue_wait: timing(&counters.times.queue_wait),
+        processing: timing(&counters.times.processing),
+        worker_start: timing(&counters.times.start),
+        reloads: reloads(counters, last_reload),
+        limits: limits(settings),
     }
 }
 

@@ -17,12 +17,14 @@ mod operators;
 mod poison;
 mod recycles;
 mod reloads;
+mod services;
 mod report;
 mod metrics;
 mod notes;
 mod pulse;
 mod access;
 mod outbox;
+mod configuration;
 mod memory;
 mod room;
 mod handover;
@@ -38,12 +40,15 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use hornpipe_proto::control::ControlResponse;
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
+use crate::core::{
+    Action, Decision, Event, Finish, Generation, Generator, Note, Place, RequestId, ServiceId, Services,
+    Timestamp,
+};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
+pub(crate) use configuration::encode_all as encode_configurations;
 use control::ControlSocket;
 use crew::CrewList;
 use events::Events;
@@ -58,9 +63,9 @@ use recycles::Recycles;
 use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
-pub(crate) use setup::{LiveWorker, Setup, Start};
+pub(crate) use setup::{LiveWorker, ServiceSetup, Setup, Start};
 use sockets::{Door, RouterSocket};
-use watch::Watch;
+use watch::Watches;
 use workers::Workers;
 
 /// Messages taken off one socket before the others have their turn.
@@ -105,7 +110,7 @@ struct Router {
     life: u32,
     parent_pid: i32,
     parent_started: Duration,
-    core: Core<Body>,
+    core: Services<Body>,
     sockets: Sockets,
     clients: Clients,
     workers: Workers,
@@ -113,7 +118,7 @@ struct Router {
     parent: Parent,
     retries: Retries,
     room: Room,
-    watch: Option<Watch>,
+    watches: Watches,
     /// Who waits for the end of a reload.
     reloads: Reloads,
     /// Who waits for the end of a process.
@@ -124,7 +129,7 @@ struct Router {
     memory_watch: MemoryWatch,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
-    actions: Vec<Action<Body>>,
+    decisions: Vec<Decision<Body>>,
     frames: Vec<Frame>,
     exit_code: Option<u8>,
 }
@@ -132,13 +137,17 @@ struct Router {
 impl Router {
     fn new(setup: &Setup, start: Start) -> Result<Self, RouterError> {
         capabilities::check()?;
-        memory_limit::apply(&setup.settings);
+        memory_limit::apply(setup);
         ffi::seed_rand(u32::from_ne_bytes(random()?));
         let room = Room::new(clock::now());
         let context = zmq::Context::new();
-        let limits = (random()?, setup.settings.body_limit);
-        let memory = start.memory.as_deref().and_then(memory::decode);
-        let memory = memory::complete(memory, &start.used);
+        let body_limit = setup.services().map(|(_, service)| service.settings.body_limit).max();
+        let limits = (random()?, body_limit.unwrap_or_default());
+        let memories = memory::read(start.memory.as_deref(), &start.named_memories, &start.used);
+        let settings = (
+            setup.default.settings.clone(),
+            setup.further.iter().map(|service| service.settings.clone()).collect(),
+        );
         let generator = Generator::new(start.life, random()?);
         let mut crew = CrewList::default();
         let mut pending = VecDeque::new();
@@ -156,7 +165,7 @@ impl Router {
             life: start.life,
             parent_pid: start.parent_pid,
             parent_started: start.parent_started,
-            core: Core::new(setup.settings.clone(), generator, memory.as_ref()),
+            core: Services::new(settings, generator, &memories),
             sockets: Sockets {
                 frontend: RouterSocket::open(&context, Door::Frontend, start.frontend, limits)?,
                 backend: RouterSocket::open(&context, Door::Backend, start.backend, limits)?,
@@ -169,7 +178,7 @@ impl Router {
             parent: Parent::new(start.link),
             retries: Retries::default(),
             room,
-            watch: Watch::new(&setup.reload_on),
+            watches: Watches::new(setup.services().map(|(id, service)| (id, service.reload_on.as_slice()))),
             reloads: Reloads::default(),
             recycles: Recycles::default(),
             events: Events::default(),
@@ -177,7 +186,7 @@ impl Router {
             pulse: Pulse::default(),
             memory_watch: MemoryWatch::new()?,
             pending,
-            actions: Vec::new(),
+            decisions: Vec::new(),
             frames: Vec::new(),
             exit_code: None,
         })
@@ -223,10 +232,8 @@ impl Router {
             self.settle();
         }
         let now = clock::now();
-        if ready.watch
-            && let Some(watch) = &mut self.watch
-        {
-            watch.read(now);
+        if ready.watches {
+            self.watches.read(now);
         }
         self.follow_files(now);
         if self.core.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -258,7 +265,7 @@ impl Router {
             },
             zmq::PollItem::from_fd(self.memory_watch.descriptor().as_raw_fd(), zmq::POLLIN),
         ];
-        items.extend(self.watch.as_ref().map(Watch::poll_item));
+        items.extend(self.watches.poll_items());
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
         let outcome = zmq::poll(&mut items, timeout);
@@ -270,9 +277,12 @@ impl Router {
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
                 let memory_watch = next();
-                let watch = self.watch.is_some() && next();
+                let mut watches = false;
+                for _watch in 0..self.watches.len() {
+                    watches |= next();
+                }
                 let control = readable.any(|ready| ready);
-                Ready { parent, crew, backend, frontend, watch, memory_watch, control }
+                Ready { parent, crew, backend, frontend, watches, memory_watch, control }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -290,7 +300,7 @@ impl Router {
             self.core.next_deadline(),
             self.clients.next_deadline(),
             Some(self.room.next_deadline()),
-            self.watch.as_ref().and_then(Watch::next_deadline),
+            self.watches.next_deadline(),
             self.events_deadline(),
             self.pulse.next_deadline(),
         ];
@@ -302,6 +312,10 @@ impl Router {
     fn read_parent(&mut self) -> Result<(), Orphaned> {
         let mut events = Vec::new();
         let heard = self.parent.read(&mut self.crew, &mut events)?;
+        // A reload that follows them is one under these settings.
+        for settings in std::mem::take(&mut self.parent.settings) {
+            self.configure(&settings);
+        }
         self.pending.extend(events);
         self.settle();
         if let Some(number) = heard.question {
@@ -322,10 +336,10 @@ impl Router {
 
     /// A change of the files that somebody named is a reload.
     fn follow_files(&mut self, now: Timestamp) {
-        if let Some(path) = self.watch.as_mut().and_then(|watch| watch.take_change(now)) {
-            info!(path = %path.display(), "changed on the disk: reloading");
-            self.pending.push_back(Event::Reload { surge: None });
-            self.settle();
+        while let Some((service, path)) = self.watches.take_change(now) {
+            let label = self.label(service);
+            info!(path = %path.display(), service = label, "changed on the disk: reloading");
+            self.settle_in(service, Event::Reload { surge: None });
         }
     }
 
@@ -358,16 +372,20 @@ impl Router {
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             self.pulse.stir();
-            let mut actions = std::mem::take(&mut self.actions);
-            self.core.handle(event, clock::now(), &mut actions);
-            for action in actions.drain(..) {
-                self.perform(action);
-            }
-            self.actions = actions;
+            let mut decisions = std::mem::take(&mut self.decisions);
+            self.core.handle(event, clock::now(), &mut decisions);
+            self.perform_all(decisions);
         }
     }
 
-    fn perform(&mut self, action: Action<Body>) {
+    fn perform_all(&mut self, mut decisions: Vec<Decision<Body>>) {
+        for Decision { service, action } in decisions.drain(..) {
+            self.perform(service, action);
+        }
+        self.decisions = decisions;
+    }
+
+    fn perform(&mut self, service: ServiceId, action: Action<Body>) {
         match action {
             Action::Answer { request, attempt, body } => {
                 if !self.answer_operator(request, &body) {
@@ -382,17 +400,20 @@ impl Router {
             Action::Forget { request } => self.clients.forget(request),
             Action::Assign(assignment) => {
                 let name = if assignment.detailed { self.name(assignment.request) } else { String::new() };
-                let undelivered = self.workers.assign((&mut self.sockets, &self.crew), &assignment, name);
+                let label = self.label(service).filter(|_name| assignment.detailed).map(ToOwned::to_owned);
+                let talk = (&mut self.sockets, &self.crew);
+                let undelivered = self.workers.assign(talk, &assignment, (name, label));
                 self.pending.extend(undelivered);
             }
             Action::Probe(probe) => {
-                let body = self.setup.probe.clone().unwrap_or_default();
+                let body = self.setup.service(service).and_then(|service| service.probe.clone());
+                let body = body.unwrap_or_default();
                 let undelivered = self.workers.probe(&mut self.sockets, &probe, body);
                 self.pending.extend(undelivered);
             }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
             Action::Dismiss { worker } => self.workers.dismiss(&mut self.sockets, worker),
-            Action::Spawn { place, generation } => self.parent.spawn(place, generation),
+            Action::Spawn { place, generation } => self.parent.spawn(place, generation, service),
             Action::Terminate { place } => self.parent.signal(place, WorkerSignal::Term),
             Action::Kill { place } => self.parent.signal(place, WorkerSignal::Kill),
             Action::Measure { place } => {
@@ -401,19 +422,20 @@ impl Router {
                 }
             }
             Action::Remember(memory) => {
-                self.parent.send(ToParent::Remember { blob: memory::encode(&memory) });
+                let name = self.label(service).map(ToOwned::to_owned);
+                self.parent.send(ToParent::Remember { name, blob: memory::encode(&memory) });
             }
-            Action::Note(note) => self.take_note(&note),
+            Action::Note(note) => self.take_note(service, &note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
                 self.parent.send(ToParent::Stopping { within_ms });
             }
-            Action::Finished(finish) => self.finish(&finish),
+            Action::Finished(finish) => self.finish(service, &finish),
         }
     }
 
-    fn take_note(&mut self, note: &Note) {
-        self.pulse.note(note);
+    fn take_note(&mut self, service: ServiceId, note: &Note) {
+        self.pulse.note(service, note);
         let mourned = notes::mourns(note);
         let last_words = mourned.map(|place| self.parent.take_last_words(place.slot)).unwrap_or_default();
         match note {
@@ -428,24 +450,19 @@ impl Router {
             Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
             // One for each request: nothing else is to be done about it.
             Note::RequestEnded(ended) => return access::log(ended, self.life),
-            other => notes::log(other, (&self.core, self.life), &last_words),
+            other => notes::log(other, self.label(service), (&self.core, self.life), &last_words),
         }
-        if let Some(order) = hooks::order(note, &self.core) {
+        if let Some(order) = hooks::order(note, self.core.name(service), &self.core) {
             self.parent.send(order);
         }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
         }
-        self.tell_watchers_of(note);
+        self.tell_watchers_of(service, note);
         if let Some((place, reason)) = recycles::end(note) {
             self.tell_of_recycled(place, reason);
         }
-        if let Some(report) = reloads::end(note, &self.core, last_words) {
-            self.reloads.record(&report, clock::wall());
-            for operator in self.reloads.ended(report.generation) {
-                self.sockets.control.respond(operator, &ControlResponse::Reload(report.clone()));
-            }
-        }
+        self.follow_reload(service, note, last_words);
     }
 
     fn inquire(&mut self, place: Place, subject: Subject) {
@@ -458,8 +475,9 @@ impl Router {
         report::name_of(self.life, request, self.clients.name_of(request))
     }
 
-    fn finish(&mut self, finish: &Finish) {
+    fn finish(&mut self, service: ServiceId, finish: &Finish) {
         self.end_streams(finish);
+        let label = self.label(service);
         let exit_code = match finish {
             Finish::HandedOver => {
                 self.exit_code = Some(0);
@@ -470,16 +488,17 @@ impl Router {
                 0
             }
             Finish::CannotExecute => {
-                error!("workers cannot start: the program cannot be executed");
+                error!(service = label, "workers cannot start: the program cannot be executed");
                 3
             }
             Finish::CannotStart { spoke: true } => {
-                error!("workers cannot start: see their last words above");
+                error!(service = label, "workers cannot start: see their last words above");
                 3
             }
             Finish::CannotStart { spoke: false } => {
-                let hint = self.setup.silent_workers_hint;
+                let hint = self.setup.service(service).map_or("", |service| service.silent_workers_hint);
                 error!(
+                    service = label,
                     "workers cannot start, and sent no message before they ended: see their last words above{hint}"
                 );
                 3
@@ -498,7 +517,7 @@ struct Ready {
     crew: bool,
     backend: bool,
     frontend: bool,
-    watch: bool,
+    watches: bool,
     memory_watch: bool,
     control: bool,
 }

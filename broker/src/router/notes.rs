@@ -6,7 +6,7 @@ use tracing::{debug, error, info, warn};
 use super::Body;
 use super::report::{name_of, outcome_in_words};
 use crate::core::{
-    Core, Degraded, ExitReason, Flight, LastFlights, Note, PauseMode, Place, RecycleCause, Telling,
+    Degraded, ExitReason, Flight, LastFlights, Note, PauseMode, Place, RecycleCause, Services, Telling,
 };
 
 /// Whose last words belong to this news.
@@ -17,7 +17,13 @@ pub(super) fn mourns(note: &Note) -> Option<Place> {
     }
 }
 
-pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[String]) {
+/// `service` is said unless it is the default one.
+pub(super) fn log(
+    note: &Note,
+    service: Option<&str>,
+    (core, life): (&Services<Body>, u32),
+    last_words: &[String],
+) {
     match note {
         Note::Ready => info!("ready"),
         Note::WorkerStarted { place, generation, pid } => {
@@ -26,70 +32,55 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
         }
         Note::WorkerReady { place, routine: true } => {
             let pid = core.pid_of(*place);
-            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+            debug!(slot = place.slot.0, incarnation = place.incarnation.0, pid, service, "worker ready");
         }
         Note::WorkerReady { place, routine: false } => {
             let pid = core.pid_of(*place);
-            info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, "worker ready");
+            info!(slot = place.slot.0, incarnation = place.incarnation.0, pid, service, "worker ready");
         }
-        Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, telling, .. } => {
-            let respawn_ms = respawn_after.as_millis();
-            let (slot, incarnation) = (place.slot.0, place.incarnation.0);
-            if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
-                debug!(slot, incarnation, reason = in_words(reason), "worker left");
-                return;
-            }
-            let reason = in_words(reason);
-            match telling {
-                Telling::Counted => debug!(slot, incarnation, pid, reason, respawn_ms, "worker died"),
-                Telling::Aloud { .. } if *planned => info!(slot, incarnation, pid, reason, "worker left"),
-                Telling::Aloud { untold } => {
-                    let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
-                    let untold = (*untold > 0).then_some(*untold);
-                    let (held, before) = (held_in_words(last, life), before_in_words(last, life));
-                    warn!(
-                        slot,
-                        incarnation, pid, reason, respawn_ms, untold, held, before, last_words, "worker died"
-                    );
-                }
-            }
+        Note::WorkerLeft { .. } => log_worker_left(note, service, life, last_words),
+        Note::ServiceOpened { .. } | Note::ServiceClosed { .. } | Note::ServiceRefused { .. } => {
+            log_passing(note);
         }
-        Note::ExternalJoined { worker, name } => info!(worker = worker.0, name, "external worker joined"),
-        Note::ExternalLeft { worker } => info!(worker = worker.0, "external worker left"),
-        Note::TargetChanged { from, to, cause } => info!(from, to, %cause, "pool target changed"),
-        Note::ReloadStarted { generation } => info!(generation = generation.0, "reload started"),
-        Note::ReloadFinished { generation } => info!(generation = generation.0, "reload finished"),
+        Note::ExternalJoined { worker, name } => {
+            info!(worker = worker.0, name, service, "external worker joined");
+        }
+        Note::ExternalLeft { worker } => info!(worker = worker.0, service, "external worker left"),
+        Note::TargetChanged { from, to, cause } => info!(from, to, %cause, service, "pool target changed"),
+        Note::ReloadStarted { generation } => info!(generation = generation.0, service, "reload started"),
+        Note::ReloadFinished { generation } => info!(generation = generation.0, service, "reload finished"),
         Note::ReloadFailed { generation, place, reason } => {
             let last_words = last_words.join("\n");
             error!(
                 generation = generation.0,
                 slot = place.slot.0,
                 reason,
+                service,
                 last_words,
                 "reload failed: the old generation keeps serving"
             );
         }
         Note::ReloadSuperseded { generation, by } => {
-            info!(generation = generation.0, by = by.0, "reload superseded by another");
+            info!(generation = generation.0, by = by.0, service, "reload superseded by another");
         }
-        Note::ReloadAbandoned { generation } => info!(generation = generation.0, "reload abandoned"),
-        Note::Failing => error!("workers cannot start: requests are refused until one is ready"),
-        Note::Recovered => info!("serving again"),
+        Note::ReloadAbandoned { generation } => info!(generation = generation.0, service, "reload abandoned"),
+        Note::Failing => error!(service, "workers cannot start: requests are refused until one is ready"),
+        Note::Recovered => info!(service, "serving again"),
         Note::Degraded(degraded) => {
             let (unfilled, target, reason) = (degraded.unfilled, degraded.target, in_words(&degraded.reason));
-            warn!(unfilled, target, reason, "degraded: some workers cannot be started");
+            warn!(unfilled, target, reason, service, "degraded: some workers cannot be started");
         }
-        Note::Restored => info!("restored: every worker can be started again"),
         Note::Paused { mode: PauseMode::Hold, waiting } => {
-            info!(waiting, "paused: requests wait");
+            info!(service, waiting, "paused: requests wait");
         }
         Note::Paused { mode: PauseMode::Refuse, waiting } => {
-            info!(waiting, "paused: new requests are refused");
+            info!(service, waiting, "paused: new requests are refused");
         }
         Note::Resumed { waiting, after } => {
             let after_ms = after.as_millis();
-            info!(waiting, after_ms, "resumed");
+            info!(service, waiting, after_ms, "resumed");
         }
+        Note::Restored => info!(service, "restored: every worker can be started again"),
         Note::DrainStarted { waiting_refused, in_flight } => {
             info!(waiting_refused, in_flight, "draining");
         }
@@ -116,6 +107,60 @@ pub(super) fn log(note: &Note, (core, life): (&Core<Body>, u32), last_words: &[S
             let slot = place.map(slot_of);
             debug!(worker = worker.0, slot, "unreadable message of a worker");
         }
+    }
+}
+
+fn log_worker_left(note: &Note, service: Option<&str>, life: u32, last_words: &[String]) {
+    let Note::WorkerLeft { place, pid, reason, planned, respawn_after, last, telling, .. } = note else {
+        return;
+    };
+    let respawn_ms = respawn_after.as_millis();
+    let (slot, incarnation) = (place.slot.0, place.incarnation.0);
+    if matches!(reason, ExitReason::Recycle(RecycleCause::Fresh)) {
+        debug!(slot, incarnation, reason = in_words(reason), service, "worker left");
+        return;
+    }
+    let reason = in_words(reason);
+    match telling {
+        Telling::Counted => {
+            debug!(slot, incarnation, pid, reason, respawn_ms, service, "worker died");
+        }
+        Telling::Aloud { .. } if *planned => {
+            info!(slot, incarnation, pid, reason, service, "worker left");
+        }
+        Telling::Aloud { untold } => {
+            let last_words = (!last_words.is_empty()).then(|| last_words.join("\n"));
+            let untold = (*untold > 0).then_some(*untold);
+            let (held, before) = (held_in_words(last, life), before_in_words(last, life));
+            warn!(
+                slot,
+                incarnation,
+                pid,
+                reason,
+                respawn_ms,
+                service,
+                untold,
+                held,
+                before,
+                last_words,
+                "worker died"
+            );
+        }
+    }
+}
+
+/// Services that come and go with workers from elsewhere.
+fn log_passing(note: &Note) {
+    match note {
+        Note::ServiceOpened { name } => info!(name = %name, "service opened by a worker from elsewhere"),
+        Note::ServiceClosed { name, refused } => {
+            info!(name = %name, refused, "service closed: its last worker has left");
+        }
+        Note::ServiceRefused { worker, why, untold } => {
+            let untold = (*untold > 0).then_some(*untold);
+            warn!(worker = worker.0, why, untold, "external worker gets no requests");
+        }
+        _other => (),
     }
 }
 

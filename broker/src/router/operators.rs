@@ -2,12 +2,14 @@
 //! the core's snapshot becomes their report.
 
 use hornpipe_proto::control::{
-    ControlRequest, ControlResponse, PoisonRequest, ReloadOutcome, ReloadReport, Scale,
+    ControlRequest, ControlResponse, MetricsReport, PoisonRequest, ReloadOutcome, ReloadReport, Scale,
+    ServiceRequest,
 };
 
 use super::control::{Operator, Rights, Wish};
+use super::frame::Body;
 use super::{Router, clock, metrics, report};
-use crate::core::{Event, Generation, PauseMode, Slot, Stop, Timestamp};
+use crate::core::{Core, DEFAULT_SERVICE, Event, PauseMode, ServiceId, Slot, Stop, Timestamp, Unready};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
@@ -29,42 +31,31 @@ impl Router {
         Some(match request {
             ControlRequest::Status => {
                 let around = self.surroundings(now);
-                ControlResponse::Status(Box::new(report::report(self.core.snapshot(now), around)))
+                let services: Vec<_> = self.core.snapshots(now).collect();
+                let report = report::report(self.core.snapshot(now), &services, around);
+                ControlResponse::Status(Box::new(report))
             }
-            ControlRequest::Metrics => {
-                let known = (self.core.unready(), self.reloads.last());
-                let (snapshot, around) = (self.core.snapshot(now), self.surroundings(now));
-                let metrics = metrics::metrics(snapshot, around, &self.setup.settings, known);
-                ControlResponse::Metrics(Box::new(metrics))
-            }
+            ControlRequest::Metrics => ControlResponse::Metrics(Box::new(self.metrics(now))),
             ControlRequest::Slot { slot } => match self.core.slot_snapshot(Slot(*slot), now) {
                 Some(snapshot) => {
                     ControlResponse::Slot(Box::new(report::slot(*slot, snapshot, self.life, now)))
                 }
                 None => ControlResponse::Refused { message: format!("there is no slot {slot}") },
             },
-            ControlRequest::Poison(request) => return self.obey_about_poison(operator, *request),
-            ControlRequest::Check => {
-                let unready = self.core.unready();
-                let reason = unready.map_or_else(|| "ready".into(), |why| why.to_string());
-                ControlResponse::Check { ready: unready.is_none(), reason }
+            ControlRequest::Poison(request) => return self.obey_about_poison(operator, *request, None),
+            ControlRequest::Check => self.check(),
+            ControlRequest::Scale(scale) => self.scale(ServiceId::DEFAULT, *scale),
+            ControlRequest::Reload { surge, wait } => {
+                let all = self.setup.services().map(|(service, _setup)| service).collect();
+                return self.obey_reload(operator, all, (*surge, *wait));
             }
-            ControlRequest::Scale(scale) => {
-                let from = self.core.target();
-                self.pending.push_back(match scale {
-                    Scale::To(target) => Event::ScaleTo { target: *target },
-                    Scale::By(change) => Event::ScaleBy { change: *change },
-                });
-                self.settle();
-                ControlResponse::Scaled { from, to: self.core.target() }
-            }
-            ControlRequest::Reload { surge, wait } => return self.obey_reload(operator, *surge, *wait),
             ControlRequest::Recycle { slot, wait } => return self.obey_recycle(operator, Slot(*slot), *wait),
             ControlRequest::Pause { refuse } => {
                 self.obey_pause(if *refuse { PauseMode::Refuse } else { PauseMode::Hold })
             }
             ControlRequest::Resume => self.obey_resume(),
             ControlRequest::Events => return self.subscribe(operator),
+            ControlRequest::Service { name, request } => return self.obey_in(operator, name, request),
             ControlRequest::Upgrade => return self.ask_for_upgrade(operator),
             ControlRequest::Stop { now } => {
                 self.pending.push_back(Event::Stop(if *now { Stop::Now } else { Stop::Drain }));
@@ -82,24 +73,110 @@ impl Router {
             life: self.life,
             uptime: now.0.saturating_sub(self.parent_started),
             undelivered: self.clients.undelivered(),
+            services_refused: self.core.services_refused(),
         }
     }
 
-    fn obey_reload(&mut self, operator: Operator, surge: Option<u32>, wait: bool) -> Option<ControlResponse> {
-        let Generation(before) = self.core.last_generation();
-        let generation = before + 1;
+    fn metrics(&self, now: Timestamp) -> MetricsReport {
+        let of_one = |(id, service, snapshot)| metrics::OfService {
+            service,
+            snapshot,
+            // One that workers have brought has the limits of the default one.
+            settings: &self.setup.service(id).unwrap_or(&self.setup.default).settings,
+            last_reload: self.reloads.last(id),
+        };
+        let services = self.core.numbered_snapshots(now).map(of_one).collect();
+        let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
+        metrics::metrics(self.core.snapshot(now), services, self.surroundings(now), unready)
+    }
+
+    /// The same about one service.
+    fn obey_in(
+        &mut self,
+        operator: Operator,
+        name: &str,
+        request: &ServiceRequest,
+    ) -> Option<ControlResponse> {
+        let Some(service) = self.core.find(name) else { return Some(self.no_service(name)) };
+        Some(match request {
+            ServiceRequest::Check => match self.core.core(service) {
+                Some(core) => readiness(core),
+                None => self.no_service(name),
+            },
+            ServiceRequest::Scale(_) | ServiceRequest::Reload { .. } if self.core.is_passing(service) => {
+                let message = format!(
+                    "service {name} has no workers here: those it has were started elsewhere, and opened it"
+                );
+                ControlResponse::Refused { message }
+            }
+            ServiceRequest::Scale(scale) => self.scale(service, *scale),
+            ServiceRequest::Reload { surge, wait } => {
+                return self.obey_reload(operator, vec![service], (*surge, *wait));
+            }
+            ServiceRequest::Poison(request) => {
+                return self.obey_about_poison(operator, *request, Some(service));
+            }
+        })
+    }
+
+    fn no_service(&self, name: &str) -> ControlResponse {
+        let name: String = name.chars().take(NAME_SHOWN).collect();
+        let mut names: Vec<&str> = self.core.names().take(NAMES_SHOWN + 1).collect();
+        if names.len() > NAMES_SHOWN {
+            names.truncate(NAMES_SHOWN);
+            names.push("...");
+        }
+        let message = format!("there is no service {name:?}; there are {}", names.join(", "));
+        ControlResponse::Refused { message }
+    }
+
+    /// Whether all that were configured would serve.
+    fn check(&self) -> ControlResponse {
+        let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
+        let ready = unready.is_none();
+        ControlResponse::Check { ready, reason: unready.unwrap_or_else(|| "ready".into()) }
+    }
+
+    fn target(&self, service: ServiceId) -> u32 {
+        self.core.core(service).map_or(0, Core::target)
+    }
+
+    fn scale(&mut self, service: ServiceId, scale: Scale) -> ControlResponse {
+        let from = self.target(service);
+        let event = match scale {
+            Scale::To(target) => Event::ScaleTo { target },
+            Scale::By(change) => Event::ScaleBy { change },
+        };
+        self.settle_in(service, event);
+        ControlResponse::Scaled { from, to: self.target(service) }
+    }
+
+    /// The first of the services is the one that is told of.
+    fn obey_reload(
+        &mut self,
+        operator: Operator,
+        services: Vec<ServiceId>,
+        (surge, wait): (Option<u32>, bool),
+    ) -> Option<ControlResponse> {
+        let last =
+            |router: &Self, service| router.core.core(service).map_or(0, |core| core.last_generation().0);
+        let first = services.first().copied().unwrap_or_default();
+        let before = last(self, first);
         if wait {
             // Before it begins: that of an empty pool ends at once.
-            self.reloads.wait(operator, generation);
+            let generations = services.iter().map(|service| (*service, last(self, *service) + 1));
+            self.reloads.wait(operator, generations.collect());
         }
-        self.pending.push_back(Event::Reload { surge: surge.map(|surge| surge.max(1)) });
-        self.settle();
-        if self.core.last_generation() == Generation(before) {
+        let surge = surge.map(|surge| surge.max(1));
+        for service in services {
+            self.settle_in(service, Event::Reload { surge });
+        }
+        if last(self, first) == before {
             self.reloads.forget(operator);
             return Some(ControlResponse::Refused { message: "the broker is stopping".into() });
         }
-        let outcome = ReloadOutcome::Started;
-        (!wait).then_some(ControlResponse::Reload(ReloadReport { generation, outcome }))
+        let (outcome, service) = (ReloadOutcome::Started, self.label(first).map(ToOwned::to_owned));
+        (!wait).then_some(ControlResponse::Reload(ReloadReport { generation: before + 1, outcome, service }))
     }
 
     fn obey_pause(&mut self, mode: PauseMode) -> ControlResponse {
@@ -150,8 +227,9 @@ fn order(request: &ControlRequest) -> Option<&'static str> {
         | ControlRequest::Check
         | ControlRequest::Slot { .. }
         | ControlRequest::Events
-        | ControlRequest::Metrics
-        | ControlRequest::Poison(PoisonRequest::List | PoisonRequest::Show { .. }) => None,
+        | ControlRequest::Metrics => None,
+        ControlRequest::Poison(request) => order_about_poison(request),
+        ControlRequest::Service { request, .. } => order_in_service(request),
         ControlRequest::Scale(_) => Some("`scale`"),
         ControlRequest::Reload { .. } => Some("`reload`"),
         ControlRequest::Recycle { .. } => Some("`recycle`"),
@@ -159,13 +237,45 @@ fn order(request: &ControlRequest) -> Option<&'static str> {
         ControlRequest::Resume => Some("`resume`"),
         ControlRequest::Stop { .. } => Some("`stop`"),
         ControlRequest::Upgrade => Some("`upgrade`"),
-        ControlRequest::Poison(PoisonRequest::Body { .. }) => Some("the body of a request"),
-        ControlRequest::Poison(PoisonRequest::Retry { .. }) => Some("`poison retry`"),
-        ControlRequest::Poison(PoisonRequest::Drop { .. } | PoisonRequest::DropAll) => Some("`poison drop`"),
+    }
+}
+
+fn order_in_service(request: &ServiceRequest) -> Option<&'static str> {
+    match request {
+        ServiceRequest::Check => None,
+        ServiceRequest::Scale(_) => Some("`scale`"),
+        ServiceRequest::Reload { .. } => Some("`reload`"),
+        ServiceRequest::Poison(request) => order_about_poison(request),
+    }
+}
+
+fn order_about_poison(request: &PoisonRequest) -> Option<&'static str> {
+    match request {
+        PoisonRequest::List | PoisonRequest::Show { .. } => None,
+        PoisonRequest::Body { .. } => Some("the body of a request"),
+        PoisonRequest::Retry { .. } => Some("`poison retry`"),
+        PoisonRequest::Drop { .. } | PoisonRequest::DropAll => Some("`poison drop`"),
     }
 }
 
 fn in_words(operators: &[u32]) -> String {
     let users: Vec<String> = operators.iter().map(|user| format!("user {user}")).collect();
     users.join(" or ")
+}
+
+/// Letters of a name, and names, that an answer has room for.
+const NAME_SHOWN: usize = 64;
+const NAMES_SHOWN: usize = 20;
+
+fn readiness(core: &Core<Body>) -> ControlResponse {
+    let unready = core.unready();
+    let reason = unready.map_or_else(|| "ready".into(), |why| why.to_string());
+    ControlResponse::Check { ready: unready.is_none(), reason }
+}
+
+fn unready_in_words(name: &str, why: Unready) -> String {
+    match name {
+        DEFAULT_SERVICE => why.to_string(),
+        name => format!("{name}: {why}"),
+    }
 }

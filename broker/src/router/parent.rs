@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::crew::CrewList;
 use super::frame::Body;
 use super::inquiries::{Inquiries, Next, Subject};
-use crate::core::{Ending, Event, Generation, Incarnation, Place, Slot, Stop, Timestamp};
+use crate::core::{Ending, Event, Generation, Incarnation, Place, ServiceId, Slot, Stop, Timestamp};
 use crate::link::{self, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
 /// Orders that the parent has not read yet: far more than a pool needs.
@@ -23,6 +23,8 @@ pub(super) struct Parent {
     last_words: BTreeMap<Slot, Vec<String>>,
     /// Why no other router follows, until somebody asks.
     pub(super) upgrade_refused: Option<String>,
+    /// What it has told of settings, to be taken up.
+    pub(super) settings: Vec<Vec<u8>>,
     /// What it has been asked about workers.
     inquiries: Inquiries,
 }
@@ -50,6 +52,7 @@ impl Parent {
             outbox: VecDeque::new(),
             last_words: BTreeMap::new(),
             upgrade_refused: None,
+            settings: Vec::new(),
             inquiries: Inquiries::default(),
         }
     }
@@ -102,6 +105,7 @@ impl Parent {
                 self.last_words.insert(Slot(place.slot), ending.last_lines);
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
+            ToRouter::Configured { settings } => self.settings.push(settings),
             ToRouter::HandOver => events.push(Event::HandOver),
             ToRouter::UpgradeRefused { why } => self.upgrade_refused = Some(why),
             ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),
@@ -139,8 +143,10 @@ impl Parent {
         }
     }
 
-    pub(super) fn spawn(&mut self, place: Place, generation: Generation) {
-        self.send(ToParent::Spawn { place: to_link(place), generation: generation.0 });
+    /// Its recipe has the number of its service.
+    pub(super) fn spawn(&mut self, place: Place, generation: Generation, service: ServiceId) {
+        let (place, recipe) = (to_link(place), service.0);
+        self.send(ToParent::Spawn { place, generation: generation.0, recipe });
     }
 
     pub(super) fn signal(&mut self, place: Place, signal: WorkerSignal) {

@@ -13,7 +13,7 @@ use super::control::Operator;
 use super::frame::{Body, total_size};
 use super::report::{milliseconds, name_of};
 use super::{Router, clock};
-use crate::core::{Attempt, Event, Poisoned, RequestId, Timestamp};
+use crate::core::{Attempt, Event, Poisoned, RequestId, ServiceId, Timestamp};
 
 /// Who waits for which request.
 #[derive(Debug, Default)]
@@ -27,20 +27,26 @@ impl Router {
         &mut self,
         operator: Operator,
         request: PoisonRequest,
+        of: Option<ServiceId>,
     ) -> Option<ControlResponse> {
-        let before = self.core.quarantine().len();
         let response = match request {
-            PoisonRequest::List => PoisonResponse::List(self.quarantine_report()),
+            PoisonRequest::List => PoisonResponse::List(self.quarantine_report(of)),
             PoisonRequest::DropAll => {
-                self.pending.push_back(Event::DropAllPoison);
-                self.settle();
-                PoisonResponse::Dropped { count: before as u64 }
+                let count = self.quarantined(of).count() as u64;
+                if let Some(service) = of {
+                    self.settle_in(service, Event::DropAllPoison);
+                } else {
+                    self.pending.push_back(Event::DropAllPoison);
+                    self.settle();
+                }
+                PoisonResponse::Dropped { count }
             }
             PoisonRequest::Show { number }
             | PoisonRequest::Body { number, .. }
             | PoisonRequest::Retry { number }
             | PoisonRequest::Drop { number } => {
-                let Some(entry) = self.core.quarantine().get(number) else {
+                let found = self.quarantined(of).find(|(_service, other, _entry)| *other == number);
+                let Some((service, _number, entry)) = found else {
                     return Some(refused(&format!("no request {number} is in quarantine")));
                 };
                 match request {
@@ -61,7 +67,7 @@ impl Router {
                         PoisonResponse::Dropped { count: 1 }
                     }
                     PoisonRequest::Show { .. } | PoisonRequest::List | PoisonRequest::DropAll => {
-                        PoisonResponse::Shown(entry_report(number, entry, self.life, clock::now()))
+                        PoisonResponse::Shown(self.entry_report((service, number, entry), clock::now()))
                     }
                 }
             }
@@ -76,13 +82,34 @@ impl Router {
         self.settle();
     }
 
-    fn quarantine_report(&self) -> QuarantineReport {
-        let (quarantine, now) = (self.core.quarantine(), clock::now());
-        let entries = quarantine.iter().map(|(number, entry)| entry_report(number, entry, self.life, now));
-        QuarantineReport {
-            bytes: quarantine.bytes(),
-            evicted: quarantine.evicted(),
-            entries: entries.collect(),
+    /// What is in quarantine, of one service or of all.
+    fn quarantined(&self, of: Option<ServiceId>) -> impl Iterator<Item = (ServiceId, u64, &Poisoned<Body>)> {
+        let quarantined = self.core.quarantined().into_iter();
+        quarantined.filter(move |(service, _number, _entry)| of.is_none_or(|of| of == *service))
+    }
+
+    fn quarantine_report(&self, of: Option<ServiceId>) -> QuarantineReport {
+        let now = clock::now();
+        let entries: Vec<_> = self.quarantined(of).map(|entry| self.entry_report(entry, now)).collect();
+        let (bytes, evicted) = self.core.quarantine_size(of);
+        QuarantineReport { bytes, evicted, entries }
+    }
+
+    fn entry_report(
+        &self,
+        (service, number, entry): (ServiceId, u64, &Poisoned<Body>),
+        now: Timestamp,
+    ) -> PoisonReport {
+        PoisonReport {
+            number,
+            name: name_of(self.life, entry.request, entry.name.as_deref()),
+            client: entry.client.0,
+            size: entry.size,
+            frames: entry.body.as_ref().map(|body| body.frames().len() as u64),
+            ago_ms: milliseconds(now.since(entry.at)),
+            retrying: entry.retry.is_some(),
+            attempts: entry.attempts.iter().map(attempt_report).collect(),
+            service: Some(self.core.name(service).to_owned()),
         }
     }
 
@@ -137,19 +164,6 @@ fn piece(body: &Body, offset: u64) -> PoisonResponse {
     }
     let more = passed > skipped.saturating_add(bytes.len());
     PoisonResponse::Body { bytes, more }
-}
-
-fn entry_report(number: u64, entry: &Poisoned<Body>, life: u32, now: Timestamp) -> PoisonReport {
-    PoisonReport {
-        number,
-        name: name_of(life, entry.request, entry.name.as_deref()),
-        client: entry.client.0,
-        size: entry.size,
-        frames: entry.body.as_ref().map(|body| body.frames().len() as u64),
-        ago_ms: milliseconds(now.since(entry.at)),
-        retrying: entry.retry.is_some(),
-        attempts: entry.attempts.iter().map(attempt_report).collect(),
-    }
 }
 
 fn attempt_report(attempt: &Attempt) -> AttemptReport {

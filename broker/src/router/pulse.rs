@@ -1,12 +1,13 @@
 //! How the router is, for a service manager that listens to the parent: one sentence, and
 //! that the loop comes round. Nobody is told anything who has not asked once.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Router;
 use super::frame::Body;
 use super::notes::what_is_missing;
-use crate::core::{Core, Note, Phase, PoolSnapshot, Timestamp};
+use crate::core::{Note, Phase, PoolSnapshot, ServiceId, Services, Timestamp};
 use crate::link::ToParent;
 
 /// Between two looks at the pool.
@@ -24,8 +25,8 @@ pub(super) struct Pulse {
     next_look: Timestamp,
     sentence: String,
     told: Option<(bool, String)>,
-    /// The generation of the reload that is under way.
-    reload: Option<u32>,
+    /// The generations of the reloads that are under way, by service.
+    reloads: BTreeMap<ServiceId, u32>,
     /// The generation whose reload failed last, and why.
     failed: Option<(u32, String)>,
 }
@@ -45,29 +46,31 @@ impl Pulse {
 
     /// A reload has begun or ended. It has ended when that is told to everybody, so that
     /// whoever waits for it finds out how.
-    pub(super) fn note(&mut self, note: &Note) {
+    pub(super) fn note(&mut self, service: ServiceId, note: &Note) {
         match note {
             Note::ReloadStarted { generation } => {
-                self.reload = Some(generation.0);
+                self.reloads.insert(service, generation.0);
                 self.failed = None;
             }
             Note::ReloadFailed { generation, reason, .. } => {
-                if self.reload == Some(generation.0) {
+                if self.reloads.get(&service) == Some(&generation.0) {
                     self.failed = Some((generation.0, reason.clone()));
                 }
-                self.end_reload(generation.0);
+                self.end_reload(service, generation.0);
             }
             Note::ReloadFinished { generation }
             | Note::ReloadSuperseded { generation, .. }
-            | Note::ReloadAbandoned { generation } => self.end_reload(generation.0),
+            | Note::ReloadAbandoned { generation } => self.end_reload(service, generation.0),
             // Who has just been told that it is ready should not read that it is not.
             Note::Ready => self.look_at_once(),
             _of_something_else => (),
         }
     }
 
-    fn end_reload(&mut self, generation: u32) {
-        self.reload.take_if(|under_way| *under_way == generation);
+    fn end_reload(&mut self, service: ServiceId, generation: u32) {
+        if self.reloads.get(&service) == Some(&generation) {
+            self.reloads.remove(&service);
+        }
         // Also what there is to say about it.
         self.look_at_once();
     }
@@ -82,14 +85,14 @@ impl Pulse {
     }
 
     /// What is to be told at this moment, if anything is.
-    fn tell(&mut self, core: &Core<Body>, now: Timestamp) -> Option<ToParent> {
+    fn tell(&mut self, core: &Services<Body>, now: Timestamp) -> Option<ToParent> {
         let number = self.number?;
         if self.is_stirred && self.next_look <= now {
             self.is_stirred = false;
             self.next_look = now.after(INTERVAL);
             self.sentence = self.describe(core, now);
         }
-        let state = (self.reload.is_some(), self.sentence.clone());
+        let state = (!self.reloads.is_empty(), self.sentence.clone());
         if !std::mem::take(&mut self.is_asked) && self.told.as_ref() == Some(&state) {
             return None;
         }
@@ -98,7 +101,7 @@ impl Pulse {
         Some(ToParent::Pulse { number, is_reloading, sentence })
     }
 
-    fn describe(&self, core: &Core<Body>, now: Timestamp) -> String {
+    fn describe(&self, core: &Services<Body>, now: Timestamp) -> String {
         let snapshot = core.snapshot(now);
         let waiting = snapshot.queue.backlog_len;
         let mut parts = vec![in_words(snapshot.phase, &snapshot.pool, waiting)];
@@ -144,8 +147,9 @@ mod tests {
     use super::*;
     use crate::core::{Generation, Generator, Incarnation, Place, Settings, Slot};
 
-    fn core() -> Core<Body> {
-        Core::new(Settings { workers: 2, ..Settings::default() }, Generator::new(1, [0; 32]), None)
+    fn core() -> Services<Body> {
+        let settings = Settings { workers: 2, ..Settings::default() };
+        Services::new((settings, Vec::new()), Generator::new(1, [0; 32]), &BTreeMap::new())
     }
 
     fn at(milliseconds: u64) -> Timestamp {
@@ -163,7 +167,7 @@ mod tests {
     fn nobody_is_told_before_somebody_has_asked_and_nobody_is_woken_for_it() {
         let (mut pulse, core) = (Pulse::default(), core());
         pulse.stir();
-        pulse.note(&Note::ReloadStarted { generation: Generation(1) });
+        pulse.note(ServiceId::DEFAULT, &Note::ReloadStarted { generation: Generation(1) });
         assert_eq!(told(pulse.tell(&core, at(5000))), None);
         assert_eq!(pulse.next_deadline(), None);
     }
@@ -197,7 +201,7 @@ mod tests {
         pulse.ask(1);
         assert!(pulse.tell(&core, at(1000)).is_some());
         pulse.stir();
-        pulse.note(&Note::Ready);
+        pulse.note(ServiceId::DEFAULT, &Note::Ready);
         assert_eq!(pulse.next_deadline(), Some(Timestamp::default()));
         // The core of this test is as before, so there is nothing to tell.
         assert_eq!(told(pulse.tell(&core, at(1001))), None);
@@ -210,16 +214,22 @@ mod tests {
         pulse.ask(1);
         pulse.tell(&core, at(1000));
         let (first, second) = (Generation(1), Generation(2));
-        pulse.note(&Note::ReloadStarted { generation: first });
+        pulse.note(ServiceId::DEFAULT, &Note::ReloadStarted { generation: first });
         assert_eq!(told(pulse.tell(&core, at(1001))), Some((1, true)));
-        pulse.note(&Note::ReloadSuperseded { generation: first, by: second });
-        pulse.note(&Note::ReloadStarted { generation: second });
+        pulse.note(ServiceId::DEFAULT, &Note::ReloadSuperseded { generation: first, by: second });
+        pulse.note(ServiceId::DEFAULT, &Note::ReloadStarted { generation: second });
         assert_eq!(told(pulse.tell(&core, at(1002))), None, "there is one all the time");
         // The first one's failure is told late.
         let place = Place { slot: Slot(0), incarnation: Incarnation(1) };
-        pulse.note(&Note::ReloadFailed { generation: first, place, reason: "exit code 1".into() });
+        pulse.note(
+            ServiceId::DEFAULT,
+            &Note::ReloadFailed { generation: first, place, reason: "exit code 1".into() },
+        );
         assert_eq!(told(pulse.tell(&core, at(1003))), None);
-        pulse.note(&Note::ReloadFailed { generation: second, place, reason: "exit code 1".into() });
+        pulse.note(
+            ServiceId::DEFAULT,
+            &Note::ReloadFailed { generation: second, place, reason: "exit code 1".into() },
+        );
         pulse.stir();
         let Some(ToParent::Pulse { is_reloading, sentence, .. }) = pulse.tell(&core, at(1004)) else {
             panic!("not told");

@@ -7,7 +7,7 @@ use hornpipe_proto::control::{ControlResponse, RecycleOutcome, RecycleReport};
 use super::control::Operator;
 use super::notes::in_words;
 use super::{Body, Router};
-use crate::core::{Core, Event, ExitReason, Note, Place, Slot};
+use crate::core::{Event, ExitReason, Note, Place, Services, Slot};
 
 /// Never more than there are connections: whoever has left is forgotten with the next
 /// who asks.
@@ -74,7 +74,7 @@ impl Router {
 }
 
 /// What serves in the slot now, as far as anything does.
-fn successor(core: &Core<Body>, place: Place) -> Option<u32> {
+fn successor(core: &Services<Body>, place: Place) -> Option<u32> {
     core.serving_in(place.slot).filter(|other| *other != place).last().map(|other| other.incarnation.0)
 }
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use hornpipe_proto::control::{
     ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PausedReport, PoolReport, QueueReport,
-    ReloadProgress, RequestReport, SlotReport, StatusReport, TargetReport, WorkerReport,
+    ReloadProgress, RequestReport, ServiceReport, SlotReport, StatusReport, TargetReport, WorkerReport,
 };
 
 use super::notes::{in_words, what_is_missing};
 use crate::core::{
-    Exit, ExternalSnapshot, Flight, Loss, Outcome, PauseMode, ReloadSnapshot, RequestId, SlotSnapshot,
-    Snapshot, Timestamp, WorkerSnapshot,
+    Exit, ExternalSnapshot, Flight, Loss, Outcome, PauseMode, ReloadSnapshot, RequestId, ServiceSnapshot,
+    SlotSnapshot, Snapshot, Timestamp, WorkerSnapshot,
 };
 
 /// What the core does not know of itself.
@@ -22,10 +22,16 @@ pub(super) struct Surroundings {
     pub(super) life: u32,
     pub(super) uptime: Duration,
     pub(super) undelivered: u64,
+    pub(super) services_refused: u64,
 }
 
-pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
-    let counters = &snapshot.counters;
+/// `total` is the state of all services as one, and `services` each of them.
+pub(super) fn report(
+    total: Snapshot,
+    services: &[(ServiceSnapshot, Snapshot)],
+    around: Surroundings,
+) -> StatusReport {
+    let counters = &total.counters;
     StatusReport {
         version: env!("CARGO_PKG_VERSION").into(),
         frontend: around.frontend,
@@ -34,40 +40,9 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
         router_pid: i32::try_from(std::process::id()).unwrap_or_default(),
         router_life: around.life,
         uptime_ms: milliseconds(around.uptime),
-        phase: snapshot.phase_word.into(),
-        pool: PoolReport {
-            target: snapshot.pool.target,
-            min: snapshot.pool.min,
-            max: snapshot.pool.max,
-            ready: snapshot.pool.ready,
-            processing: snapshot.pool.processing,
-            generation: snapshot.pool.generation.0,
-            reload: snapshot.pool.reload.map(reload),
-            probed: counters.probed,
-            spawned: counters.spawned,
-            exited: counters.exited,
-            autoscale: snapshot.pool.autoscale,
-            last_change: snapshot.pool.last_change.map(|change| TargetReport {
-                from: change.from,
-                to: change.to,
-                cause: change.cause.to_string(),
-                ago_ms: milliseconds(change.ago),
-            }),
-            degraded: snapshot.pool.degraded.as_ref().map(what_is_missing),
-            paused: snapshot.pool.paused.map(|(mode, time)| PausedReport {
-                refuses: mode == PauseMode::Refuse,
-                for_ms: milliseconds(time),
-            }),
-        },
-        requests: RequestReport {
-            received: counters.received,
-            answered: counters.answered,
-            refused: counters.refused().collect(),
-            dropped: counters.dropped,
-            waiting: snapshot.queue.backlog_len,
-            in_flight: snapshot.in_flight,
-            retried: counters.retried,
-        },
+        phase: total.phase_word.into(),
+        pool: pool(&total),
+        requests: requests(&total),
         noise: NoiseReport {
             stale_replies: counters.stale_replies,
             malformed_workers: counters.malformed_workers,
@@ -75,16 +50,72 @@ pub(super) fn report(snapshot: Snapshot, around: Surroundings) -> StatusReport {
             ignored_clients: counters.ignored_clients,
             undelivered: around.undelivered,
             log_lines_dropped: crate::logging::dropped(),
+            services_refused: around.services_refused,
         },
-        queue: QueueReport {
-            backlog_len: snapshot.queue.backlog_len,
-            backlog_limit: snapshot.queue.backlog_limit,
-            held_bytes: snapshot.queue.held_bytes,
-            held_bytes_limit: snapshot.queue.held_bytes_limit,
-            oldest_ms: snapshot.queue.oldest.map(milliseconds),
-        },
-        workers: snapshot.workers.into_iter().map(worker).collect(),
-        external: snapshot.external.into_iter().map(external).collect(),
+        queue: queue(&total),
+        workers: total.workers.into_iter().map(worker).collect(),
+        external: total.external.into_iter().map(external).collect(),
+        services: services.iter().map(|(service, snapshot)| self::service(service, snapshot)).collect(),
+    }
+}
+
+fn service(service: &ServiceSnapshot, snapshot: &Snapshot) -> ServiceReport {
+    ServiceReport {
+        name: service.name.as_ref().to_owned(),
+        configured: service.configured,
+        phase: snapshot.phase_word.into(),
+        pool: pool(snapshot),
+        queue: queue(snapshot),
+        requests: requests(snapshot),
+    }
+}
+
+pub(super) fn pool(Snapshot { pool, counters, .. }: &Snapshot) -> PoolReport {
+    PoolReport {
+        target: pool.target,
+        min: pool.min,
+        max: pool.max,
+        ready: pool.ready,
+        processing: pool.processing,
+        generation: pool.generation.0,
+        reload: pool.reload.map(reload),
+        probed: counters.probed,
+        spawned: counters.spawned,
+        exited: counters.exited,
+        autoscale: pool.autoscale,
+        last_change: pool.last_change.as_ref().map(|change| TargetReport {
+            from: change.from,
+            to: change.to,
+            cause: change.cause.to_string(),
+            ago_ms: milliseconds(change.ago),
+        }),
+        degraded: pool.degraded.as_ref().map(what_is_missing),
+        paused: pool.paused.map(|(mode, time)| PausedReport {
+            refuses: mode == PauseMode::Refuse,
+            for_ms: milliseconds(time),
+        }),
+    }
+}
+
+pub(super) fn requests(Snapshot { counters, queue, in_flight, .. }: &Snapshot) -> RequestReport {
+    RequestReport {
+        received: counters.received,
+        answered: counters.answered,
+        refused: counters.refused().collect(),
+        dropped: counters.dropped,
+        waiting: queue.backlog_len,
+        in_flight: *in_flight,
+        retried: counters.retried,
+    }
+}
+
+pub(super) fn queue(Snapshot { queue, .. }: &Snapshot) -> QueueReport {
+    QueueReport {
+        backlog_len: queue.backlog_len,
+        backlog_limit: queue.backlog_limit,
+        held_bytes: queue.held_bytes,
+        held_bytes_limit: queue.held_bytes_limit,
+        oldest_ms: queue.oldest.map(milliseconds),
     }
 }
 
@@ -107,6 +138,7 @@ fn worker(worker: WorkerSnapshot) -> WorkerReport {
         last_exit: worker
             .last_exit
             .map(|(reason, ago)| LastExit { reason: in_words(&reason), ago_ms: milliseconds(ago) }),
+        service: Some(worker.service.as_ref().to_owned()),
     }
 }
 
@@ -116,6 +148,7 @@ fn external(worker: ExternalSnapshot) -> ExternalReport {
         state: worker.state.as_str().into(),
         age_ms: milliseconds(worker.age),
         requests: worker.served,
+        service: worker.service.map(|name| name.as_ref().to_owned()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a router is given, and why there may be none.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,26 +9,50 @@ use nix::errno::Errno;
 
 use super::sockets::Door;
 use crate::config::{External, PlainErrors};
-use crate::core::Settings;
+use crate::core::{ServiceId, Settings};
 use crate::link::{self, Link};
 
 /// What the operator asked for, as far as it concerns talking.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    pub(crate) settings: Settings,
+    pub(crate) default: ServiceSetup,
+    /// In this order they are counted, from 1.
+    pub(crate) further: Vec<ServiceSetup>,
     pub(crate) external: External,
     pub(crate) plain_errors: PlainErrors,
-    /// What the workers of a reload are asked first.
-    pub(crate) probe: Option<Vec<u8>>,
-    /// Paths whose change is a reload.
-    pub(crate) reload_on: Vec<PathBuf>,
     /// The users who may order something.
     pub(crate) operators: Vec<u32>,
     /// For `status`: where clients and workers connect.
     pub(crate) frontend: String,
     pub(crate) backend: String,
+}
+
+/// The same of one service.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceSetup {
+    pub(crate) settings: Settings,
+    /// What the workers of a reload are asked first.
+    pub(crate) probe: Option<Vec<u8>>,
+    /// Paths whose change is a reload.
+    pub(crate) reload_on: Vec<PathBuf>,
     /// Said when workers cannot start and none of them has sent a message.
     pub(crate) silent_workers_hint: &'static str,
+}
+
+impl Setup {
+    pub(super) fn services(&self) -> impl Iterator<Item = (ServiceId, &ServiceSetup)> {
+        (0..).map(ServiceId).zip(std::iter::once(&self.default).chain(&self.further))
+    }
+
+    pub(super) fn service_named_mut(&mut self, name: &str) -> Option<&mut ServiceSetup> {
+        let mut services = std::iter::once(&mut self.default).chain(&mut self.further);
+        services.find(|service| *service.settings.service == *name)
+    }
+
+    /// `None` if workers from elsewhere have brought it.
+    pub(super) fn service(&self, id: ServiceId) -> Option<&ServiceSetup> {
+        self.services().find(|(other, _)| *other == id).map(|(_, service)| service)
+    }
 }
 
 /// What one life of the router begins with.
@@ -48,6 +73,8 @@ pub(crate) struct Start {
     pub(crate) used: Vec<link::Place>,
     /// What an earlier router left behind.
     pub(crate) memory: Option<Vec<u8>>,
+    /// The same of services other than the default one.
+    pub(crate) named_memories: BTreeMap<String, Vec<u8>>,
     pub(crate) parent_pid: i32,
     /// When the parent started, on the monotonic clock.
     pub(crate) parent_started: Duration,

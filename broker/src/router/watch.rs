@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use tracing::warn;
 
-use crate::core::Timestamp;
+use crate::core::{ServiceId, Timestamp};
 
 /// A deployment or an editor writes more than one file: so long nothing may change.
 const QUIET: Duration = Duration::from_millis(200);
@@ -27,8 +27,40 @@ const BATCH: usize = 256;
 /// An event with the longest name there is has 272 bytes.
 const BUFFER_SIZE: usize = 4096;
 
+/// The files of all services.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct Watches(Vec<(ServiceId, Watch)>);
+
+impl Watches {
+    pub(super) fn new<'a>(roots: impl Iterator<Item = (ServiceId, &'a [PathBuf])>) -> Self {
+        Self(roots.filter_map(|(service, roots)| Some((service, Watch::new(roots)?))).collect())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn poll_items<'a>(&self) -> impl Iterator<Item = zmq::PollItem<'a>> {
+        self.0.iter().map(|(_service, watch)| watch.poll_item())
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.0.iter().filter_map(|(_service, watch)| watch.next_deadline()).min()
+    }
+
+    /// Reads what the kernel has told.
+    pub(super) fn read(&mut self, now: Timestamp) {
+        self.0.iter_mut().for_each(|(_service, watch)| watch.read(now));
+    }
+
+    /// Whose files have changed, once they have been quiet for a while, and which.
+    pub(super) fn take_change(&mut self, now: Timestamp) -> Option<(ServiceId, PathBuf)> {
+        self.0.iter_mut().find_map(|(service, watch)| Some((*service, watch.take_change(now)?)))
+    }
+}
+
+#[derive(Debug)]
+struct Watch {
     inotify: OwnedFd,
     /// As they were given.
     roots: Vec<PathBuf>,
@@ -63,7 +95,7 @@ struct Told {
 
 impl Watch {
     /// Of nothing, if there are no paths, or the kernel does not watch for us.
-    pub(super) fn new(roots: &[PathBuf]) -> Option<Self> {
+    fn new(roots: &[PathBuf]) -> Option<Self> {
         if roots.is_empty() {
             return None;
         }
@@ -76,16 +108,16 @@ impl Watch {
         Some(watch)
     }
 
-    pub(super) fn poll_item<'a>(&self) -> zmq::PollItem<'a> {
+    fn poll_item<'a>(&self) -> zmq::PollItem<'a> {
         zmq::PollItem::from_fd(self.inotify.as_raw_fd(), zmq::POLLIN)
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+    fn next_deadline(&self) -> Option<Timestamp> {
         self.changed.as_ref().map(|(_path, quiet)| *quiet)
     }
 
     /// What has changed, once everything has been quiet for a while.
-    pub(super) fn take_change(&mut self, now: Timestamp) -> Option<PathBuf> {
+    fn take_change(&mut self, now: Timestamp) -> Option<PathBuf> {
         let (path, _quiet) = self.changed.take_if(|(_path, quiet)| *quiet <= now)?;
         // A path may have come back as another directory, and events may have been lost.
         self.watch_everything();
@@ -93,7 +125,7 @@ impl Watch {
     }
 
     /// Reads what the kernel has told.
-    pub(super) fn read(&mut self, now: Timestamp) {
+    fn read(&mut self, now: Timestamp) {
         for told in self.receive() {
             if let Some(path) = self.understand(told) {
                 self.changed = Some((path, now.after(QUIET)));

@@ -142,7 +142,7 @@ impl Workers {
         &mut self,
         (sockets, crew_list): (&mut Sockets, &CrewList),
         assignment: &Assignment<Body>,
-        name: String,
+        (name, service): (String, Option<String>),
     ) -> Option<Event<Body>> {
         let (worker, token) = (assignment.worker, assignment.token);
         let place = self.table.get(&worker).and_then(|address| address.place);
@@ -151,7 +151,7 @@ impl Workers {
         }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: name, attempt: assignment.attempt, timeout_ms, service: None }.encode()
+            JobMeta { id: name, attempt: assignment.attempt, timeout_ms, service }.encode()
         } else {
             Vec::new()
         };

@@ -1,16 +1,18 @@
 //! What the tested processes play: a parent with a router that talks over the link and
 //! knows no sockets. Each says on stdout what it sees.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hornpipe::link::{Place, Received, Signal, ToParent, ToRouter, WorkerSignal};
 use hornpipe::parent::listeners::{Access, Port, UnixSocket};
 use hornpipe::parent::{
-    Conditions, Identity, Listeners, Program, RouterProcess, Setup, WorkerProcess, title,
+    Conditions, Identity, Listeners, Program, Recipe, Reread, RouterProcess, Setup, WorkerProcess, title,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Number, kill, killpg};
@@ -97,17 +99,22 @@ fn setup(directory: &Path, program: Program) -> Setup {
         http: None,
     };
     println!("frontend {}", listeners.frontend.address);
+    let environment = vec![
+        ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
+        ("CUSTOM".into(), "kept".into()),
+        ("HORNPIPE_SLOT".into(), "nonsense".into()),
+        ("FIFO".into(), directory.join("fifo").into()),
+    ];
+    let recipe = Recipe {
+        service: "default".into(),
+        program: Rc::new(RefCell::new(program)),
+        conditions: Conditions::default(),
+        environment,
+    };
     Setup {
         listeners,
-        program,
+        recipes: vec![recipe],
         identity: Identity::default(),
-        conditions: Conditions::default(),
-        environment: vec![
-            ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
-            ("CUSTOM".into(), "kept".into()),
-            ("HORNPIPE_SLOT".into(), "nonsense".into()),
-            ("FIFO".into(), directory.join("fifo").into()),
-        ],
         hooks: Vec::new(),
         worker_backend: "ipc://crew".to_owned(),
         drain: Duration::ZERO,
@@ -117,6 +124,8 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_reopen: Box::new(|| println!("reopened")),
         on_ready: Box::new(|| println!("pool is ready")),
         http: Box::new(|_process| Ok(())),
+        on_hup: Box::new(|| Reread::Same),
+        settings_text: None,
         successor: None,
         supervision: None,
         pid_file: None,
@@ -156,7 +165,7 @@ impl Router {
     }
 
     fn spawn(&self, place: Place) {
-        self.order(&ToParent::Spawn { place, generation: 7 });
+        self.order(&ToParent::Spawn { place, generation: 7, recipe: 0 });
     }
 
     fn spawn_slots(&self, count: u32) {
@@ -249,7 +258,8 @@ fn nobody(mut setup: Setup) -> u8 {
         chroot: None,
         directory: Some("/usr".into()),
     };
-    setup.conditions = Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
+    setup.recipes[0].conditions =
+        Conditions { umask: Some(0o027), niceness: Some(-3), ..Conditions::default() };
     run(setup, &mut spawn_one)
 }
 
@@ -355,7 +365,7 @@ fn restart(router: &mut Router) -> u8 {
             ToRouter::Signal(Signal::Hup) => {
                 // So that the parent finds the orders of a dead router.
                 kill(Pid::from_raw(router.process.parent_pid), Number::SIGSTOP).unwrap();
-                router.order(&ToParent::Remember { blob: vec![1, 2, 3] });
+                router.order(&ToParent::Remember { name: None, blob: vec![1, 2, 3] });
                 router.spawn(Place { slot: 5, incarnation: 1 });
                 return 9;
             }

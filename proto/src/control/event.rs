@@ -17,6 +17,9 @@ pub struct EventReport {
     pub at_ms: u64,
     /// Which router tells it: 1 is the first of its parent.
     pub router_life: u32,
+    /// In which service, if it is not the default one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// What.
     pub what: EventKind,
 }
@@ -97,6 +100,18 @@ pub enum EventKind {
     ExternalLeft {
         /// The broker's number for its connection.
         worker: u64,
+    },
+    /// A worker from elsewhere has brought a service that nobody has configured.
+    ServiceOpened {
+        /// What it is called.
+        name: String,
+    },
+    /// The last worker of such a service has left.
+    ServiceClosed {
+        /// What it was called.
+        name: String,
+        /// Requests that waited for another, and were refused.
+        refused: u64,
     },
     /// Another number of workers is wanted.
     TargetChanged {

@@ -97,6 +97,9 @@ pub struct PoisonReport {
     pub retrying: bool,
     /// Each attempt, in order.
     pub attempts: Vec<AttemptReport>,
+    /// The service that was asked for. An older broker does not say.
+    #[serde(default)]
+    pub service: Option<String>,
 }
 
 /// An attempt, and how its worker ended.

@@ -22,6 +22,9 @@ const MARK: &str = "HPTEST_MARK";
 /// What tests give a broker to drain, unless they say otherwise.
 const DRAIN: &str = "2s";
 
+/// What the file of `--config` is called in a broker's folder.
+const CONFIG_FILE: &str = "hornpipe.toml";
+
 /// After TERM, before a second one: longer than the drain that tests ask for.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -41,6 +44,8 @@ pub struct Serve {
     binary: Option<PathBuf>,
     /// What executes it in its own place.
     wrapper: Vec<OsString>,
+    /// What it is told by a file, and not by the command line.
+    file: Option<String>,
 }
 
 /// A running broker. When it is dropped it is stopped, and must end well and leave no
@@ -86,7 +91,14 @@ impl Serve {
             own: None,
             binary: None,
             wrapper: Vec::new(),
+            file: None,
         }
+    }
+
+    /// `hornpipe serve --config`: a file with this text, which names the ports, and starts so many
+    /// workers.
+    pub fn file(text: &str, workers: u32) -> Self {
+        Self { file: Some(text.to_owned()), ..Self::bare(workers) }
     }
 
     /// A program that brings its own handler, with these arguments. It must take its
@@ -168,7 +180,7 @@ impl Serve {
                 ]);
                 (own.clone(), self.program.clone())
             }
-            None => (self.binary.clone().unwrap_or_else(hornpipe), self.arguments(&control)),
+            None => (self.binary.clone().unwrap_or_else(hornpipe), self.arguments(&folder, &control)),
         };
         let mut words = self.wrapper.clone();
         words.push(program.into_os_string());
@@ -188,12 +200,19 @@ impl Serve {
         }
     }
 
-    fn arguments(&self, control: &Path) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = ["serve", &self.ports.0, &self.ports.1].map(OsString::from).into();
-        arguments.extend(["-n".into(), self.workers.to_string().into()]);
+    fn arguments(&self, folder: &Folder, control: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["serve".into()];
+        if let Some(text) = &self.file {
+            let path = folder.file(CONFIG_FILE);
+            std::fs::write(&path, text).unwrap();
+            arguments.extend(["--config".into(), path.into()]);
+        } else {
+            arguments.extend([&self.ports.0, &self.ports.1].map(OsString::from));
+            arguments.extend(["-n".into(), self.workers.to_string().into()]);
+        }
         arguments.extend(["--control".into(), control.into()]);
         arguments.extend(self.options.iter().cloned());
-        if !arguments.iter().any(|argument| argument == "--drain") {
+        if self.file.is_none() && !arguments.iter().any(|argument| argument == "--drain") {
             arguments.extend(["--drain", DRAIN].map(OsString::from));
         }
         if !self.program.is_empty() {
@@ -242,6 +261,14 @@ impl Broker {
     /// Its folder, for files of the test.
     pub fn folder(&self) -> &Folder {
         &self.folder
+    }
+
+    /// The file that it was started with, from now on with this text.
+    pub fn rewrite_file(&self, text: &str) {
+        // At once, as a deployment does it.
+        let new = self.folder.file("new.toml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.folder.file(CONFIG_FILE)).unwrap();
     }
 
     /// Where its control socket is.

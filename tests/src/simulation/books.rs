@@ -109,6 +109,8 @@ pub(super) struct Sheet {
 pub(super) struct Post {
     pub(super) generation: Generation,
     pub(super) adopted: bool,
+    /// Which of the settings of this life it was made under.
+    pub(super) era: usize,
     pub(super) since: Timestamp,
     pub(super) ready: bool,
     pub(super) ready_since: Option<Timestamp>,
@@ -216,6 +218,7 @@ impl Post {
         Self {
             generation,
             adopted,
+            era: 0,
             since,
             ready: false,
             ready_since: None,

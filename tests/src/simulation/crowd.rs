@@ -6,6 +6,7 @@ use hornpipe::core::{ClientId, Ending, Event, PauseMode, Request, RequestId, Slo
 
 use super::Body;
 use super::calendar::Happening;
+use super::faults;
 use super::peer::{Kind, Peer, PeerId};
 use super::world::World;
 
@@ -113,6 +114,10 @@ impl World {
         self.pause_and_resume();
         if self.random.percent(self.faults.hush / 4) {
             self.hushed_until = self.now.after(self.random.millis(100, 15_000));
+        }
+        if self.random.percent(self.faults.configure) {
+            self.settings = faults::draw_change(&mut self.random, &self.settings);
+            self.tell(Event::Configure { settings: Box::new(self.settings.clone()) });
         }
         if self.random.percent(self.faults.reload) {
             let surge = self.random.pick(None, &[None, Some(1), Some(3)]);

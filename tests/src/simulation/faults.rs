@@ -102,6 +102,8 @@ faults! {
     improper: 20,
     /// An operator scales.
     scale: 60,
+    /// An operator changes the settings.
+    configure: 50,
     /// An operator reloads.
     reload: 60,
     /// An operator wants another process in some slot.
@@ -137,10 +139,32 @@ impl Faults {
     }
 }
 
+/// Other settings that HUP may bring: what cannot change while the broker runs stays.
+pub(super) fn draw_change(random: &mut Random, settings: &Settings) -> Settings {
+    let mut drawn = draw_settings(random);
+    if random.percent(50) {
+        let Settings { workers, min, max, .. } = drawn;
+        drawn = Settings { workers, min, max, ..settings.clone() };
+    }
+    if settings.fresh {
+        (drawn.autoscale, drawn.spares) = (None, None);
+    }
+    Settings {
+        body_limit: settings.body_limit,
+        quarantine_limit: settings.quarantine_limit,
+        quarantine_bytes_limit: settings.quarantine_bytes_limit,
+        fresh: settings.fresh,
+        forks_after_early_deaths: settings.forks_after_early_deaths,
+        ..drawn
+    }
+}
+
 pub(super) fn draw_settings(random: &mut Random) -> Settings {
     let workers = random.pick(1, &[0, 2, 3, 5, 8]);
     let min = random.pick(workers.min(1), &[0, workers]);
     Settings {
+        service: hornpipe::core::DEFAULT_SERVICE.into(),
+        first_slot: hornpipe::core::Slot(0),
         workers,
         min,
         max: random.pick(workers.max(4), &[workers.max(1), 12]),

@@ -130,7 +130,7 @@ impl Model {
             return;
         };
         let late = asked.deadline.is_some_and(|deadline| deadline <= now);
-        let waited = self.settings.queue_timeout.is_some_and(|timeout| asked.since.after(timeout) <= now);
+        let waited = self.may_have_waited(asked, now);
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
@@ -270,7 +270,7 @@ impl Model {
             );
         }
         self.judge_refill(place, now);
-        let post = Post { born_at: self.step, ..Post::new(generation, false, now) };
+        let post = Post { born_at: self.step, era: self.era(), ..Post::new(generation, false, now) };
         let doubled = self.posts.insert(place, post).is_some();
         law!(self, !doubled, "{place} is spawned twice");
         law!(self, !self.failed.contains(&generation), "{place} is of a generation that failed");
@@ -316,13 +316,14 @@ impl Model {
     fn judge_kill(&mut self, place: Place, now: Timestamp, core: &Core) {
         self.bar(place);
         let at_once = self.stopped.is_some_and(|stopped| stopped.now) || self.gave_up(core);
+        let grace = self.eras.iter().map(|settings| settings.term_grace).min().unwrap_or_default();
         let Some(post) = self.posts.get_mut(&place) else {
             law!(self, false, "{place} has ended, and gets KILL");
             return;
         };
         post.killed.get_or_insert(now);
         let halted = post.halted.is_some_and(|since| since.after(HALT_GRACE) <= now);
-        let asked = post.terminated.is_some_and(|since| since.after(self.settings.term_grace) <= now);
+        let asked = post.terminated.is_some_and(|since| since.after(grace) <= now);
         let asked = asked || (post.terminated.is_some() && self.stopped.is_some());
         let overrun = post.overrun;
         law!(self, halted || asked || at_once || overrun, "{place} gets KILL before it was asked to leave");
@@ -415,8 +416,7 @@ impl Model {
             let until = if let State::Held { until, .. } = asked.state { until } else { None };
             let end = [asked.deadline, until].into_iter().flatten().min();
             law!(self, end.is_none_or(|end| end > now), "{request} is past its deadline");
-            let queued = self.settings.queue_timeout.filter(|_| asked.state == State::Waiting);
-            let end = queued.map(|timeout| asked.since.after(timeout));
+            let end = self.queued_until(asked);
             law!(self, end.is_none_or(|end| end > now), "{request} has waited for too long");
         }
     }
@@ -445,7 +445,8 @@ impl Model {
             // They are the next router's.
             return;
         }
-        let grace = self.settings.term_grace;
+        let grace = self.longest(|settings| settings.term_grace);
+        let boot_timeout = self.longest(|settings| settings.boot_timeout);
         for (place, post) in &self.posts {
             let overdue =
                 |since: Option<Timestamp>, grace| since.is_some_and(|since| since.after(grace) < now);
@@ -454,10 +455,11 @@ impl Model {
             law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
             law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
             let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
-            let boot = overdue(Some(post.since), self.settings.boot_timeout);
+            let boot = overdue(Some(post.since), boot_timeout);
             law!(self, !booting || !boot, "{place} may boot for too long");
             if let (Some((token, since)), false, false) = (post.probe, post.ready, post.is_leaving()) {
-                let late = self.settings.probe_timeout.is_none_or(|time| overdue(Some(since), time));
+                let late = !self
+                    .once(|settings| settings.probe_timeout.is_some_and(|time| !overdue(Some(since), time)));
                 law!(self, !late, "{place} may be silent for too long");
                 let held = self.desks.values().any(|desk| desk.held.contains_key(&token));
                 law!(self, held, "{place} has let go of its probe, and stays");
@@ -474,11 +476,8 @@ impl Model {
     }
 
     fn check_bounds(&mut self, core: &Core) {
-        let untried = |request: &&RequestId| self.requests.get(request).is_some_and(|asked| !asked.tried);
-        let untried = self.line.iter().filter(untried).count();
+        self.check_room();
         let limit = self.settings.backlog_limit;
-        law!(self, untried <= limit, "{untried} wait, at most {limit} may");
-        law!(self, self.bytes() <= self.settings.held_bytes_limit, "too many bytes are held");
         if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
             let admitted = !refused && self.requests.contains_key(&request);
             let room = waiting < limit || (idle && waiting == 0);

@@ -37,6 +37,11 @@ impl Load {
     /// What was observed before does not count.
     pub(super) fn start_afresh(&mut self, now: Timestamp) {
         self.changed = now;
+        self.forget_steps();
+    }
+
+    /// What was observed under other rules does not count.
+    pub(super) fn forget_steps(&mut self) {
         self.last_step = None;
     }
 }
@@ -96,6 +101,10 @@ impl Model {
         if to < from {
             self.load.shrunk = Some(now);
         }
+        if *cause == Cause::Configuration {
+            law!(self, to == self.target, "{} is configured, not {to}", self.target);
+            return;
+        }
         if *cause == Cause::Operator {
             self.load.last_step = None;
             law!(self, to == self.target, "the operator's target is {}, not {to}", self.target);
@@ -108,7 +117,7 @@ impl Model {
         law!(self, core.phase() == Phase::Serving, "the target changes by itself while {:?}", core.phase());
         let (idle, busy) = (self.idle_locals(), self.busy_locals());
         match *cause {
-            Cause::Operator => (),
+            Cause::Operator | Cause::Configuration => (),
             Cause::QueueWait { wait, waiting } => self.judge_step_up((from, to), (wait, waiting), now),
             Cause::Idle { during, .. } => {
                 let rules = self.settings.autoscale;

@@ -18,6 +18,7 @@ mod ended;
 mod quarantine;
 mod books;
 mod trial;
+mod eras;
 mod wishes;
 mod laws;
 mod renewal;
@@ -26,6 +27,7 @@ mod load;
 mod early;
 mod measures;
 mod random;
+pub mod services;
 
 use hornpipe::core::RequestId;
 

@@ -13,6 +13,7 @@ use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::early::Early;
+use super::eras::Room;
 use super::load::Load;
 use super::measures::Measures;
 use super::wishes::STOP_SLACK;
@@ -26,6 +27,9 @@ pub(super) struct Model {
     pub(super) seed: u64,
     pub(super) step: u64,
     pub(super) settings: Settings,
+    /// All that have held in this life, the last included.
+    pub(super) eras: Vec<Settings>,
+    pub(super) room: Room,
     pub(super) requests: BTreeMap<RequestId, Asked>,
     /// The waiting, in the order in which they are due.
     pub(super) line: VecDeque<RequestId>,
@@ -83,7 +87,9 @@ impl Model {
         Self {
             seed,
             step: 0,
-            target: memory.map_or(settings.workers, |memory| memory.target),
+            target: Self::first_target(&settings, memory),
+            eras: vec![settings.clone()],
+            room: Room::of(&settings),
             surge: settings.surge,
             reloading: None,
             worked: BTreeSet::new(),
@@ -168,9 +174,7 @@ impl Model {
             Event::Malformed { worker } => self.malformed(*worker),
             Event::WorkerLeft { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
-            Event::Adopted { place, generation, .. } => {
-                self.posts.insert(*place, Post::new(*generation, true, now));
-            }
+            Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
             Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
             Event::Exited { place, ending } => {
                 self.ended_now = Some((*place, ending.clone()));
@@ -188,6 +192,7 @@ impl Model {
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
+            Event::Configure { settings } => self.configured(settings, now),
             Event::Reload { surge } => {
                 self.surge = surge.unwrap_or(self.settings.surge);
                 self.load.reload_in_step = true;

@@ -25,7 +25,7 @@ impl Model {
         let Some(post) = self.posts.get_mut(&place) else { return };
         post.given += 1;
         post.given_at = self.step;
-        let (given, served, born_at) = (post.given, post.served, post.born_at);
+        let (given, served, born_at, era) = (post.given, post.served, post.born_at, post.era);
         let neighbours = || {
             let others = self.posts.iter().filter(|(other, _)| other.slot == place.slot);
             others.filter(|(other, _)| other.incarnation != place.incarnation)
@@ -43,7 +43,8 @@ impl Model {
             law!(self, doubled.is_none(), "{place} works beside {doubled:?}");
         }
         // One on trial serves beside the process that it is to replace.
-        if self.settings.max_requests.is_some_and(|most| most <= served) && self.reloading.is_none() {
+        let most = self.eras.get(era).and_then(|settings| settings.max_requests);
+        if most.is_some_and(|most| most <= served) && self.reloading.is_none() {
             // One that holds a request may itself be about to leave, without a word of it.
             let idle = |post: &Post| post.desk.and_then(|worker| self.desks.get(&worker));
             let better = neighbours().find(|(other, post)| {
@@ -58,7 +59,8 @@ impl Model {
         let busy = self.desks.values().any(|desk| desk.home == Home::Local(place) && !desk.held.is_empty());
         // A late tick finds that it was due before its connection was given up.
         let busy = busy || self.freed_now.contains(&place);
-        let due = self.replied_now == Some(place) || (busy && self.settings.max_memory_hard.is_some());
+        let due = self.replied_now == Some(place)
+            || (busy && self.once(|settings| settings.max_memory_hard.is_some()));
         law!(self, due, "{place} is measured while it does nothing");
         let Some(post) = self.posts.get_mut(&place) else {
             law!(self, false, "{place} has ended, and is measured");
@@ -75,13 +77,16 @@ impl Model {
             law!(self, false, "{place} has not ended");
             return;
         };
+        let made_under = self.settings_of(&post);
         let fits = match reason {
             ExitReason::Recycle(RecycleCause::MaxRequests) => {
-                self.settings.max_requests.is_some_and(|most| most - most / 10 <= post.served)
+                made_under.max_requests.is_some_and(|most| most - most / 10 <= post.served)
             }
-            ExitReason::Recycle(RecycleCause::MaxAge) => self.settings.max_age.is_some(),
-            ExitReason::Recycle(RecycleCause::IdleTimeout) => self.settings.idle_timeout.is_some(),
-            ExitReason::Recycle(RecycleCause::MaxMemory) => self.settings.max_memory.is_some(),
+            ExitReason::Recycle(RecycleCause::MaxAge) => made_under.max_age.is_some(),
+            ExitReason::Recycle(RecycleCause::IdleTimeout) => made_under.idle_timeout.is_some(),
+            ExitReason::Recycle(RecycleCause::MaxMemory) => {
+                self.once(|settings| settings.max_memory.is_some())
+            }
             ExitReason::Recycle(RecycleCause::Fresh) => {
                 self.settings.fresh && (post.given == 1 || post.adopted)
             }
@@ -93,11 +98,11 @@ impl Model {
 
     /// After a long calm nobody is left who should have been replaced.
     pub(super) fn check_wear(&self, now: Timestamp) {
-        let settings = &self.settings;
         let beyond = |since: Timestamp, most: Option<Duration>| {
             most.is_some_and(|most| since.after(most).after(REPLACED_WITHIN) < now)
         };
         for (place, post) in self.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving()) {
+            let settings = self.settings_of(post);
             let spent = settings.max_requests.is_some_and(|most| most <= post.served);
             law!(self, !spent, "{place} has served {}, and stays", post.served);
             law!(self, !beyond(post.since, settings.max_age), "{place} is too old");

@@ -316,7 +316,7 @@ impl World {
     fn count_run(&mut self, body: Body) {
         let runs = self.runs.entry(body.request).or_insert(0);
         *runs += 1;
-        let limit = self.settings.attempts.max(1);
+        let limit = self.model.eras.iter().map(|settings| settings.attempts).max().unwrap_or(1).max(1);
         assert!(
             *runs <= limit,
             "seed {} step {}: {} runs too often",

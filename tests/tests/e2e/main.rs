@@ -54,6 +54,8 @@ mod container;
 mod pid_file;
 mod service_manager;
 mod shipped;
+mod configuration;
+mod services;
 
 mod control;
 mod access_log;

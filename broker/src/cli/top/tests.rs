@@ -23,6 +23,7 @@ fn worker(slot: u32, state: &str) -> WorkerReport {
         shared_bytes: None,
         processing_ms: (state == "processing").then_some(1234),
         last_exit: (slot == 1).then(|| LastExit { reason: "announced: \x1b[31mred".into(), ago_ms: 61_000 }),
+        service: None,
     }
 }
 
@@ -64,6 +65,7 @@ fn report(workers: u32) -> StatusReport {
         noise: NoiseReport::default(),
         workers: (0..workers).map(|slot| worker(slot, states[slot as usize % 4])).collect(),
         external: Vec::new(),
+        services: Vec::new(),
     }
 }
 

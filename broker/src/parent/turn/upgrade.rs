@@ -111,7 +111,18 @@ impl Parent<'_> {
     pub(super) fn inherit(&mut self, inherited: InheritedPool) {
         let InheritedPool { children, state } = inherited;
         self.children = children;
+        for (_pid, worker) in self.children.all() {
+            // Programs of before had one service, and no name for it.
+            let own = self
+                .recipes
+                .iter_mut()
+                .find(|recipes| worker.service.is_empty() || recipes.serving().service == worker.service);
+            if let Some(recipes) = own {
+                recipes.know(worker.generation);
+            }
+        }
         self.blob = state.blob;
+        self.named_blobs = state.named_blobs;
         self.life = state.life.saturating_add(1);
         self.started_at = state.started_at;
         self.is_ready = state.is_ready;
@@ -287,10 +298,12 @@ impl Parent<'_> {
             children: &self.children,
             state: PoolState {
                 blob: self.blob.clone(),
+                named_blobs: self.named_blobs.clone(),
                 life: self.life,
                 started_at: self.started_at,
                 is_ready: self.is_ready,
                 signals,
+                settings_text: self.setup.settings_text.clone(),
             },
         }
     }
