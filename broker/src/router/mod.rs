@@ -24,6 +24,7 @@ mod pulse;
 mod access;
 mod outbox;
 mod memory;
+mod ending;
 mod room;
 mod handover;
 mod capabilities;
@@ -41,7 +42,7 @@ use std::time::Duration;
 use hornpipe_proto::control::ControlResponse;
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Core, Event, Finish, Generation, Generator, Note, Place, RequestId, Timestamp};
+use crate::core::{Action, Core, Event, Generation, Generator, Note, Place, RequestId, Timestamp};
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
 use control::ControlSocket;
@@ -456,37 +457,6 @@ impl Router {
     /// The request's name in logs and in the worker's hands.
     fn name(&self, request: RequestId) -> String {
         report::name_of(self.life, request, self.clients.name_of(request))
-    }
-
-    fn finish(&mut self, finish: &Finish) {
-        self.end_streams(finish);
-        let exit_code = match finish {
-            Finish::HandedOver => {
-                self.exit_code = Some(0);
-                return self.parent.send(ToParent::HandedOver);
-            }
-            Finish::Stopped => {
-                info!("stopped");
-                0
-            }
-            Finish::CannotExecute => {
-                error!("workers cannot start: the program cannot be executed");
-                3
-            }
-            Finish::CannotStart { spoke: true } => {
-                error!("workers cannot start: see their last words above");
-                3
-            }
-            Finish::CannotStart { spoke: false } => {
-                let hint = self.setup.silent_workers_hint;
-                error!(
-                    "workers cannot start, and sent no message before they ended: see their last words above{hint}"
-                );
-                3
-            }
-        };
-        self.exit_code = Some(exit_code);
-        self.parent.send(ToParent::Finished { exit_code });
     }
 }
 
