@@ -9,6 +9,7 @@ mod action;
 mod ids;
 mod settings;
 mod requests;
+mod held;
 mod loss;
 mod quarantine;
 mod flight;

@@ -11,6 +11,7 @@ use super::action::{Action, Note};
 use super::ended::Times;
 use super::event::Request;
 use super::flight::{self, Outcome, Plan};
+pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
 use super::loss::Attempt;
 use super::timers::Timer;
@@ -56,23 +57,6 @@ pub(super) struct Record<B> {
 enum Whereabouts {
     Backlog { order: i64 },
     Worker { token: Token },
-}
-
-/// A request in a worker's hands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) worker: WorkerId,
-    /// `None` once nobody waits for the reply: it was answered in another way.
-    pub(super) request: Option<RequestId>,
-    pub(super) since: Timestamp,
-    pub(super) attempt: u32,
-    /// Which job of its connection this is, counted from 1.
-    pub(super) ordinal: u64,
-    /// Whether a plain worker has said `processing` for it.
-    pub(super) begun: bool,
-    /// What its client has heard before the worker let go.
-    pub(super) outcome: Option<Outcome>,
-    pub(super) plan: Option<Plan>,
 }
 
 impl<B> Record<B> {

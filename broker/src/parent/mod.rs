@@ -26,6 +26,7 @@ mod http;
 mod identity;
 pub mod inheritance;
 pub mod listeners;
+mod listen_error;
 mod notify_socket;
 mod out_of_memory;
 mod output;

@@ -26,6 +26,7 @@ mod access;
 mod outbox;
 mod configuration;
 mod memory;
+mod ending;
 mod room;
 mod handover;
 mod capabilities;
@@ -43,8 +44,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::core::{
-    Action, Decision, Event, Finish, Generation, Generator, Note, Place, RequestId, ServiceId, Services,
-    Timestamp,
+    Action, Decision, Event, Generation, Generator, Note, Place, RequestId, ServiceId, Services, Timestamp,
 };
 use crate::link::{Signal, ToParent, WorkerSignal};
 use clients::Clients;
@@ -473,39 +473,6 @@ impl Router {
     /// The request's name in logs and in the worker's hands.
     fn name(&self, request: RequestId) -> String {
         report::name_of(self.life, request, self.clients.name_of(request))
-    }
-
-    fn finish(&mut self, service: ServiceId, finish: &Finish) {
-        self.end_streams(finish);
-        let label = self.label(service);
-        let exit_code = match finish {
-            Finish::HandedOver => {
-                self.exit_code = Some(0);
-                return self.parent.send(ToParent::HandedOver);
-            }
-            Finish::Stopped => {
-                info!("stopped");
-                0
-            }
-            Finish::CannotExecute => {
-                error!(service = label, "workers cannot start: the program cannot be executed");
-                3
-            }
-            Finish::CannotStart { spoke: true } => {
-                error!(service = label, "workers cannot start: see their last words above");
-                3
-            }
-            Finish::CannotStart { spoke: false } => {
-                let hint = self.setup.service(service).map_or("", |service| service.silent_workers_hint);
-                error!(
-                    service = label,
-                    "workers cannot start, and sent no message before they ended: see their last words above{hint}"
-                );
-                3
-            }
-        };
-        self.exit_code = Some(exit_code);
-        self.parent.send(ToParent::Finished { exit_code });
     }
 }
 

@@ -13,6 +13,14 @@ macro_rules! law {
 }
 
 impl Model {
+    pub(super) fn set_halted(&mut self, place: Place, halted: Option<Timestamp>) {
+        let Some(post) = self.posts.get_mut(&place) else { return };
+        post.halted = halted;
+        if let Some(desk) = post.desk.and_then(|worker| self.desks.get_mut(&worker)) {
+            desk.halted = halted.is_some();
+        }
+    }
+
     pub(super) fn is_quiet(&self) -> bool {
         self.requests.is_empty() && self.desks.values().all(|desk| desk.held.is_empty())
     }

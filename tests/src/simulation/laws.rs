@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Assignment, Ending, ExitReason, Finish, Generation, Home, Note, PauseMode, Phase, Place,
-    RequestId, Slot, Timestamp, WorkerId,
+    Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place, RequestId, Slot,
+    Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
@@ -327,27 +327,6 @@ impl Model {
         let asked = asked || (post.terminated.is_some() && self.stopped.is_some());
         let overrun = post.overrun;
         law!(self, halted || asked || at_once || overrun, "{place} gets KILL before it was asked to leave");
-    }
-
-    fn judge_finish(&mut self, finish: &Finish) {
-        law!(self, !self.finished, "finished twice");
-        if *finish == Finish::HandedOver {
-            let began = matches!(self.parting, Some(Parting::Until(_)));
-            law!(self, began, "handed over while {:?}, {:?}", self.parting, self.stopped);
-            law!(self, self.requests.is_empty(), "handed over, and requests are open");
-            self.parting = Some(Parting::Done);
-            return;
-        }
-        law!(self, self.parting.is_none(), "finished for good while it hands over");
-        self.finished = true;
-        if *finish == Finish::Stopped {
-            law!(self, self.stopped.is_some(), "finished, and nobody said stop");
-            law!(self, self.posts.is_empty(), "finished, and {:?} live", self.posts.keys());
-        } else {
-            let serves = |desk: &Desk| desk.ready && !desk.elsewhere && !desk.barred;
-            law!(self, !self.desks.values().any(serves), "given up, and a worker was ready");
-        }
-        law!(self, self.requests.is_empty(), "finished, and requests are open");
     }
 }
 

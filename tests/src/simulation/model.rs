@@ -497,12 +497,4 @@ impl Model {
             self.gone_now.insert(worker);
         }
     }
-
-    fn set_halted(&mut self, place: Place, halted: Option<Timestamp>) {
-        let Some(post) = self.posts.get_mut(&place) else { return };
-        post.halted = halted;
-        if let Some(desk) = post.desk.and_then(|worker| self.desks.get_mut(&worker)) {
-            desk.halted = halted.is_some();
-        }
-    }
 }

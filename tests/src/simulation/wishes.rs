@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{PauseMode, Phase, Stop, Timestamp};
+use hornpipe::core::{Finish, PauseMode, Phase, Stop, Timestamp};
 
 use super::Core;
-use super::books::{Parting, Stopped};
+use super::books::{Desk, Parting, Stopped};
 use super::model::Model;
 
 /// The parent ends everything so long after the drain time.
 pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
+
+macro_rules! law {
+    ($model:expr, $holds:expr, $($why:tt)+) => {
+        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
+    };
+}
 
 impl Model {
     pub(super) fn scale(&mut self, target: u32) {
@@ -70,5 +76,26 @@ impl Model {
         if self.stopped.is_none() && self.parting.is_none() {
             self.parting = Some(Parting::Until(now.after(self.settings.drain)));
         }
+    }
+
+    pub(super) fn judge_finish(&mut self, finish: &Finish) {
+        law!(self, !self.finished, "finished twice");
+        if *finish == Finish::HandedOver {
+            let began = matches!(self.parting, Some(Parting::Until(_)));
+            law!(self, began, "handed over while {:?}, {:?}", self.parting, self.stopped);
+            law!(self, self.requests.is_empty(), "handed over, and requests are open");
+            self.parting = Some(Parting::Done);
+            return;
+        }
+        law!(self, self.parting.is_none(), "finished for good while it hands over");
+        self.finished = true;
+        if *finish == Finish::Stopped {
+            law!(self, self.stopped.is_some(), "finished, and nobody said stop");
+            law!(self, self.posts.is_empty(), "finished, and {:?} live", self.posts.keys());
+        } else {
+            let serves = |desk: &Desk| desk.ready && !desk.elsewhere && !desk.barred;
+            law!(self, !self.desks.values().any(serves), "given up, and a worker was ready");
+        }
+        law!(self, self.requests.is_empty(), "finished, and requests are open");
     }
 }

@@ -1,0 +1,21 @@
+//! One request as it is in a worker's hands.
+
+use super::flight::{Outcome, Plan};
+use super::ids::{RequestId, Timestamp, WorkerId};
+
+/// A request in a worker's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) worker: WorkerId,
+    /// `None` once nobody waits for the reply: it was answered in another way.
+    pub(super) request: Option<RequestId>,
+    pub(super) since: Timestamp,
+    pub(super) attempt: u32,
+    /// Which job of its connection this is, counted from 1.
+    pub(super) ordinal: u64,
+    /// Whether a plain worker has said `processing` for it.
+    pub(super) begun: bool,
+    /// What its client has heard before the worker let go.
+    pub(super) outcome: Option<Outcome>,
+    pub(super) plan: Option<Plan>,
+}
