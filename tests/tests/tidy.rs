@@ -26,7 +26,7 @@ const LONG: &[(&str, &str)] = &[
     ("broker/src/parent/turn.rs", "the parent's loop, and all that one turn of it does"),
     ("tests/tests/tidy.rs", "one house rule after another, each short"),
     ("broker/tests/parent/cases.rs", "one case after another, each short"),
-    ("tests/tests/tidy.rs", "one rule after another, each short"),
+    ("proto/tests/vectors.rs", "one message after another, each short"),
 ];
 
 const LONG_LINES: usize = 500;

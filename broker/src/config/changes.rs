@@ -15,7 +15,7 @@ pub struct InForce {
     /// What holds, by service and key.
     values: BTreeMap<(String, &'static str), Value>,
     /// Where it listens, as it was written.
-    ports: [Option<String>; 2],
+    ports: [Option<String>; 3],
     last_read: Configured,
 }
 
@@ -87,7 +87,7 @@ impl InForce {
     /// Names of hosts are not looked up again, so that the values are those of the start.
     fn ports(&self, read: &Configured) -> Vec<Difference> {
         let (old, new) = (self.ports.iter(), spelled_ports(read));
-        let ports = ["frontend", "backend"].into_iter().zip(old.cloned().zip(new));
+        let ports = ["frontend", "backend", "http"].into_iter().zip(old.cloned().zip(new));
         let changed = ports.filter(|(_key, (old, new))| old != new);
         changed
             .map(|(key, (old, new))| {
@@ -151,9 +151,10 @@ fn service_difference(service: &str, read: &BTreeSet<String>) -> Difference {
     }
 }
 
-fn spelled_ports(configured: &Configured) -> [Option<String>; 2] {
+fn spelled_ports(configured: &Configured) -> [Option<String>; 3] {
     let (frontend, backend) = configured.layers.ports();
-    [frontend, backend].map(|address| address.map(ToString::to_string))
+    let http = configured.layers.merged().http;
+    [frontend, backend, http.as_ref()].map(|address| address.map(ToString::to_string))
 }
 
 fn name(setting: &Setting) -> (String, &'static str) {
@@ -245,7 +246,7 @@ mod tests {
             "frontend" | "backend" => "7000",
             "program" => "['x']",
             "each" | "lines" => "true\nprogram = ['x']",
-            "fresh" | "no-external" | "insecure" => "true",
+            "fresh" | "no-external" | "insecure" | "access-log" => "true",
             "no-autoscale" => "true\nmin = 2\nmax = 4",
             "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
             | "cancel-grace" | "term-grace" | "drain" => "'77s'",
@@ -262,7 +263,10 @@ mod tests {
             "env" => "['A=b']",
             "umask" => "'077'",
             "min-spare-servers" => "3\nmax = 9",
-            "probe" | "log-file" | "control" | "user" | "group" | "chroot" | "chdir" | "pid-file" => "'/x'",
+            "http" => "'7000'",
+            "control-group" => "'0'\ncontrol-read = '/x'",
+            "probe" | "log-file" | "control" | "control-read" | "user" | "group" | "chroot" | "chdir"
+            | "pid-file" => "'/x'",
             _ => "7",
         }
     }

@@ -191,8 +191,10 @@ impl Layers {
 
     /// Those of another service, which only the file can have.
     pub(super) fn merged_for(&self, service: &ServiceLayer) -> RawConfig {
-        // A stop has one time for all.
-        RawConfig { drain: self.merged().drain, ..service.options.clone() }
+        // A stop has one time for all, and whoever wants to see requests wants to see all.
+        let RawConfig { drain, access_log, .. } = self.merged();
+        let access_log = service.options.access_log.or(access_log);
+        RawConfig { drain, access_log, ..service.options.clone() }
     }
 
     fn program(&self) -> Vec<OsString> {
