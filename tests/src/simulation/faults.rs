@@ -154,6 +154,7 @@ pub(super) fn draw_change(random: &mut Random, settings: &Settings) -> Settings 
         quarantine_limit: settings.quarantine_limit,
         quarantine_bytes_limit: settings.quarantine_bytes_limit,
         fresh: settings.fresh,
+        tell_ends: settings.tell_ends,
         forks_after_early_deaths: settings.forks_after_early_deaths,
         ..drawn
     }

@@ -26,7 +26,7 @@ fn options(verb: &str) -> BTreeSet<String> {
     // What is not indented is a sentence.
     let lines = screen.lines().filter(|line| line.starts_with("  "));
     let lines = lines.map(str::trim_start).filter(|line| line.starts_with('-'));
-    let words = lines.filter_map(|line| line.split([' ', ',', '=']).find(|word| word.starts_with("--")));
+    let words = lines.filter_map(|line| line.split([' ', ',', '=', '[']).find(|word| word.starts_with("--")));
     words.map(str::to_owned).collect()
 }
 
@@ -137,7 +137,7 @@ fn examples_stand_in_the_manual_as_they_were_written() {
     for line in examples {
         assert!(text.contains(line.trim()), "{line}\n{text}");
     }
-    assert!(text.contains("hornpipe serve [OPTIONS] <FRONTEND> <BACKEND> [-- <PROGRAM>...]"), "{text}");
+    assert!(text.contains("hornpipe serve [OPTIONS] [FRONTEND] [BACKEND] [-- <PROGRAM>...]"), "{text}");
 }
 
 #[test]

@@ -266,7 +266,7 @@ fn a_broken_service_fails_by_itself() {
         ControlResponse::Check { ready, reason } => (ready, reason),
         other => panic!("no check: {other:?}"),
     };
-    assert_eq!(check(&ControlRequest::Check), (false, "images: failing".into()));
+    assert_eq!(check(&ControlRequest::Check), (false, "images: failing: workers cannot start".into()));
     let own = ControlRequest::Service { name: "default".into(), request: ServiceRequest::Check };
     assert_eq!(check(&own), (true, "ready".into()));
     program.mend();
