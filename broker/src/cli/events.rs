@@ -113,17 +113,19 @@ fn complain_of(error: &io::Error) {
     output::complain(format_args!("cannot write: {error}"));
 }
 
-/// What has happened, its name under `event`.
-fn fields(what: &EventKind) -> Map<String, Value> {
-    match serde_json::to_value(what) {
+/// What has happened, its name under `event`, and in which service.
+fn fields(event: &EventReport) -> Map<String, Value> {
+    let mut fields = match serde_json::to_value(&event.what) {
         Ok(Value::Object(fields)) => fields,
         // An event is a map by its type.
         Ok(_) | Err(_) => Map::new(),
-    }
+    };
+    fields.extend(event.service.as_ref().map(|service| ("service".to_owned(), service.as_str().into())));
+    fields
 }
 
 fn object(event: &EventReport) -> String {
-    let mut fields = fields(&event.what);
+    let mut fields = fields(event);
     fields.insert("at_ms".into(), event.at_ms.into());
     fields.insert("router_life".into(), event.router_life.into());
     format!("{}\n", Value::Object(fields))
@@ -131,7 +133,7 @@ fn object(event: &EventReport) -> String {
 
 /// The time of the day (UTC), the event, and what is to be known of it.
 fn text(event: &EventReport) -> String {
-    let mut fields = fields(&event.what);
+    let mut fields = fields(event);
     let name = fields.remove("event");
     let name = name.as_ref().and_then(Value::as_str).unwrap_or("unknown");
     let of_day = event.at_ms % 86_400_000;

@@ -8,12 +8,10 @@ use super::report::name_of;
 use crate::core::{Ended, Outcome};
 use crate::logging::EACH;
 
-/// What a service is called whose name nobody gave.
-const DEFAULT_SERVICE: &str = "default";
-
-pub(super) fn log(ended: &Ended, life: u32) {
+/// `service` is whose it was; one that is not there is named as it was asked for.
+pub(super) fn log(ended: &Ended, service: &str, life: u32) {
     let request = name_of(life, ended.request, ended.name.as_deref());
-    let service = ended.service.as_deref().unwrap_or(DEFAULT_SERVICE);
+    let service = ended.service.as_deref().unwrap_or(service);
     let (client, slot) = (ended.client.map(|client| client.0), ended.place.map(|place| place.slot.0));
     let (attempt, size, reply_size) = (ended.attempt, ended.size, ended.reply_size);
     let (wait_us, run_us) = (microseconds(ended.wait), microseconds(ended.run));

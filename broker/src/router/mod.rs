@@ -449,7 +449,7 @@ impl Router {
             }
             Note::WorkerStuck { place, why } => self.inquire(*place, Subject::Worker { why }),
             // One for each request: nothing else is to be done about it.
-            Note::RequestEnded(ended) => return access::log(ended, self.life),
+            Note::RequestEnded(ended) => return access::log(ended, self.core.name(service), self.life),
             other => notes::log(other, self.label(service), (&self.core, self.life), &last_words),
         }
         if let Some(order) = hooks::order(note, self.core.name(service), &self.core) {

@@ -10,7 +10,7 @@ use hornpipe_proto::control::{
 };
 use hornpipe_proto::worker::{Announcement, BrokerMessage, JobMeta, ReplyMeta};
 use hornpipe_tests::harness::{
-    Breakable, Broker, Client, NativeWorker, Process, Serve, hornpipe, refused, send,
+    Breakable, Broker, Client, NativeWorker, Process, Serve, eventually, hornpipe, refused, send,
 };
 use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGTTIN, SIGUSR2};
 
@@ -403,4 +403,51 @@ fn poison_has_one_numbering_and_each_service_its_own() {
     assert_eq!(run(&["poison", "retry", &port, "1"]).code(), Some(4));
     assert_eq!(run(&["poison", "drop", &port, "--all", "--service", "images"]).code(), Some(0));
     assert_eq!(listed(&["poison", "list", &port, "--json"]), [default]);
+}
+
+#[test]
+fn lines_of_requests_and_events_name_the_service() {
+    let text = file(1, &service("images", 1));
+    let broker = Serve::file(&text, 2).options(["--access-log"]).start();
+    let (port, control) = (broker.frontend_port().to_string(), broker.control().display().to_string());
+    let verb = Process::start(hornpipe(), &["events", &port, "--control", &control, "--json"]);
+    eventually("the stream has begun", || verb.stdout().contains("\"event\":\"hello\""));
+    assert_eq!(ask(&broker, "images", "echo x").0, Status::Ok);
+    assert_eq!(broker.ask("echo x"), "x");
+    for (name, slot) in [("images", 10_000), ("default", 0)] {
+        let line = format!("service={name} client=");
+        eventually("its request is told", || {
+            broker.log().lines().any(|told| told.contains(&line) && told.contains(&format!(" slot={slot} ")))
+        });
+    }
+    order(&broker, "images", ServiceRequest::Scale(Scale::To(2)));
+    broker.order(&ControlRequest::Scale(Scale::To(2)));
+    let told = |named: bool| {
+        let changes = verb.stdout();
+        let mut changes = changes.lines().filter(|line| line.contains("\"event\":\"target_changed\""));
+        changes.any(|line| line.contains("\"service\":\"images\"") == named)
+    };
+    eventually("both changes are told, one with its service", || told(true) && told(false));
+}
+
+#[test]
+fn a_pause_is_for_all_services_also_for_those_that_open_meanwhile() {
+    let broker = two(1, 1);
+    broker.order(&ControlRequest::Pause { refuse: false });
+    let worker = bring(&broker, "mail");
+    let clients = ["default", "images", "mail"].map(|name| {
+        let client = Client::dealer(broker.frontend());
+        send_to(&client, name, "echo held");
+        client
+    });
+    let report = broker.wait_until("all of them wait", |report| report.requests.waiting == 3);
+    assert_eq!((report.phase.as_str(), report.requests.in_flight), ("paused", 0));
+    broker.order(&ControlRequest::Resume);
+    for client in &clients[..2] {
+        assert_eq!(answer(client), (Status::Ok, "held".into()));
+    }
+    let (token, _meta, body) = expect_job(&worker);
+    worker.reply(&token, &ReplyMeta::default(), &body);
+    assert_eq!(answer(&clients[2]), (Status::Ok, "echo held".into()));
+    broker.check_counters();
 }
