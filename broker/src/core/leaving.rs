@@ -61,7 +61,8 @@ impl<B: Clone> Core<B> {
         reason: Option<String>,
         turn: &mut Turn<'_, B>,
     ) {
-        let Some(process) = self.roster.process(place) else { return };
+        let Some(process) = self.roster.process_mut(place) else { return };
+        process.announced = true;
         // It says so too when it was asked to leave, and may then never do it.
         let asked = !matches!(process.stage, Stage::Leaving { step: Step::Finishing, .. });
         if process.is_leaving() && asked {

@@ -302,18 +302,15 @@ impl<B: Clone> Core<B> {
 /// Requests before its last that are told when a worker dies.
 const FLIGHTS_TOLD: usize = 3;
 
-/// How the process ended: as it was made to, or else by its own doing. One that was only
-/// asked to finish has not been made to do anything yet.
+/// How the process ended: as it was made to or has said, or else by its own doing. One that
+/// was only asked to finish has not been made to do anything yet.
 fn fate(process: &Process, reason: &ExitReason, why: &ExitReason) -> Fate {
     let pid = process.pid;
-    match &process.stage {
-        Stage::Leaving { step: Step::Terminated | Step::Killed, .. }
-        | Stage::Leaving { reason: ExitReason::Announced(_), .. } => {
-            Fate { pid, reason: why.clone(), cause: DeathCause::Others }
-        }
-        Stage::Booting | Stage::Adopted | Stage::Probing { .. } | Stage::Serving | Stage::Leaving { .. } => {
-            Fate { pid, reason: reason.clone(), cause: DeathCause::of(reason) }
-        }
+    let is_pushed = matches!(process.stage, Stage::Leaving { step: Step::Terminated | Step::Killed, .. });
+    if is_pushed || process.announced {
+        Fate { pid, reason: why.clone(), cause: DeathCause::Others }
+    } else {
+        Fate { pid, reason: reason.clone(), cause: DeathCause::of(reason) }
     }
 }
 

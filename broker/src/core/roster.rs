@@ -75,6 +75,8 @@ pub(super) struct Process {
     pub(super) served: u64,
     /// What it has been through.
     pub(super) wear: Wear,
+    /// Whether it has said itself that it ends.
+    pub(super) announced: bool,
     /// Whether somebody has stopped it.
     pub(super) halted: bool,
     /// Whether an earlier router started it.
@@ -133,6 +135,7 @@ impl Process {
             given: 0,
             served: 0,
             wear: Wear::default(),
+            announced: false,
             halted: false,
             adopted: false,
             brought_down: None,
