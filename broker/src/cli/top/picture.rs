@@ -133,7 +133,10 @@ fn draw_graph(frame: &mut Frame<'_>, view: &View, area: Rect) {
 
 fn draw_workers(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let head = ["SLOT", "PID", "STATE", "AGE", "REQS", "NOW", "PRIV", "SHARED", "LAST EXIT"];
-    let widths = [4, 7, 10, 6, 9, 7, 8, 8].map(Constraint::Length).into_iter().chain([Constraint::Min(9)]);
+    // Slots of further services have long numbers.
+    let slots = view.report.workers.iter().map(|worker| worker.slot.to_string().len());
+    let slot = u16::try_from(slots.max().unwrap_or_default()).unwrap_or_default().max(4);
+    let widths = [slot, 7, 10, 6, 9, 7, 8, 8].map(Constraint::Length).into_iter().chain([Constraint::Min(9)]);
     let rows = view.report.workers.iter().map(row);
     let table = Table::new(rows, widths)
         .header(Row::new(head).style(Style::new().add_modifier(Modifier::REVERSED)))

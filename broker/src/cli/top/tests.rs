@@ -111,6 +111,15 @@ fn a_small_screen_has_everything_that_is_looked_at_first() {
 }
 
 #[test]
+fn slots_of_other_services_are_shown_whole() {
+    let mut view = view(2);
+    view.report.workers[1].slot = 20_003;
+    let lines = drawn(&view, (80, 24));
+    assert!(lines[9].starts_with("0     4713    waiting"), "{}", lines[9]);
+    assert!(lines[10].starts_with("20003 4714    processing"), "{}", lines[10]);
+}
+
+#[test]
 fn a_large_screen_has_room_for_long_reasons_and_nothing_draws_on_it() {
     let lines = drawn(&view(40), (200, 60));
     assert!(lines[10].ends_with("1m01s ago: announced: \\u{1b}[31mred"), "{}", lines[10]);
