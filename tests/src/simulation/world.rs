@@ -391,11 +391,8 @@ impl World {
         self.settle_down();
         let target = self.core.target() as usize;
         let phase = self.core.phase();
-        // Where idle workers are replaced all the time, some are missing whenever one looks. So are
-        // spare ones for a moment when age replaces a plain worker: it has answered its probe, and
-        // is not idle before it has said so.
-        let ages = self.settings.max_age.is_some() && self.settings.spares.is_some();
-        let quiet = phase == Phase::Serving && !elsewhere && self.settings.idle_timeout.is_none() && !ages;
+        // Where idle workers are replaced all the time, some are missing whenever one looks.
+        let quiet = phase == Phase::Serving && !elsewhere && self.settings.idle_timeout.is_none();
         let resting = self.model.resting_target().filter(|_| quiet);
         let rests = resting.is_none_or(|resting| resting as usize == target);
         assert!(rests, "seed {seed}: nobody asks, and the target is {target}, not {resting:?}");
