@@ -26,24 +26,22 @@ def plain(drawn):
 
 
 def main(program, steps):
-    pid, terminal = pty.fork()
+    terminal, inner = pty.openpty()
+    resize(terminal, 80, 24)
+    before = termios.tcgetattr(inner)
+    pid = os.fork()
     if pid == 0:
+        os.close(terminal)
+        os.login_tty(inner)
         os.environ["TERM"] = "xterm-256color"
         os.execv(program[0], program)
-    resize(terminal, 80, 24)
-    before = termios.tcgetattr(terminal)
     seen = b""
     end = time.monotonic() + DEADLINE
 
     def read(wait):
         nonlocal seen
-        if terminal not in select.select([terminal], [], [], wait)[0]:
-            return True
-        try:
+        if terminal in select.select([terminal], [], [], wait)[0]:
             seen += os.read(terminal, 65536)
-        except OSError:
-            return False
-        return True
 
     for step in steps:
         kind, _, text = step.partition(":")
@@ -52,8 +50,9 @@ def main(program, steps):
             wanted = text.replace(" ", "")
             columns = 100
             while wanted not in plain(seen).replace(" ", ""):
-                if time.monotonic() > end or not read(0.5):
+                if time.monotonic() > end:
                     sys.exit(f"no {text!r} in {plain(seen)[-2000:]!r}")
+                read(0.5)
                 if kind == "UNTIL":
                     columns = 201 - columns
                     resize(terminal, columns, 30)
@@ -66,10 +65,6 @@ def main(program, steps):
             os.kill(int(text), signal.SIGKILL)
         elif kind == "SIGNAL":
             os.kill(pid, int(text))
-    while time.monotonic() < end and b"\x1b[?1049l" not in seen and read(0.2):
-        pass
-    # The program's end of the terminal is still ours to look at.
-    after = termios.tcgetattr(terminal)
     ended = 0
     while not ended and time.monotonic() < end:
         read(0.1)
@@ -77,6 +72,10 @@ def main(program, steps):
     if not ended:
         os.kill(pid, signal.SIGKILL)
         sys.exit("it does not end")
+    # Its end of the terminal is still ours: what it wrote last and how it left it can be read.
+    while select.select([terminal], [], [], 0)[0]:
+        read(0)
+    after = termios.tcgetattr(inner)
     print("code", os.waitstatus_to_exitcode(status))
     print("left the screen", b"\x1b[?1049l" in seen)
     print("shows the cursor", b"\x1b[?25h" in seen)
