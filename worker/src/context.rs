@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::session::Session;
-use crate::{Job, clock};
+use crate::{Cancelled, Job, Reply, clock};
 
 /// What a handler may ask while it runs.
 #[derive(Debug)]
@@ -31,6 +31,36 @@ impl<'a> Context<'a> {
             warn!(%error, "cannot ask whether the request is cancelled");
         }
         self.session.is_cancelled()
+    }
+
+    /// Sends a part of the reply: what the handler returns is its end. May wait, because the
+    /// broker takes only so many parts ahead of a client that reads slowly.
+    ///
+    /// A client that reads parts has it at once. Any other gets all parts as the frames of one
+    /// reply, and so does everybody behind a broker that knows no parts. Once a part has gone
+    /// out, the request is not tried again: if this worker dies, it is lost.
+    ///
+    /// ```
+    /// use hornpipe_worker::{Context, Failure, Job};
+    ///
+    /// fn count(job: &Job, context: &mut Context<'_>) -> Result<String, Failure> {
+    ///     for word in String::from_utf8_lossy(&job.body()).split_whitespace() {
+    ///         context.send_part(word)?;
+    ///     }
+    ///     Ok("that was all".into())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Nobody waits for the reply any more, so the handler should end: with `?`.
+    pub fn send_part(&mut self, body: impl Into<Reply>) -> Result<(), Cancelled> {
+        match self.session.send_part(self.job, body.into()) {
+            Ok(sent) => sent,
+            Err(error) => {
+                warn!(%error, "cannot send a part of a reply");
+                Err(Cancelled)
+            }
+        }
     }
 
     /// Waits for this long, or less if the request is cancelled. True if it is.

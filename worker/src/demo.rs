@@ -24,6 +24,7 @@ stop         the worker stops itself with SIGSTOP
 alloc MIB    allocates so many MiB and keeps them
 junk         sends a malformed message in place of a reply
 twice TEXT   replies TEXT two times
+parts N MS   replies in N parts and an end, so many milliseconds between them
 count FILE   appends a line to FILE and replies how many it has";
 
 /// Serves the verbs of [`DEMO_VERBS`] until the broker says stop.
@@ -70,6 +71,7 @@ impl Handler for Demo {
             b"kill9" => raise(Signal::SIGKILL),
             b"stop" => raise(Signal::SIGSTOP),
             b"alloc" => self.allocate(number(text)?),
+            b"parts" => parts(text, context),
             b"count" => count(text),
             _ => Err(Failure::new(format!("no such verb; there are:\n{DEMO_VERBS}"))),
         }
@@ -101,6 +103,18 @@ fn sleep(milliseconds: u64, context: &mut Context<'_>) -> Result<Reply, Failure>
         return Err("cancelled".into());
     }
     Ok(format!("slept {milliseconds}").into())
+}
+
+fn parts(text: &[u8], context: &mut Context<'_>) -> Result<Reply, Failure> {
+    let (count, pause) = split(text);
+    let (count, pause): (u64, _) = (number(count)?, Duration::from_millis(number(pause)?));
+    for part in 1..=count {
+        context.send_part(format!("part {part}"))?;
+        if context.wait(pause) {
+            return Err("cancelled".into());
+        }
+    }
+    Ok(format!("{count} parts").into())
 }
 
 fn raise(signal: Signal) -> Result<Reply, Failure> {

@@ -58,6 +58,11 @@ impl Job {
         self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
+    /// How many parts of the reply may be sent ahead, if it may come in parts.
+    pub(crate) fn window(&self) -> Option<u32> {
+        self.meta.window
+    }
+
     pub(crate) fn token(&self) -> &[u8] {
         &self.token
     }

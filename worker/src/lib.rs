@@ -15,6 +15,7 @@ mod settings;
 mod context;
 mod handler;
 mod job;
+mod parts;
 mod reply;
 mod serve;
 
@@ -36,6 +37,7 @@ pub use handler::{Handler, echo};
 pub use hornpipe_proto::worker::State;
 pub use job::Job;
 pub use lines::lines;
+pub use parts::Cancelled;
 pub use reply::{Failure, Reply};
 pub use serve::{ServeError, Stopped, serve};
 pub use settings::Settings;

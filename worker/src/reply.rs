@@ -2,6 +2,8 @@
 
 use hornpipe_proto::worker::{ReplyMeta, ReplyStatus};
 
+use crate::Cancelled;
+
 /// The map around the message may have 4 KiB.
 const MESSAGE_LIMIT: usize = 3 * 1024;
 
@@ -77,6 +79,13 @@ impl Failure {
 impl From<String> for Failure {
     fn from(message: String) -> Self {
         Self::new(message)
+    }
+}
+
+/// So that `?` leaves a handler whose reply nobody waits for. The message is seen by nobody.
+impl From<Cancelled> for Failure {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::new(cancelled.to_string())
     }
 }
 

@@ -12,7 +12,8 @@ use tracing::{debug, warn};
 use zmq::{DONTWAIT, PollEvents, SNDMORE};
 
 use crate::ffi::{self, BytesOption};
-use crate::{Failure, Job, Reply, ServeError, Settings, clock};
+use crate::parts::Parts;
+use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, clock};
 
 /// What libzmq puts among our messages when the connection is lost. Messages of
 /// a broker have at least three frames, so it can be no other's.
@@ -51,7 +52,7 @@ enum Presence {
 #[derive(Debug)]
 enum Hand {
     Empty,
-    Holds { token: Vec<u8>, cancelled: bool },
+    Holds { token: Vec<u8>, cancelled: bool, parts: Parts },
 }
 
 /// What a worker is to do next.
@@ -147,7 +148,8 @@ impl Session {
     pub(crate) fn take_next(&mut self) -> Option<Next> {
         match self.early.take() {
             Some(job) => {
-                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false };
+                let parts = Parts::within(job.window());
+                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false, parts };
                 Some(Next::Job(job))
             }
             None => self.told_to_stop.then_some(Next::Stop),
@@ -209,13 +211,17 @@ impl Session {
                 self.early = Some(Job::new(token, meta.unwrap_or_default(), body));
             }
             Ok(BrokerMessage::Control(Control::Cancel { token: subject })) => match &mut self.hand {
-                Hand::Holds { token, cancelled } if *token == subject.as_bytes() => *cancelled = true,
+                Hand::Holds { token, cancelled, .. } if *token == subject.as_bytes() => *cancelled = true,
                 // The reply and the order have crossed.
                 Hand::Holds { .. } | Hand::Empty => debug!("a cancelled request is not in hand"),
             },
             Ok(BrokerMessage::Control(Control::Stop)) => self.told_to_stop = true,
-            // Nothing here sends a reply in parts.
-            Ok(BrokerMessage::Control(Control::More { .. })) => (),
+            Ok(BrokerMessage::Control(Control::More { token: subject, parts: more })) => match &mut self.hand
+            {
+                Hand::Holds { token, parts, .. } if *token == subject.as_bytes() => parts.allow(more),
+                // The end of the reply and the order have crossed.
+                Hand::Holds { .. } | Hand::Empty => debug!("parts of a reply that is not in hand"),
+            },
             Err(error) => {
                 self.malformed = self.malformed.saturating_add(1);
                 if self.malformed.is_power_of_two() {
@@ -280,14 +286,65 @@ impl Session {
         self.told_to_stop = true;
     }
 
+    /// Sends a part of the reply to the job in hand, once the broker takes one.
+    pub(crate) fn send_part(&mut self, job: &Job, body: Reply) -> Result<Result<(), Cancelled>, ServeError> {
+        loop {
+            self.absorb()?;
+            // Whoever gave the job is gone, or gives another: it has forgotten this one.
+            let forgotten = self.owes_waiting || self.early.is_some();
+            match &mut self.hand {
+                Hand::Holds { cancelled: false, parts: Parts::Joined { frames }, .. } => {
+                    frames.extend(body.into_frames());
+                    return Ok(Ok(()));
+                }
+                Hand::Holds { cancelled: false, parts: Parts::Sent { left }, .. } if !forgotten => {
+                    if let Some(fewer) = left.checked_sub(1) {
+                        *left = fewer;
+                        break;
+                    }
+                }
+                Hand::Holds { .. } | Hand::Empty => return Ok(Err(Cancelled)),
+            }
+            self.await_room()?;
+        }
+        let meta = ReplyMeta { more: true, ..ReplyMeta::default() };
+        let head = [Vec::new(), job.token().to_vec(), meta.encode()];
+        self.send(head.into_iter().chain(body.into_frames()), 0)?;
+        Ok(Ok(()))
+    }
+
+    /// Waits for what the broker says next.
+    fn await_room(&mut self) -> Result<(), ServeError> {
+        match self.presence {
+            Presence::OnReconnect => self.poll(&[], None),
+            // A router that has come anew is told of us, and gives us a job: a sign that it
+            // knows nothing of the one in hand. The one that does know is not confused.
+            Presence::Repeated { .. } => {
+                self.poll(&[], clock::after(REPEAT))?;
+                self.announce(State::Waiting)
+            }
+        }
+    }
+
     /// Replies to the job in hand, which makes the worker ready for the next.
     pub(crate) fn reply(&mut self, job: &Job, outcome: Result<Reply, Failure>) -> Result<(), ServeError> {
         let (meta, body) = match outcome {
-            Ok(reply) => (ReplyMeta::default(), reply.into_frames()),
+            Ok(reply) => {
+                let mut frames = self.take_joined();
+                frames.extend(reply.into_frames());
+                (ReplyMeta::default(), frames)
+            }
             Err(failure) => (failure.into_meta(), vec![Vec::new()]),
         };
         let head = [Vec::new(), job.token().to_vec(), meta.encode()];
         self.put_down(head.into_iter().chain(body))
+    }
+
+    fn take_joined(&mut self) -> Vec<Vec<u8>> {
+        match &mut self.hand {
+            Hand::Holds { parts, .. } => parts.take_joined(),
+            Hand::Empty => Vec::new(),
+        }
     }
 
     /// Sends these frames in place of the reply.

@@ -126,6 +126,7 @@ fn defaults() -> Vec<(&'static str, String)> {
         ("probe-timeout", "10s".into()),
         ("timeout", "none".into()),
         ("queue-timeout", "none".into()),
+        ("part-timeout", "none".into()),
         ("cancel-grace", config::show_duration(settings.cancel_grace)),
         ("term-grace", config::show_duration(settings.term_grace)),
         ("attempts", settings.attempts.to_string()),
@@ -163,7 +164,13 @@ mod tests {
             // These are no values that could be given.
             if !matches!(
                 option,
-                "workers" | "max-requests" | "timeout" | "queue-timeout" | "log-file" | "control"
+                "workers"
+                    | "max-requests"
+                    | "timeout"
+                    | "queue-timeout"
+                    | "part-timeout"
+                    | "log-file"
+                    | "control"
             ) {
                 let variable = config::env::variable_of(option);
                 assert_eq!(resolved([(&variable, &default)]), nothing, "--{option} {default}");

@@ -249,7 +249,7 @@ mod tests {
             "fresh" | "cancel-on-disconnect" | "no-external" | "insecure" | "access-log" => "true",
             "no-autoscale" => "true\nmin = 2\nmax = 4",
             "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
-            | "affinity-wait" | "cancel-grace" | "term-grace" | "drain" => "'77s'",
+            | "part-timeout" | "affinity-wait" | "cancel-grace" | "term-grace" | "drain" => "'77s'",
             "probe-timeout" => "'77s'\nprobe = 'x'",
             "scale-up-wait" | "scale-down-after" => "'77s'\nmin = 2\nmax = 4",
             "check-for-waiting" => "'77s'\nmax-spare-servers = 4",

@@ -69,6 +69,7 @@ pub(super) const KEYS: &[Key] = &[
     service("check-for-waiting", Change::AtOnce),
     service("timeout", Change::AtOnce),
     service("queue-timeout", Change::AtOnce),
+    service("part-timeout", Change::AtOnce),
     service("affinity-wait", Change::AtOnce),
     service("cancel-grace", Change::AtOnce),
     service("cancel-on-disconnect", Change::AtOnce),

@@ -157,6 +157,9 @@ pub struct RawConfig {
     /// How long a request may wait for a worker
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub queue_timeout: Option<Duration>,
+    /// The longest silence between a part of a reply and the next
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
+    pub part_timeout: Option<Duration>,
     /// How long a request waits for the worker of its affinity key while others are idle
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub affinity_wait: Option<Duration>,
@@ -330,7 +333,7 @@ layered! {
     workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard fresh
     surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers
     no_autoscale scale_up_wait scale_down_after check_for_waiting
-    timeout queue_timeout affinity_wait cancel_grace cancel_on_disconnect term_grace
+    timeout queue_timeout part_timeout affinity_wait cancel_grace cancel_on_disconnect term_grace
     attempts queue queue_bytes client_queue client_queue_bytes max_body plain_errors drain
     log_file log_format log_level access_log control control_read control_group http hook
     insecure user group chroot chdir rlimit nice umask env pid_file

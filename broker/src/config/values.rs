@@ -186,6 +186,7 @@ fn of_service(raw: &RawConfig, service: &ServiceConfig) -> BTreeMap<&'static str
         ("check-for-waiting", Value::or_unset(spares.map(|rules| rules.check), Value::time)),
         ("timeout", Value::or_unset(core.timeout, Value::time)),
         ("queue-timeout", Value::or_unset(core.queue_timeout, Value::time)),
+        ("part-timeout", Value::or_unset(core.part_timeout, Value::time)),
         ("affinity-wait", Value::time(core.affinity_wait)),
         ("cancel-grace", Value::time(core.cancel_grace)),
         ("cancel-on-disconnect", Value::Switch(core.cancel_on_disconnect)),

@@ -15,12 +15,22 @@ use super::telling::Telling;
 
 #[derive(Debug, Clone)]
 pub enum Action<B> {
-    // To clients. Each of these three is a request's last.
+    // To clients.
+    /// A part of the reply, to a client that reads parts. `Delivered` or `PartUndelivered`
+    /// says what became of it.
+    Part {
+        request: RequestId,
+        attempt: u32,
+        body: B,
+    },
+    // Each of these three is a request's last.
     /// The worker's reply.
     Answer {
         request: RequestId,
         attempt: u32,
         spent: Spent,
+        /// What comes before the body: parts that were kept for a client that does not read them.
+        parts: Vec<B>,
         body: B,
     },
     /// An error. `attempt` is 0 if no worker ever had it.
@@ -45,6 +55,12 @@ pub enum Action<B> {
     Cancel {
         worker: WorkerId,
         token: Token,
+    },
+    /// So many more parts of its reply may be sent. Only to workers with details.
+    Allow {
+        worker: WorkerId,
+        token: Token,
+        parts: u32,
     },
     /// Only to workers with details.
     Dismiss {
@@ -100,6 +116,8 @@ pub struct Assignment<B> {
     pub left: Option<Duration>,
     /// Whether the worker is sent a job's details.
     pub detailed: bool,
+    /// How many parts of its reply the worker may send ahead; `None` if the reply must be whole.
+    pub window: Option<u32>,
     pub body: B,
 }
 

@@ -26,6 +26,8 @@ pub struct Counters {
     pub malformed_workers: u64,
     pub strangers: u64,
     pub ignored_clients: u64,
+    /// Parts of replies, taken in time from whoever may send them.
+    pub parts: u64,
     /// Probes sent to newcomers, which are nobody's requests.
     pub probed: u64,
     /// Processes asked of the parent.
@@ -72,6 +74,7 @@ impl Counters {
             malformed_workers,
             strangers,
             ignored_clients,
+            parts,
             probed,
             spawned,
             exited,
@@ -92,6 +95,7 @@ impl Counters {
         self.malformed_workers += malformed_workers;
         self.strangers += strangers;
         self.ignored_clients += ignored_clients;
+        self.parts += parts;
         self.probed += probed;
         self.spawned += spawned;
         self.exited += exited;

@@ -8,12 +8,13 @@ use super::backlog::Ticket;
 use super::crew::Tongue;
 use super::event::Wants;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
+use super::parts::WINDOW;
 use super::timers::Timer;
 use super::{Core, Turn};
 
 impl Wants {
     pub(super) fn ticket(&self, client: ClientId, since: Timestamp) -> Ticket {
-        let Self { priority, exclusive, affinity, strict: _ } = self;
+        let Self { priority, exclusive, affinity, strict: _, parts: _ } = self;
         let (exclusive, affinity) = (exclusive.clone(), affinity.clone());
         Ticket { client, priority: *priority, exclusive, affinity, since }
     }
@@ -37,7 +38,9 @@ impl<B: Clone> Core<B> {
         let Some(handed) = self.hand_over(request, (id, token, ordinal), turn.now) else { return };
         let (request, attempt, left, body) = handed;
         self.crew.give(id, token, turn.now);
-        turn.act(Action::Assign(Assignment { worker: id, token, request, attempt, left, detailed, body }));
+        let window = detailed.then_some(WINDOW);
+        let assignment = Assignment { worker: id, token, request, attempt, left, detailed, window, body };
+        turn.act(Action::Assign(assignment));
         self.wear_by_job(id, turn);
     }
 

@@ -32,6 +32,15 @@ pub enum Event<B> {
         client: ClientId,
         name: Arc<str>,
     },
+    /// So many parts of a reply have been handed to the client's connection.
+    Delivered {
+        request: RequestId,
+        parts: u32,
+    },
+    /// A part of a reply never will be: its client is gone, or too much waits for it.
+    PartUndelivered {
+        request: RequestId,
+    },
 
     // From workers.
     /// A worker's connection that was not heard of before. Always the first
@@ -63,6 +72,14 @@ pub enum Event<B> {
         token: Token,
         status: ReplyStatus,
         message: Option<String>,
+        /// Bytes of the body, all frames together.
+        size: u64,
+        body: B,
+    },
+    /// A part of a reply; others follow.
+    Part {
+        worker: WorkerId,
+        token: Token,
         /// Bytes of the body, all frames together.
         size: u64,
         body: B,
@@ -197,6 +214,8 @@ pub struct Wants {
     pub affinity: Option<Arc<str>>,
     /// Whether it waits for that worker, however long it is busy.
     pub strict: bool,
+    /// Whether its client reads a reply in parts, as they come.
+    pub parts: bool,
 }
 
 /// Where a worker's connection comes from.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::flight::{Outcome, Plan};
 use super::ids::{RequestId, Timestamp, WorkerId};
+use super::parts::Window;
 
 /// A request in a worker's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,4 +23,6 @@ pub(super) struct Held {
     /// The key under which no other may run until the worker lets go of this one.
     pub(super) exclusive: Option<Arc<str>>,
     pub(super) plan: Option<Plan>,
+    /// `None` if the reply must not come in parts.
+    pub(super) window: Option<Window>,
 }

@@ -116,7 +116,8 @@ impl<B: Clone> Core<B> {
         let Some(record) = self.requests.record_mut(request) else { return };
         record.losses.push(Attempt { place, loss });
         let attempt = record.attempt;
-        if attempt < record.attempts {
+        // What it has of a reply cannot be taken back from a client.
+        if attempt < record.attempts && !record.partial.has_gone_out() {
             self.counters.returned += 1;
             turn.note(Note::RequestRetried { request, attempt });
             self.put_back(request, turn.now);
@@ -129,11 +130,12 @@ impl<B: Clone> Core<B> {
             self.quarantine_request(request, turn);
             return;
         }
+        let cut_short = record.partial.lost_message();
         turn.note(Note::RequestLost { request, attempt });
-        let message = match attempt {
+        let message = cut_short.unwrap_or_else(|| match attempt {
             1 => "its worker ended without a reply".into(),
             attempts => format!("{attempts} workers ended without a reply"),
-        };
+        });
         self.refuse(request, Status::Lost, message, turn);
     }
 
@@ -142,7 +144,7 @@ impl<B: Clone> Core<B> {
         let place = self.crew.place_of(held.worker);
         let Some(request) = held.request else { return };
         match self.requests.record_mut(request) {
-            Some(record) if record.attempt < record.attempts => {
+            Some(record) if record.attempt < record.attempts && !record.partial.has_gone_out() => {
                 record.losses.push(Attempt { place, loss: Loss::Declined });
                 self.counters.returned += 1;
                 self.put_back(request, turn.now);

@@ -15,6 +15,7 @@ mod backlog;
 mod lines;
 mod affinity;
 mod withdrawal;
+mod parts;
 mod held;
 mod loss;
 mod quarantine;
@@ -67,6 +68,7 @@ pub use generator::Generator;
 pub use histograms::{BOUNDS_US, Histogram, Times};
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Slot, Timestamp, WorkerId};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
+pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
@@ -153,6 +155,8 @@ impl<B: Clone> Core<B> {
             Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
             Event::ClientLeft { client } => self.client_left(client, turn),
             Event::Cancel { client, name } => self.cancel_named(client, &name, turn),
+            Event::Delivered { request, parts } => self.parts_delivered(request, parts, turn),
+            Event::PartUndelivered { request } => self.part_undelivered(request, turn),
             Event::Joined { worker, home } => self.worker_joined(worker, home, turn),
             Event::Hello { worker, details } => self.worker_hello(worker, &details, turn),
             Event::Waiting { worker, speech } => self.worker_waiting(worker, &speech, turn),
@@ -160,6 +164,9 @@ impl<B: Clone> Core<B> {
             Event::Exiting { worker, speech, reason } => self.worker_exiting(worker, &speech, reason, turn),
             Event::Reply { worker, token, status, message, size, body } => {
                 self.worker_replied(worker, token, (status, message, size, body), turn);
+            }
+            Event::Part { worker, token, size, body } => {
+                self.worker_sent_part((worker, token), (size, body), turn);
             }
             Event::StrayReply { worker } => self.stale_reply(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
@@ -222,6 +229,7 @@ impl<B: Clone> Core<B> {
         Tables {
             requests: self.requests.len(),
             held: self.requests.all_held_len(),
+            bytes: self.requests.held_bytes(),
             affinities: self.requests.backlog.affinities.len(),
             connections: self.crew.len(),
             processes: self.roster.processes().count(),
@@ -252,6 +260,7 @@ impl<B: Clone> Core<B> {
                 Timer::Queue(request) => self.queue_deadline(request, turn),
                 Timer::Affinity(request) => self.requests.backlog.open_to_all(request),
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
+                Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),

@@ -16,6 +16,7 @@ use super::flight::{self, Outcome, Plan};
 pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
 use super::loss::Attempt;
+use super::parts::Partial;
 use super::timers::Timer;
 use super::{Core, Turn};
 
@@ -50,6 +51,8 @@ pub(super) struct Record<B> {
     /// Its number in quarantine, if it comes from there.
     pub(super) quarantined_as: Option<u64>,
     pub(super) wants: Wants,
+    /// What there is of its reply.
+    pub(super) partial: Partial<B>,
     whereabouts: Whereabouts,
 }
 
@@ -71,6 +74,10 @@ impl<B> Record<B> {
             Whereabouts::Backlog => Some(self.waiting_since),
             Whereabouts::Worker { .. } => None,
         }
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.size + self.partial.kept_bytes()
     }
 
     /// Under which token a worker has it, if one has.
@@ -144,6 +151,10 @@ impl<B> Requests<B> {
         self.table.get_mut(&request)
     }
 
+    pub(super) fn knows(&self, request: RequestId) -> bool {
+        self.table.contains_key(&request)
+    }
+
     fn insert(&mut self, request: RequestId, record: Record<B>) {
         self.held_bytes += record.size;
         self.askers.open(record.client, request, record.name.as_ref(), record.size);
@@ -153,7 +164,7 @@ impl<B> Requests<B> {
     /// Takes the request out of every account.
     pub(super) fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
         let record = self.table.remove(&request)?;
-        self.held_bytes -= record.size;
+        self.held_bytes -= record.held_bytes();
         self.askers.close(record.client, request, record.name.as_ref(), record.size);
         match record.whereabouts {
             Whereabouts::Backlog => {
@@ -175,7 +186,7 @@ impl<B> Requests<B> {
         let held = self.held.values().filter(|held| held.request.is_some()).count();
         debug_assert_eq!(held, self.in_flight, "held requests are miscounted");
         debug_assert_eq!(self.table.len(), self.backlog.len() + held, "a request is nowhere, or twice");
-        let bytes: u64 = self.table.values().map(|record| record.size).sum();
+        let bytes: u64 = self.table.values().map(Record::held_bytes).sum();
         debug_assert_eq!(bytes, self.held_bytes, "held bytes are miscounted");
         self.backlog.check();
     }
@@ -210,6 +221,7 @@ impl<B: Clone> Core<B> {
             losses: Vec::new(),
             quarantined_as,
             wants: request.wants,
+            partial: Partial::default(),
             whereabouts: Whereabouts::Backlog,
         };
         self.requests.insert(request.request, record);
@@ -253,6 +265,7 @@ impl<B: Clone> Core<B> {
             outcome: None,
             exclusive: None,
             plan: None,
+            window: None,
         };
         self.requests.held.insert(token, held);
     }
@@ -268,6 +281,7 @@ impl<B: Clone> Core<B> {
         now: Timestamp,
     ) -> Option<(RequestId, u32, Option<Duration>, B)> {
         self.requests.backlog.take(request, worker);
+        let window = self.window_for(worker, &self.requests.table.get(&request)?.wants);
         let record = self.requests.table.get_mut(&request)?;
         self.timers.disarm(Timer::Queue(request));
         self.timers.disarm(Timer::Affinity(request));
@@ -305,6 +319,7 @@ impl<B: Clone> Core<B> {
             outcome: None,
             exclusive: record.wants.exclusive.clone(),
             plan: Some(plan),
+            window,
         };
         self.requests.held.insert(token, held);
         self.requests.in_flight += 1;
@@ -319,6 +334,7 @@ impl<B: Clone> Core<B> {
             self.requests.in_flight -= 1;
         }
         self.timers.disarm(Timer::Attempt(token));
+        self.timers.disarm(Timer::Part(token));
         self.timers.disarm(Timer::Cancelled(token));
         if let Some(exclusive) = &held.exclusive {
             self.requests.backlog.release(exclusive);
@@ -331,6 +347,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
         if let Some(record) = self.requests.table.get_mut(&request) {
             record.whereabouts = Whereabouts::Backlog;
+            self.requests.held_bytes -= std::mem::take(&mut record.partial).kept_bytes();
             record.times.put_back(since);
             record.waiting_since = since;
             let ticket = record.wants.ticket(record.client, since);
@@ -356,7 +373,11 @@ impl<B: Clone> Core<B> {
     /// `size` is that of the reply.
     pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };
-        if let Some(record) = self.requests.remove(request, Outcome::Answered) {
+        if let Some(why) = self.end_is_too_large(request, size) {
+            return self.refuse(request, Status::TooLarge, why, turn);
+        }
+        if let Some(mut record) = self.requests.remove(request, Outcome::Answered) {
+            let (parts, size) = std::mem::take(&mut record.partial).finish(size);
             self.close_account(request, &record, turn.now);
             if let Some(number) = record.quarantined_as {
                 self.quarantine.retry_succeeded(number);
@@ -364,7 +385,7 @@ impl<B: Clone> Core<B> {
             self.counters.answered += 1;
             self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
             let spent = record.spent(turn.now);
-            turn.act(Action::Answer { request, attempt: record.attempt, spent, body });
+            turn.act(Action::Answer { request, attempt: record.attempt, spent, parts, body });
         }
     }
 
@@ -412,7 +433,7 @@ impl<B: Clone> Core<B> {
                 let message = "its time ran out while it waited for another worker".into();
                 self.refuse(request, Status::Timeout, message, turn);
             }
-            Whereabouts::Worker { token } => self.time_out(token, turn),
+            Whereabouts::Worker { token } => self.time_out(token, None, turn),
         }
     }
 
@@ -426,10 +447,11 @@ impl<B: Clone> Core<B> {
 
     /// The worker has had its time.
     pub(super) fn attempt_deadline(&mut self, token: Token, turn: &mut Turn<'_, B>) {
-        self.time_out(token, turn);
+        self.time_out(token, None, turn);
     }
 
-    fn time_out(&mut self, token: Token, turn: &mut Turn<'_, B>) {
+    /// `why` if it is not the time that it has taken.
+    pub(super) fn time_out(&mut self, token: Token, why: Option<String>, turn: &mut Turn<'_, B>) {
         let Some(held) = self.requests.held.get(&token) else { return };
         let (worker, request, attempt) = (held.worker, held.request, held.attempt);
         // The client's time and the attempt's end at two moments: one is enough.
@@ -439,7 +461,7 @@ impl<B: Clone> Core<B> {
             let place = self.crew.place_of(worker);
             let size = self.requests.table.get(&request).map_or(0, |record| record.size);
             turn.note(Note::RequestTimedOut { request, place, attempt, after, size });
-            let message = format!("no reply within {after:?}");
+            let message = why.unwrap_or_else(|| format!("no reply within {after:?}"));
             self.refuse(request, Status::Timeout, message, turn);
         }
         self.worker_stuck(worker, token, turn);

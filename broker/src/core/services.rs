@@ -162,7 +162,15 @@ impl<B: Clone> Services<B> {
             | Event::Waiting { worker, .. }
             | Event::Processing { worker, .. }
             | Event::Exiting { worker, .. } => self.worker_announced(worker, event, turn),
-            Event::Reply { worker, .. } | Event::StrayReply { worker } | Event::Malformed { worker } => {
+            Event::Delivered { request, .. } | Event::PartUndelivered { request } => {
+                let asked = |service: &Service<B>| service.core.requests.knows(request);
+                let id = self.table.iter().find(|(_, service)| asked(service)).map(|(id, _)| *id);
+                self.run_all(id.into_iter().collect(), &event, turn);
+            }
+            Event::Reply { worker, .. }
+            | Event::Part { worker, .. }
+            | Event::StrayReply { worker }
+            | Event::Malformed { worker } => {
                 self.worker_spoke(worker, event, turn);
             }
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),

@@ -24,6 +24,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// How long a request may wait for a worker, each time it does.
     pub queue_timeout: Option<Duration>,
+    /// The longest silence between a part of a reply and the next.
+    pub part_timeout: Option<Duration>,
     /// How long a request waits for the worker of its affinity key while others are idle.
     pub affinity_wait: Duration,
     /// How long a process may take to be ready.
@@ -108,6 +110,7 @@ impl Default for Settings {
             attempts: 2,
             timeout: None,
             queue_timeout: None,
+            part_timeout: None,
             affinity_wait: Duration::from_millis(100),
             boot_timeout: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(1),

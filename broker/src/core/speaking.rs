@@ -9,6 +9,7 @@ use super::event::{Details, Home, Speech};
 use super::flight::Outcome;
 use super::ids::{Place, WorkerId};
 use super::loss::Loss;
+use super::requests::Held;
 use super::settings::{ADOPTION_GRACE, LAST_WORDS};
 use super::timers::Timer;
 use super::worker_state::WorkerState;
@@ -282,6 +283,9 @@ impl<B: Clone> Core<B> {
 
     /// The worker never had it.
     fn untouched(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        if self.requests.held(token).is_some_and(Held::has_sent_parts) {
+            return self.let_go(worker, token, &Loss::Announced, turn);
+        }
         self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.untry(&held);
@@ -310,6 +314,7 @@ impl<B: Clone> Core<B> {
 
     /// The worker's request has been answered `timeout`; the worker still has it.
     pub(super) fn worker_stuck(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+        self.close_window(token);
         let Some(record) = self.crew.worker(worker).filter(|record| !record.cut) else { return };
         if record.tongue == Tongue::Native {
             turn.act(Action::Cancel { worker, token });

@@ -124,12 +124,14 @@ impl Story {
             Action::Terminate { place } => Some(format!("terminate {place}")),
             Action::Kill { place } => Some(format!("kill {place}")),
             Action::Dismiss { worker } => Some(format!("dismiss {worker}")),
-            Action::Answer { .. }
+            Action::Part { .. }
+            | Action::Answer { .. }
             | Action::Refuse { .. }
             | Action::Forget { .. }
             | Action::Assign(_)
             | Action::Probe(_)
             | Action::Cancel { .. }
+            | Action::Allow { .. }
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. }

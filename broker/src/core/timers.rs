@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Affinity(RequestId),
     /// The worker has had its time.
     Attempt(Token),
+    /// The next part of its reply should have come.
+    Part(Token),
     /// The worker has ignored `cancel`.
     Cancelled(Token),
     /// The connection of an ended process has still not said its end.

@@ -12,9 +12,12 @@ impl<B: Clone> Core<B> {
     /// The client is gone: what waits is dropped, and so is what runs, if the service says so.
     pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
         for request in self.requests.askers.of(client) {
-            let token = self.requests.record_mut(request).and_then(|record| record.token());
+            let record = self.requests.record_mut(request);
+            // A reply that runs to a client ends with it.
+            let (token, runs) =
+                record.map_or((None, false), |record| (record.token(), record.partial.has_gone_out()));
             self.forget(request, turn);
-            if let Some(token) = token.filter(|_| self.settings.cancel_on_disconnect) {
+            if let Some(token) = token.filter(|_| runs || self.settings.cancel_on_disconnect) {
                 self.break_off(token, turn);
             }
         }
@@ -49,7 +52,7 @@ impl<B: Clone> Core<B> {
 
     /// The worker need not finish. One that cannot be told so finishes all the same: it is
     /// not worth its life.
-    fn break_off(&mut self, token: hornpipe_proto::Token, turn: &mut Turn<'_, B>) {
+    pub(super) fn break_off(&mut self, token: hornpipe_proto::Token, turn: &mut Turn<'_, B>) {
         let Some(worker) = self.requests.held(token).map(|held| held.worker) else { return };
         if self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native) {
             self.worker_stuck(worker, token, turn);

@@ -13,7 +13,7 @@ use hornpipe_proto::{MAGIC, Status};
 use super::connections::{Connections, Sender};
 use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, Passing, total_size};
-use super::outbox::Outbox;
+use super::outbox::{Matter, Outbox};
 use super::sockets::{Received, RouterSocket, What};
 use crate::config::PlainErrors;
 use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants};
@@ -43,6 +43,22 @@ struct Origin {
     /// The envelope before its empty frame.
     envelope: Vec<Frame>,
     speech: OriginSpeech,
+}
+
+impl Origin {
+    /// A message to it: its envelope, and then what it is told.
+    fn frames(&self, meta: Option<&[u8]>, body: &[Frame]) -> Vec<Frame> {
+        let mut frames = self.envelope.clone();
+        if !matches!(self.speech, OriginSpeech::Bare) {
+            frames.push(Frame::Own([].into()));
+        }
+        if let Some(meta) = meta {
+            frames.push(Frame::Own(MAGIC.into()));
+            frames.push(Frame::Own(meta.into()));
+        }
+        frames.extend_from_slice(body);
+        frames
+    }
 }
 
 #[derive(Debug)]
@@ -152,6 +168,7 @@ impl Clients {
                     exclusive: meta.exclusive.map(Into::into),
                     affinity: meta.affinity.map(Into::into),
                     strict: meta.strict,
+                    parts: meta.more,
                 },
                 size: total_size(&body),
                 body: Body::to_keep(body.into_iter()).with(Passing {
@@ -224,6 +241,21 @@ impl Clients {
         }
     }
 
+    /// A part of a reply, and what became of it, if that is known.
+    pub(super) fn part(
+        &mut self,
+        socket: &mut RouterSocket,
+        (request, attempt): (RequestId, u32),
+        body: &Body,
+    ) -> Option<Event<Body>> {
+        let origin = self.origins.get(&request)?;
+        let OriginSpeech::Native { id } = &origin.speech else { return None };
+        let meta = ReplyMeta { id: id.as_ref().to_owned(), attempt, more: true, ..ReplyMeta::default() };
+        let (frames, to) =
+            (origin.frames(Some(&meta.encode()), body.frames()), Rc::clone(&origin.routing_id));
+        self.outbox.send(socket, &to, frames, Matter::PartOf(request))
+    }
+
     pub(super) fn answer(
         &mut self,
         socket: &mut RouterSocket,
@@ -270,16 +302,8 @@ impl Clients {
     }
 
     fn send(&mut self, socket: &mut RouterSocket, origin: &Origin, meta: Option<&[u8]>, body: &[Frame]) {
-        let mut frames = origin.envelope.clone();
-        if !matches!(origin.speech, OriginSpeech::Bare) {
-            frames.push(Frame::Own([].into()));
-        }
-        if let Some(meta) = meta {
-            frames.push(Frame::Own(MAGIC.into()));
-            frames.push(Frame::Own(meta.into()));
-        }
-        frames.extend_from_slice(body);
-        self.outbox.send(socket, &origin.routing_id, frames);
+        let _nobody_asks =
+            self.outbox.send(socket, &origin.routing_id, origin.frames(meta, body), Matter::Answer);
     }
 
     /// When an answer that had no room is tried again.
@@ -287,8 +311,14 @@ impl Clients {
         self.outbox.next_deadline()
     }
 
-    pub(super) fn retry(&mut self, socket: &mut RouterSocket, now: Timestamp) {
-        self.outbox.retry(socket, now);
+    /// What became of parts in the meantime is told.
+    pub(super) fn retry(
+        &mut self,
+        socket: &mut RouterSocket,
+        now: Timestamp,
+        events: &mut impl Extend<Event<Body>>,
+    ) {
+        self.outbox.retry(socket, now, events);
     }
 
     pub(super) fn undelivered(&self) -> u64 {

@@ -76,6 +76,7 @@ packet! {
     attempts: u32,
     timeout: Option<Duration>,
     queue_timeout: Option<Duration>,
+    part_timeout: Option<Duration>,
     affinity_wait: Duration,
     client_backlog_limit: Option<usize>,
     client_bytes_limit: Option<u64>,

@@ -80,6 +80,15 @@ impl Body {
         Self { frames: frames.collect(), passing: None }
     }
 
+    /// All of them as one, in this order.
+    pub(super) fn joined(parts: &[Self], last: Self) -> Self {
+        if parts.is_empty() {
+            return last;
+        }
+        let all = parts.iter().chain([&last]);
+        Self { frames: all.flat_map(|part| part.frames().iter().cloned()).collect(), passing: None }
+    }
+
     pub(super) fn passing(&self) -> Option<&Passing> {
         self.passing.as_deref()
     }

@@ -61,6 +61,6 @@ impl Router {
             self.pending.extend(events.drain(..));
             self.settle();
         }
-        self.clients.retry(&mut self.sockets.frontend, clock::now());
+        self.retry_clients(clock::now());
     }
 }

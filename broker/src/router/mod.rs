@@ -24,6 +24,7 @@ mod notes;
 mod pulse;
 mod access;
 mod outbox;
+mod replies;
 mod configuration;
 mod memory;
 mod ending;
@@ -240,7 +241,7 @@ impl Router {
             self.pending.push_back(Event::Tick);
             self.settle();
         }
-        self.clients.retry(&mut self.sockets.frontend, now);
+        self.retry_clients(now);
         self.answer_asker();
         let work = self.core.backlog_len() + self.core.in_flight_len();
         self.room.look(&mut self.sockets, work, now);
@@ -387,10 +388,9 @@ impl Router {
 
     fn perform(&mut self, service: ServiceId, action: Action<Body>) {
         match action {
-            Action::Answer { request, attempt, spent, body } => {
-                if !self.answer_operator(request, &body) {
-                    self.clients.answer(&mut self.sockets.frontend, request, (attempt, spent), &body);
-                }
+            Action::Part { request, attempt, body } => self.pass_part((request, attempt), &body),
+            Action::Answer { request, attempt, spent, parts, body } => {
+                self.give_answer(request, (attempt, spent), &Body::joined(&parts, body));
             }
             Action::Refuse { request, status, attempt, spent, retry_after, message } => {
                 if !self.refuse_operator(request, status, &message) {
@@ -413,6 +413,9 @@ impl Router {
                 self.pending.extend(undelivered);
             }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
+            Action::Allow { worker, token, parts } => {
+                self.workers.allow(&mut self.sockets, (worker, token), parts);
+            }
             Action::Dismiss { worker } => self.workers.dismiss(&mut self.sockets, worker),
             Action::Spawn { place, generation } => self.parent.spawn(place, generation, service),
             Action::Terminate { place } => self.parent.signal(place, WorkerSignal::Term),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
-use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, State, WorkerMessage};
+use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
 
 use super::Sockets;
 use super::connections::{Connections, Sender};
@@ -160,7 +160,7 @@ impl Workers {
                 key: passing.and_then(|passing| passing.key.clone()),
                 trace: passing.and_then(|passing| passing.trace.clone()),
                 headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
-                window: None,
+                window: assignment.window,
             }
             .encode()
         } else {
@@ -202,6 +202,10 @@ impl Workers {
         self.order(sockets, worker, &Control::Cancel { token: token.as_str().into() });
     }
 
+    pub(super) fn allow(&mut self, sockets: &mut Sockets, (worker, token): (WorkerId, Token), parts: u32) {
+        self.order(sockets, worker, &Control::More { token: token.as_str().into(), parts });
+    }
+
     pub(super) fn dismiss(&mut self, sockets: &mut Sockets, worker: WorkerId) {
         self.order(sockets, worker, &Control::Stop);
     }
@@ -230,6 +234,10 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
         WorkerMessage::Reply { token, meta } => {
             let head_len = HEAD_LEN.min(frames.len());
             let size = total_size(frames.get(head_len..).unwrap_or_default());
+            if meta.more && meta.status == ReplyStatus::Ok {
+                let body = Body::to_keep(frames.drain(head_len..));
+                return Event::Part { worker, token, size, body };
+            }
             let body = Body::to_pass(frames.drain(head_len..));
             Event::Reply { worker, token, status: meta.status, message: meta.message, size, body }
         }

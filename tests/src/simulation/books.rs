@@ -6,6 +6,8 @@ use std::sync::Arc;
 use hornpipe::core::{ClientId, Details, Generation, Home, RequestId, Speech, Timestamp, Wants, WorkerId};
 use hornpipe_proto::{Status, Token};
 
+use super::parts::{Flow, Partly};
+
 /// A request whose client has heard nothing yet.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -30,6 +32,7 @@ pub(super) struct Asked {
     /// Its number in quarantine, if an operator has it tried once more.
     pub(super) quarantined_as: Option<u64>,
     pub(super) wants: Wants,
+    pub(super) partly: Partly,
     /// It was with a worker, and waits before all who never were.
     pub(super) returned: bool,
     /// The request that its body belongs to.
@@ -107,6 +110,8 @@ pub(super) struct Sheet {
     pub(super) since: Timestamp,
     /// What nobody else may run under meanwhile.
     pub(super) exclusive: Option<Arc<str>>,
+    /// `None` if its reply must not come in parts.
+    pub(super) flow: Option<Flow>,
 }
 
 /// A process as the router knows it: asked for, and not known to have ended.
@@ -267,6 +272,7 @@ impl Asked {
             since: Timestamp::default(),
             quarantined_as: None,
             wants: Wants::default(),
+            partly: Partly::default(),
             returned: false,
             about: RequestId(0),
             state,

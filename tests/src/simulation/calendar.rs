@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hornpipe::core::{ClientId, Event, Generation, Place, Timestamp, WorkerId};
+use hornpipe::core::{ClientId, Event, Generation, Place, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::Token;
 
 use super::Body;
@@ -47,6 +47,16 @@ pub(super) enum Happening {
         peer: PeerId,
         token: Token,
     },
+    /// It sends the next part of a reply.
+    Part {
+        peer: PeerId,
+        token: Token,
+    },
+    /// A client has room for a part.
+    Read {
+        life: u32,
+        request: RequestId,
+    },
     /// An idle worker says so again.
     Repeat {
         peer: PeerId,
@@ -72,7 +82,8 @@ pub(super) enum Happening {
 /// What a router sends to a worker.
 #[derive(Debug, Clone)]
 pub(super) enum Order {
-    Job { token: Token, body: Body },
+    Job { token: Token, window: Option<u32>, body: Body },
+    More { token: Token, parts: u32 },
     Cancel { token: Token },
     Stop,
 }

@@ -49,6 +49,7 @@ impl Model {
         let requests: Vec<_> =
             self.requests.iter().filter(|(_, one)| theirs(one)).map(|(id, _)| *id).collect();
         for request in requests {
+            self.reader_left(request);
             self.due(request, Due::Forget);
         }
     }

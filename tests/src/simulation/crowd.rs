@@ -99,6 +99,7 @@ impl World {
             exclusive: word(&mut self.random, self.faults.exclusive),
             affinity: word(&mut self.random, self.faults.affinity),
             strict: self.random.percent(30),
+            parts: self.random.percent(self.faults.readers),
         }
     }
 

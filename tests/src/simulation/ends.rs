@@ -79,7 +79,7 @@ impl Model {
             return;
         };
         let Some(asked) = self.requests.get(&request) else { return };
-        let end = [asked.deadline, asked.until].into_iter().flatten().min();
+        let end = [asked.deadline, asked.until, asked.partly.silent_until].into_iter().flatten().min();
         if end.is_some_and(|end| end <= at) {
             self.due(request, Due::Refuse(Status::Timeout));
         }

@@ -92,6 +92,22 @@ faults! {
     slow_notice: 50,
     /// The clock's ticks are late.
     late_tick: 50,
+    /// A worker replies in parts.
+    parts: 60,
+    /// And never comes to an end.
+    endless: 20,
+    /// It sends more of them than it may.
+    too_many_parts: 10,
+    /// It sends some, and may send none.
+    unasked_part: 5,
+    /// It sends one behind the end.
+    late_part: 20,
+    /// Clients read replies in parts.
+    readers: 80,
+    /// A client has no room for a part at once.
+    slow_reader: 60,
+    /// It is gone, or so slow that it gets none any more.
+    no_reader: 10,
     /// Clients leave.
     leave: 30,
     /// A client takes back what it has asked.
@@ -144,6 +160,9 @@ impl Faults {
             classes: 40,
             exclusive: 20,
             affinity: 20,
+            parts: 20,
+            readers: 100,
+            slow_reader: 30,
             ..Self::default()
         };
         if random.percent(50) {
@@ -191,6 +210,8 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         timeout: random.pick(None, &[Some(Duration::from_millis(150)), Some(Duration::from_secs(1))]),
         queue_timeout: random
             .pick(None, &[None, Some(Duration::from_millis(120)), Some(Duration::from_secs(2))]),
+        part_timeout: random
+            .pick(None, &[None, Some(Duration::from_millis(60)), Some(Duration::from_millis(500))]),
         affinity_wait: random.pick(Duration::from_millis(100), &[Duration::ZERO, Duration::from_secs(1)]),
         boot_timeout: random.millis(300, 4000),
         cancel_grace: random.pick(Duration::ZERO, &[Duration::from_millis(50), Duration::from_secs(1)]),

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use hornpipe::core::{
     AFFINITY_KEYS, Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place,
-    RequestId, Slot, Timestamp, WorkerId,
+    RequestId, Slot, Timestamp, WINDOW, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
+use super::parts::Flow;
 use super::{Body, Core, PROBE};
 
 /// After the last answer, before the router parts.
@@ -26,7 +27,10 @@ impl Model {
         );
         law!(self, !is_order || self.parting != Some(Parting::Done), "handed over, and then {action:?}");
         match action {
-            Action::Answer { request, attempt, body, .. } => self.judge_answer(*request, *attempt, body),
+            Action::Part { request, attempt, body } => self.judge_part(*request, *attempt, body),
+            Action::Answer { request, attempt, parts, body, .. } => {
+                self.judge_answer(*request, *attempt, (parts, body));
+            }
             Action::Refuse { request, status, attempt, .. } => {
                 self.judge_refusal(*request, *status, *attempt, (now, core));
             }
@@ -38,6 +42,9 @@ impl Model {
             Action::Assign(assignment) => self.judge_assignment(assignment, now, core),
             Action::Probe(probe) => self.judge_probe(probe, now),
             Action::Cancel { worker, token } => self.judge_cancel(*worker, *token),
+            Action::Allow { worker, token, parts } => {
+                self.judge_allowance((*worker, *token), *parts, now);
+            }
             Action::Dismiss { worker } => self.judge_dismissal(*worker, now),
             Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
             Action::Terminate { place } => self.judge_terminate(*place, now),
@@ -99,8 +106,10 @@ impl Model {
         asked.map_or(State::Waiting, |asked| asked.state)
     }
 
-    fn judge_answer(&mut self, request: RequestId, attempt: u32, body: &Body) {
-        let attempts = self.requests.get(&request).map_or(0, |asked| asked.attempts);
+    fn judge_answer(&mut self, request: RequestId, attempt: u32, (parts, body): (&[Body], &Body)) {
+        let asked = self.requests.get(&request);
+        let attempts = asked.map_or(0, |asked| asked.attempts);
+        self.judge_kept(request, parts, asked.map_or(&[], |asked| asked.partly.kept()));
         let state = self.close(request);
         law!(
             self,
@@ -125,6 +134,7 @@ impl Model {
         };
         let late = asked.deadline.is_some_and(|deadline| deadline <= now);
         let waited = self.may_have_waited(asked, now);
+        let silent = asked.partly.silent_until.is_some_and(|until| until <= now);
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
@@ -143,7 +153,9 @@ impl Model {
             (Status::Expired, State::Waiting) => (late || waited) && attempts == 0,
             (Status::Timeout, State::Waiting) => (overdue || waited) && attempts > 0,
             (status, State::Due(due)) => *due == Due::Refuse(status),
-            (Status::Timeout, State::Held { until, .. }) => late || until.is_some_and(|until| until <= now),
+            (Status::Timeout, State::Held { until, .. }) => {
+                late || silent || until.is_some_and(|until| until <= now)
+            }
             (Status::Draining, _) => self.stopped.is_some(),
             (Status::Unavailable, State::Waiting) => {
                 let failing = self.phase_before == Phase::Failing || core.phase() == Phase::Failing;
@@ -173,9 +185,14 @@ impl Model {
     }
 
     fn judge_assignment(&mut self, assignment: &Assignment<Body>, now: Timestamp, core: &Core) {
-        let Assignment { worker, token, request, attempt, left, detailed, body } = assignment;
+        let Assignment { worker, token, request, attempt, left, detailed, window, body } = assignment;
         law!(self, !matches!(core.phase(), Phase::Over), "work for {worker} after the end");
         let about = self.requests.get(request).map(|asked| asked.about);
+        let asked = self.requests.get(request);
+        let gone = asked.map_or(0, |asked| asked.partly.gone);
+        law!(self, gone == 0, "{request} is tried again, and its client has {gone} parts");
+        let reads = asked.is_some_and(|asked| asked.wants.parts);
+        let flow = window.map(|_parts| Flow::new(reads));
         law!(self, self.paused.is_none(), "{request} is handed out while paused");
         law!(self, about == Some(body.request) && body.number == 0, "{request} goes out with {body:?}");
         let own = self.judge_turn(*request, *worker, core);
@@ -193,12 +210,14 @@ impl Model {
         desk.sent += 1;
         desk.last_turn = self.turns;
         desk.ready = native;
-        let sheet = Sheet { request: *request, ordinal: desk.sent, begun: false, since: now, exclusive };
+        let sheet =
+            Sheet { request: *request, ordinal: desk.sent, begun: false, since: now, exclusive, flow };
         let doubled = desk.held.insert(*token, sheet).is_some();
         law!(self, !doubled, "{worker} has {token:?} twice");
         law!(self, eligible, "{worker} is not idle");
         law!(self, best.is_none_or(|best| chosen <= best), "{worker} is not the next of the idle");
         law!(self, native == *detailed, "{worker} gets details: {detailed}");
+        law!(self, *window == native.then_some(WINDOW), "{worker} may send {window:?} parts ahead");
         if let Home::Local(place) = place {
             let fit = self.posts.get(&place).is_some_and(|post| !post.is_leaving() && post.halted.is_none());
             let proven = self.posts.get(&place).is_none_or(|post| post.probe.is_none() || post.ready);
@@ -221,10 +240,11 @@ impl Model {
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
     }
 
-    fn judge_cancel(&self, worker: WorkerId, token: Token) {
+    fn judge_cancel(&mut self, worker: WorkerId, token: Token) {
         let fit =
             self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
         let fit = fit || self.gone_now.contains(&worker);
+        self.told_to_cancel(worker, token);
         law!(self, fit, "{worker} is told to cancel what it does not hold, or does not understand");
     }
 
@@ -341,6 +361,7 @@ impl Model {
             self.check_measures(core);
         }
         self.check_deadlines(now);
+        self.check_parts(now, core);
         self.check_idle(core);
         if self.parting != Some(Parting::Done) {
             self.check_posts(now);
@@ -483,7 +504,7 @@ impl Model {
         let (recorders, flights) = (tables.recorders, tables.flights);
         law!(self, recorders <= tables.slots + 16, "{recorders} slots are recorded, of {}", tables.slots);
         law!(self, flights <= 64, "{flights} requests are recorded of one slot");
-        let timers = 2 * tables.requests + 2 * held + tables.connections + 11 * tables.processes + 24;
+        let timers = 2 * tables.requests + 3 * held + tables.connections + 11 * tables.processes + 24;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

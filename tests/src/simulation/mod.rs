@@ -22,6 +22,8 @@ mod calendar;
 mod model;
 mod clients;
 mod ends;
+mod parts;
+mod streams;
 mod ended;
 mod quarantine;
 mod books;

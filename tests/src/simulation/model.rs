@@ -17,6 +17,7 @@ use super::eras::Room;
 use super::load::Load;
 use super::measures::Measures;
 use super::order::Turns;
+use super::parts::{Flows, Partly};
 use super::wishes::STOP_SLACK;
 use super::{Body, Core};
 
@@ -82,6 +83,7 @@ pub(super) struct Model {
     pub(super) load: Load,
     pub(super) early: Early,
     pub(super) measures: Measures,
+    pub(super) flows: Flows,
 }
 
 impl Model {
@@ -128,6 +130,7 @@ impl Model {
             load: Load::default(),
             early: Early::default(),
             measures: Measures::default(),
+            flows: Flows::default(),
         }
     }
 
@@ -136,7 +139,7 @@ impl Model {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.requests.values().map(|asked| asked.size).sum()
+        self.requests.values().map(|asked| asked.size + asked.partly.kept_bytes()).sum()
     }
 
     /// Takes in what the core is about to hear.
@@ -162,6 +165,8 @@ impl Model {
             }
             Event::ClientLeft { client } => self.client_left(*client),
             Event::Cancel { client, name } => self.cancelled(*client, name),
+            Event::Delivered { request, parts } => self.delivered(*request, *parts),
+            Event::PartUndelivered { request } => self.part_undelivered(*request),
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
             Event::Hello { worker, details } => self.hello(*worker, details),
             Event::RetryPoison { number, request } => self.asked_again(*number, *request, now),
@@ -172,12 +177,15 @@ impl Model {
             Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
             Event::Processing { worker, speech } => self.processing(*worker, speech),
             Event::Exiting { worker, speech, .. } => self.exiting(*worker, speech, now),
-            Event::Reply { worker, token, status, body, .. } => {
-                self.replied(*worker, *token, *status, body, now);
+            Event::Reply { worker, token, status, size, body, .. } => {
+                self.replied((*worker, *token), *status, (*size, body), now);
+            }
+            Event::Part { worker, token, size, body } => {
+                self.part_came((*worker, *token), (*size, body), now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
             Event::WorkerLeft { worker } => self.left(*worker, now),
-            Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
+            Event::Undelivered { worker, token } => self.undelivered(*worker, *token, now),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
             Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
             Event::Exited { place, ending } => {
@@ -325,7 +333,7 @@ impl Model {
         for token in in_order(desk) {
             let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
             let unseen = matches!((speech, sheet), (Speech::Native(details), Some(sheet)) if sheet.ordinal > details.seen);
-            if unseen { self.untouched(worker, token) } else { self.let_go(worker, token, false, now) }
+            if unseen { self.untouched(worker, token, now) } else { self.let_go(worker, token, false, now) }
         }
         if let Some(post) = self.post_of(worker) {
             post.announced = true;
@@ -333,7 +341,13 @@ impl Model {
         }
     }
 
-    fn replied(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: &Body, now: Timestamp) {
+    fn replied(
+        &mut self,
+        (worker, token): (WorkerId, Token),
+        status: ReplyStatus,
+        (size, body): (u64, &Body),
+        now: Timestamp,
+    ) {
         let Some(request) = self.take(worker, token) else { return };
         if let Some(post) = self.post_of(worker) {
             // A probe is none of the requests that wear a process out.
@@ -347,14 +361,16 @@ impl Model {
             desk.free_since = now;
         }
         self.note_success(worker, token, status, now);
+        let too_large = self.end_is_too_large(request, size);
         let Some(asked) = self.requests.get_mut(&request) else { return };
         match asked.state {
             State::Held { token: current, .. } if current == token => (),
             State::Held { .. } | State::Waiting | State::Due(_) => return,
         }
         match status {
+            ReplyStatus::Ok if too_large => self.due(request, Due::Refuse(Status::TooLarge)),
             ReplyStatus::Ok => self.due(request, Due::Answer(body.number)),
-            ReplyStatus::Retry if asked.attempts < asked.attempts_limit => {
+            ReplyStatus::Retry if asked.attempts < asked.attempts_limit && asked.partly.gone == 0 => {
                 asked.deaths.push(false);
                 self.measures.returned += 1;
                 self.put_back(request, now);
@@ -363,7 +379,7 @@ impl Model {
         }
     }
 
-    fn malformed(&mut self, worker: WorkerId) {
+    pub(super) fn malformed(&mut self, worker: WorkerId) {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.distrusted = true;
         let keeps = desk.home == Home::External && desk.is_native();
@@ -379,10 +395,10 @@ impl Model {
         }
     }
 
-    fn undelivered(&mut self, worker: WorkerId, token: Token) {
+    fn undelivered(&mut self, worker: WorkerId, token: Token, now: Timestamp) {
         let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
         let Some(ordinal) = sheet.map(|sheet| sheet.ordinal) else { return };
-        self.untouched(worker, token);
+        self.untouched(worker, token, now);
         let desk = self.desks.get_mut(&worker);
         for later in desk.into_iter().flat_map(|desk| desk.held.values_mut()) {
             later.ordinal -= u64::from(later.ordinal > ordinal);
@@ -415,6 +431,7 @@ impl Model {
             asked.since = since;
             asked.waiting_since = since;
             asked.returned = true;
+            asked.partly = Partly::default();
             self.line.push_front(request);
         }
     }

@@ -17,7 +17,7 @@ impl Model {
         };
         let Some(asked) = self.requests.get_mut(&request) else { return };
         asked.deaths.push(by_itself);
-        if asked.attempts < asked.attempts_limit {
+        if asked.attempts < asked.attempts_limit && asked.partly.gone == 0 {
             self.measures.returned += 1;
             self.put_back(request, now);
         } else if asked.attempts >= 2 && asked.deaths.iter().all(|death| *death) {
@@ -29,7 +29,11 @@ impl Model {
     }
 
     /// The worker never had it.
-    pub(super) fn untouched(&mut self, worker: WorkerId, token: Token) {
+    pub(super) fn untouched(&mut self, worker: WorkerId, token: Token, now: Timestamp) {
+        let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
+        if sheet.and_then(|sheet| sheet.flow.as_ref()).is_some_and(|flow| flow.begun) {
+            return self.let_go(worker, token, false, now);
+        }
         // It was never begun, and counts as no attempt.
         let sheet = self.desks.get_mut(&worker).and_then(|desk| desk.held.remove(&token));
         let Some(request) = sheet.map(|sheet| sheet.request).filter(|request| self.holds(*request, token))

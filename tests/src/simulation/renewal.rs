@@ -24,7 +24,14 @@ impl Model {
         desk.ready = native;
         desk.held.insert(
             token,
-            Sheet { request: PROBE, ordinal: desk.sent, begun: false, since: now, exclusive: None },
+            Sheet {
+                request: PROBE,
+                ordinal: desk.sent,
+                begun: false,
+                since: now,
+                exclusive: None,
+                flow: None,
+            },
         );
         law!(self, fit, "{worker} is to prove nothing, or not yet");
         law!(self, native == detailed, "{worker} gets details: {detailed}");

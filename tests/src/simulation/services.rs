@@ -254,6 +254,8 @@ impl World {
                 Action::Terminate { place } | Action::Kill { place } => {
                     self.end_process(place, Ending::Signal(9));
                 }
+                Action::Allow { worker, parts, .. } => self.may_send(worker, parts),
+                Action::Part { request, .. } => panic!("{request} gets a part, and has asked for none"),
                 Action::Dismiss { worker } => self.dismissed(worker),
                 Action::Remember(memory) => {
                     self.memories.insert(self.services.name(service).into(), memory);

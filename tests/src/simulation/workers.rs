@@ -48,7 +48,7 @@ impl World {
     }
 
     /// A message from a worker to the router, behind all that it sent before.
-    fn send_up(&mut self, worker: WorkerId, event: Event<Body>) {
+    pub(super) fn send_up(&mut self, worker: WorkerId, event: Event<Body>) {
         let slow = self.random.percent(self.faults.slow_pipe);
         let closes = matches!(event, Event::WorkerLeft { .. }) && self.random.percent(self.faults.slow_close);
         let mut delay = if slow { self.random.millis(0, 80) } else { self.random.millis(0, 1) };
@@ -90,14 +90,14 @@ impl World {
     }
 
     /// The router performs an assignment.
-    pub(super) fn hand_over(&mut self, worker: WorkerId, token: Token, body: Body) {
+    pub(super) fn hand_over(&mut self, worker: WorkerId, token: Token, (window, body): (Option<u32>, Body)) {
         let open = self.links.get(&worker).is_some_and(|link| link.open);
         let refused =
             if open { self.random.percent(self.faults.undelivered) } else { self.random.percent(50) };
         if refused {
             self.at_once.push_back(Event::Undelivered { worker, token });
         } else {
-            self.send_down(worker, Order::Job { token, body });
+            self.send_down(worker, Order::Job { token, window, body });
         }
     }
 
@@ -260,7 +260,11 @@ impl World {
                     self.reply(peer, token, ReplyStatus::Error);
                 }
             }
-            Order::Job { token, body } => {
+            Order::More { token, parts } => {
+                assert!(native, "seed {}: a plain worker is told of parts", self.seed);
+                self.allow_parts(token, parts);
+            }
+            Order::Job { token, window, body } => {
                 process.seen += 1;
                 if process.leaving {
                     return;
@@ -268,12 +272,12 @@ impl World {
                 process.jobs.insert(token, body);
                 let fits = process.jobs.len() <= process.promised.max(process.credits());
                 assert!(fits, "seed {} step {}: {worker} has too much in hand", self.seed, self.model.step);
-                self.begin(peer, worker, (token, body));
+                self.begin(peer, worker, (token, window, body));
             }
         }
     }
 
-    fn begin(&mut self, peer: PeerId, worker: WorkerId, (token, body): (Token, Body)) {
+    fn begin(&mut self, peer: PeerId, worker: WorkerId, (token, window, body): (Token, Option<u32>, Body)) {
         if body.request == PROBE {
             if self.random.percent(self.faults.bad_probe) {
                 return self.fail_probe(peer, worker, token);
@@ -290,6 +294,9 @@ impl World {
         {
             let speech = process.speech();
             self.send_up(worker, Event::Processing { worker, speech });
+        }
+        if self.begins_parts(peer, worker, token, window) {
+            return;
         }
         if self.random.percent(self.faults.hang) {
             return;
@@ -399,6 +406,7 @@ impl World {
             self.send_reply(worker, forged, ReplyStatus::Ok, request);
         }
         self.send_reply(worker, token, status, body.request);
+        self.late_part(worker, token);
         if self.random.percent(self.faults.double) {
             self.send_reply(worker, token, status, RequestId(0));
         }

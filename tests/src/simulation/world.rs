@@ -15,6 +15,7 @@ use super::faults::{self, Faults};
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId};
 use super::random::Random;
+use super::streams::Streams;
 use super::{Body, Core, PROBE};
 
 /// What one run has seen.
@@ -68,6 +69,7 @@ pub(super) struct World {
     pub(super) again: BTreeMap<RequestId, RequestId>,
     /// What the router hears while it performs: heard next.
     pub(super) at_once: VecDeque<Event<Body>>,
+    pub(super) streams: Streams,
     pub(super) names: u64,
     report: Report,
     trace: bool,
@@ -104,6 +106,7 @@ impl World {
         let only_replacements = random.percent(15);
         if only_replacements {
             settings.timeout = None;
+            settings.part_timeout = None;
             settings.max_memory_hard = None;
             settings.fresh = false;
             (settings.autoscale, settings.spares) = (None, None);
@@ -140,6 +143,7 @@ impl World {
             poisonous: BTreeSet::new(),
             again: BTreeMap::new(),
             at_once: VecDeque::new(),
+            streams: Streams::default(),
             names: 0,
             report: Report { lives: 1, ..Report::default() },
             trace,
@@ -200,6 +204,8 @@ impl World {
             Happening::Signal { place, signal } => self.signal(place, signal),
             Happening::Booted { peer } => self.booted(peer),
             Happening::Done { peer, token } => self.done(peer, token),
+            Happening::Part { peer, token } => self.part(peer, token),
+            Happening::Read { life, request } => self.has_read(life, request),
             Happening::Repeat { peer } => self.repeat(peer),
             Happening::Connect { peer } => self.connect(peer),
             Happening::Close { worker } => self.close_link(worker),
@@ -245,24 +251,33 @@ impl World {
 
     fn perform(&mut self, action: Action<Body>) {
         match action {
-            Action::Answer { request, body, .. } => {
-                let honest = body.request == self.again.get(&request).copied().unwrap_or(request);
+            Action::Part { request, attempt, body } => self.read_part(request, attempt, body),
+            Action::Answer { request, parts, body, .. } => {
+                self.is_over(request);
+                let about = self.again.get(&request).copied().unwrap_or(request);
+                let honest = parts.iter().chain([&body]).all(|body| body.request == about);
                 assert!(honest, "seed {} step {}: {request} gets {body:?}", self.seed, self.model.step);
                 self.report.answered += 1;
             }
             Action::Refuse { request, status, .. } => {
+                self.is_over(request);
                 let runs = self.runs.get(&request).copied().unwrap_or(0);
                 let unfit = runs > 0 && matches!(status, Status::Expired | Status::Busy);
                 assert!(!unfit, "seed {} step {}: {request} {status:?}, and ran", self.seed, self.model.step);
                 self.report.refused += 1;
                 self.report.poison += u64::from(status == Status::Poison);
             }
-            Action::Forget { .. } => self.report.dropped += 1,
-            Action::Assign(job) => self.hand_over(job.worker, job.token, job.body),
+            Action::Forget { request } => {
+                self.is_over(request);
+                self.report.dropped += 1;
+            }
+            Action::Assign(job) => self.hand_over(job.worker, job.token, (job.window, job.body)),
             Action::Probe(probe) => {
-                self.hand_over(probe.worker, probe.token, Body { request: PROBE, number: 0 });
+                let body = Body { request: PROBE, number: 0 };
+                self.hand_over(probe.worker, probe.token, (None, body));
             }
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
+            Action::Allow { worker, token, parts } => self.send_down(worker, Order::More { token, parts }),
             Action::Dismiss { worker } => self.send_down(worker, Order::Stop),
             Action::Spawn { place, generation } => {
                 let first = self.used.insert(place);

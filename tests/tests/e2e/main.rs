@@ -29,6 +29,7 @@ mod flights;
 mod halted;
 mod hooks;
 mod parent_death;
+mod parts;
 mod poison;
 mod router_death;
 mod upgrade;

@@ -12,6 +12,8 @@ mod each;
 #[cfg(test)]
 mod lines;
 #[cfg(test)]
+mod parts;
+#[cfg(test)]
 mod reconnecting;
 #[cfg(test)]
 mod serving;

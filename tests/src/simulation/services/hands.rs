@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use hornpipe::core::{Details, Ending, Event, Home, Place, RequestId, Speech, WorkerId};
+use hornpipe::core::{Details, Ending, Event, Home, Place, RequestId, Speech, WINDOW, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
@@ -21,6 +21,8 @@ pub(super) struct Hand {
     /// How many jobs it has received.
     seen: u64,
     dismissed: bool,
+    /// So many parts of the reply in hand it may send.
+    left: u32,
 }
 
 impl Hand {
@@ -56,7 +58,16 @@ impl World {
 
     /// Takes a job out of the pipe, or replies to the one it has.
     pub(super) fn work(&mut self, worker: WorkerId) {
+        let sends_part = self.random.percent(40);
         let Some(hand) = self.hands.get_mut(&worker) else { return };
+        if let Some((token, request)) = hand.holds.front().copied()
+            && hand.native
+            && hand.left > 0
+            && sends_part
+        {
+            hand.left -= 1;
+            return self.tell(Event::Part { worker, token, size: 1, body: request });
+        }
         if let Some((token, request)) = hand.holds.pop_front() {
             let status = if self.random.percent(10) { ReplyStatus::Retry } else { ReplyStatus::Ok };
             let native = hand.native;
@@ -67,6 +78,7 @@ impl World {
         } else if let Some(job) = hand.pipe.pop_front() {
             hand.holds.push_back(job);
             hand.seen += 1;
+            hand.left = WINDOW;
             let speech = hand.speech();
             self.tell(Event::Processing { worker, speech });
         }
@@ -74,6 +86,14 @@ impl World {
         if let Some(place) = self.hands.get(&worker).and_then(dismissed) {
             self.end_process(place, Ending::Code(0));
             self.tell(Event::Tick);
+        }
+    }
+
+    /// So many more parts of what it holds.
+    pub(super) fn may_send(&mut self, worker: WorkerId, parts: u32) {
+        if let Some(hand) = self.hands.get_mut(&worker) {
+            hand.left += parts;
+            assert!(hand.left <= WINDOW, "{worker} may send {} parts ahead", hand.left);
         }
     }
 
@@ -104,6 +124,7 @@ impl World {
             holds: VecDeque::new(),
             seen: 0,
             dismissed: false,
+            left: 0,
         };
         let speech = hand.speech();
         self.hands.insert(worker, hand);
@@ -173,7 +194,16 @@ impl World {
             _ => None,
         };
         let (pipe, holds) = (VecDeque::new(), VecDeque::new());
-        let hand = Hand { place: Some(place), service, native: true, pipe, holds, seen: 0, dismissed: false };
+        let hand = Hand {
+            place: Some(place),
+            service,
+            native: true,
+            pipe,
+            holds,
+            seen: 0,
+            dismissed: false,
+            left: 0,
+        };
         let speech = hand.speech();
         self.hands.insert(worker, hand);
         self.processes.entry(place).and_modify(|process| process.worker = Some(worker));

@@ -296,7 +296,13 @@ impl Ledger {
                 law!(self, open.is_none(), "over, and {open:?} is not");
                 self.finished = Some(finish.clone());
             }
-            Action::Probe(_)
+            Action::Allow { worker, token, .. } => {
+                let holds =
+                    self.desks.get(worker).and_then(|desk| desk.has).is_some_and(|(has, _)| has == *token);
+                law!(self, holds, "{worker} is allowed parts of what it does not hold");
+            }
+            Action::Part { .. }
+            | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Measure { .. }
             | Action::Remember(_)
