@@ -255,7 +255,6 @@ impl World {
                     self.end_process(place, Ending::Signal(9));
                 }
                 Action::Allow { worker, parts, .. } => self.may_send(worker, parts),
-                Action::Part { request, .. } => panic!("{request} gets a part, and has asked for none"),
                 Action::Dismiss { worker } => self.dismissed(worker),
                 Action::Remember(memory) => {
                     self.memories.insert(self.services.name(service).into(), memory);
@@ -263,7 +262,8 @@ impl World {
                 Action::Answer { .. } => self.tally.answered += 1,
                 Action::Refuse { .. } => self.tally.refused += 1,
                 Action::Note(note) => self.count(&note),
-                Action::Forget { .. }
+                Action::Part { .. }
+                | Action::Forget { .. }
                 | Action::Probe(_)
                 | Action::Cancel { .. }
                 | Action::Measure { .. }

@@ -301,8 +301,10 @@ impl Ledger {
                     self.desks.get(worker).and_then(|desk| desk.has).is_some_and(|(has, _)| has == *token);
                 law!(self, holds, "{worker} is allowed parts of what it does not hold");
             }
-            Action::Part { .. }
-            | Action::Probe(_)
+            Action::Part { request, .. } => {
+                law!(self, false, "{request} gets a part, and has asked for none");
+            }
+            Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Measure { .. }
             | Action::Remember(_)
