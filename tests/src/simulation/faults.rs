@@ -19,7 +19,14 @@ macro_rules! faults {
             pub(super) fn draw(random: &mut Random) -> Self {
                 let kinds = random.pick(0, &[10, 30, 60]);
                 let mut draw = |most: u32| if random.percent(kinds) { random.between(1, most) } else { 0 };
-                Self { $($name: draw($most),)+ }
+                let mut faults = Self { $($name: draw($most),)+ };
+                if random.percent(40) {
+                    // Each of these is nothing without the others.
+                    faults.parts = random.between(20, 100);
+                    faults.readers = random.between(20, 100);
+                    faults.slow_reader = random.pick(faults.slow_reader, &[30, 90]);
+                }
+                faults
             }
         }
     };
@@ -100,6 +107,8 @@ faults! {
     too_many_parts: 10,
     /// It sends some, and may send none.
     unasked_part: 5,
+    /// It leaves after some, and says that it has never had the request.
+    denial: 50,
     /// It sends one behind the end.
     late_part: 20,
     /// Clients read replies in parts.

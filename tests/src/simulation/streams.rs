@@ -29,6 +29,7 @@ struct Stream {
     /// The connection that its job came by.
     worker: WorkerId,
     left: u32,
+    begun: bool,
     /// So many parts are still to be sent. It may be more than anybody waits for.
     to_send: u64,
 }
@@ -53,15 +54,18 @@ impl World {
             return false;
         }
         let endless = self.random.percent(self.faults.endless);
-        let to_send = if endless { u64::MAX } else { self.random.below(25) };
-        self.streams.sent.insert(token, Stream { worker, left, to_send });
+        let to_send = if endless { u64::MAX } else { self.random.below(50) };
+        self.streams.sent.insert(token, Stream { worker, left, begun: false, to_send });
         self.go_on_sending(peer, token);
         true
     }
 
     fn go_on_sending(&mut self, peer: PeerId, token: Token) {
-        let long = self.random.percent(5) && !self.calm;
-        let pause = if long { self.random.millis(0, 1500) } else { self.random.millis(0, 20) };
+        let pause = match self.random.below(20) {
+            0 if !self.calm => self.random.millis(0, 1500),
+            1..10 => self.random.millis(0, 1),
+            _ => self.random.millis(0, 20),
+        };
         self.enter(pause, Happening::Part { peer, token });
     }
 
@@ -79,14 +83,16 @@ impl World {
         let forgotten = connection != Some(stream.worker);
         let ends = stream.to_send == 0 || self.random.percent(3);
         if forgotten || ends || self.calm {
+            self.done(peer, token);
             self.streams.sent.remove(&token);
-            return self.done(peer, token);
+            return;
         }
         let too_many = stream.left == 0 && self.random.percent(self.faults.too_many_parts);
         if stream.left == 0 && !too_many {
             return self.enter(LATER, Happening::Part { peer, token });
         }
         stream.left = stream.left.saturating_sub(1);
+        stream.begun = true;
         stream.to_send = stream.to_send.saturating_sub(1);
         let worker = stream.worker;
         if let Some(body) = body {
@@ -106,6 +112,17 @@ impl World {
         if self.random.percent(self.faults.late_part) {
             self.send_part(worker, token, RequestId(0));
         }
+    }
+
+    /// Whether the worker says as it goes that it has seen nothing of this, and has sent parts of
+    /// all that it has in hand.
+    pub(super) fn denies_all(&mut self, peer: PeerId) -> bool {
+        let denies = self.random.percent(self.faults.denial);
+        let Some(process) = self.peers.get(&peer).filter(|process| denies && process.is_native()) else {
+            return false;
+        };
+        let begun = |token| self.streams.sent.get(token).is_some_and(|stream| stream.begun);
+        process.jobs.keys().all(begun)
     }
 
     pub(super) fn allow_parts(&mut self, token: Token, parts: u32) {
@@ -130,7 +147,7 @@ impl World {
             return self.at_once.push_back(Event::PartUndelivered { request });
         }
         if self.random.percent(self.faults.slow_reader) {
-            let longest = if self.random.percent(20) { 3000 } else { 100 };
+            let longest = if self.random.percent(50) { 3000 } else { 100 };
             let pause = self.random.millis(0, longest);
             return self.enter(pause, Happening::Read { life: self.life, request });
         }

@@ -177,6 +177,7 @@ impl World {
     }
 
     pub(super) fn say_exiting(&mut self, peer: PeerId) {
+        let denies = self.denies_all(peer);
         let Some(process) = self.peers.get_mut(&peer).filter(|process| process.booted && !process.halted)
         else {
             return;
@@ -184,6 +185,9 @@ impl World {
         let Some(worker) = process.connection.filter(|_| !process.leaving) else { return };
         process.leaving = true;
         process.jobs.clear();
+        if denies {
+            process.seen = 0;
+        }
         let speech = process.speech();
         self.send_up(worker, Event::Exiting { worker, speech, reason: None });
         if !self.random.percent(self.faults.silence) {
