@@ -80,6 +80,10 @@ pub(super) struct Worker {
     /// Why it is given nothing at present, whatever it says.
     withheld: Withheld,
     pub(super) joined: Timestamp,
+    /// Between two of its heartbeats, if it sends any.
+    pub(super) beat: Option<Duration>,
+    /// When it last said anything.
+    pub(super) heard: Timestamp,
     /// Jobs sent on this connection.
     pub(super) sent: u64,
     pub(super) served: u64,
@@ -134,6 +138,8 @@ impl Worker {
             busy_since: None,
             withheld: Withheld::default(),
             joined,
+            beat: None,
+            heard: joined,
             sent: 0,
             served: 0,
             cut: false,
@@ -153,6 +159,11 @@ impl Worker {
     /// Whether it has still to answer its probe.
     pub(super) fn is_unproven(&self) -> bool {
         self.withheld.unproven
+    }
+
+    /// Whether somebody stopped its process.
+    pub(super) fn is_halted(&self) -> bool {
+        self.withheld.halted
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -305,8 +316,12 @@ impl Crew {
             worker.withheld.elsewhere = !served_here;
             (worker.tongue, worker.credits) = match speech {
                 Speech::Plain => (Tongue::Plain, 1),
-                Speech::PlainReadyByReply => (Tongue::PlainReadyByReply, 1),
+                Speech::PlainReadyByReply | Speech::Beating { .. } => (Tongue::PlainReadyByReply, 1),
                 Speech::Native(details) => (Tongue::Native, details.credits.clamp(1, MAX_CREDITS)),
+            };
+            worker.beat = match speech {
+                Speech::Beating { interval, .. } => Some(*interval),
+                Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
             };
             if let Speech::Native(Details { name: Some(name), .. }) = speech {
                 worker.name = Some(name.clone());
@@ -363,6 +378,13 @@ impl Crew {
             worker.cut
         };
         self.change(id, doom).unwrap_or_default()
+    }
+
+    /// It lives.
+    pub(super) fn hear(&mut self, id: WorkerId, now: Timestamp) {
+        if let Some(worker) = self.table.get_mut(&id) {
+            worker.heard = now;
+        }
     }
 
     pub(super) fn set_halted(&mut self, id: WorkerId) {

@@ -17,6 +17,7 @@ mod ended;
 mod dispatch;
 mod crew;
 mod speaking;
+mod liveness;
 mod worker_state;
 mod roster;
 mod processes;
@@ -136,8 +137,13 @@ impl<B: Clone> Core<B> {
     /// Takes in one event. Perform `actions` in order, then come back.
     pub fn handle(&mut self, event: Event<B>, now: Timestamp, actions: &mut Vec<Action<B>>) {
         let turn = &mut Turn { now, actions };
+        if let Some(worker) = event.speaker() {
+            self.crew.hear(worker, now);
+        }
         match event {
             Event::Request(request) => self.admit(request, turn),
+            // A matter of the services.
+            Event::Sought { service: _ } => (),
             Event::UnreadableRequest { request, why } => self.refuse_unreadable(request, why, turn),
             Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
             Event::ClientLeft { client } => self.client_left(client, turn),
@@ -150,6 +156,8 @@ impl<B: Clone> Core<B> {
                 self.worker_replied(worker, token, (status, message, size, body), turn);
             }
             Event::StrayReply { worker } => self.stale_reply(worker, turn),
+            Event::Heartbeat { worker: _ } => (),
+            Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
@@ -223,6 +231,7 @@ impl<B: Clone> Core<B> {
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
+                Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),
                 Timer::Adoption(place) => self.adoption_deadline(place, turn),
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),

@@ -167,6 +167,17 @@ impl<B: Clone> Core<B> {
         self.requests.backlog_len()
     }
 
+    /// Whether somebody serves its requests, or is about to.
+    pub fn has_workers(&self) -> bool {
+        self.crew.anybody_serves() || self.pool.target > 0 && self.phase != Phase::Failing
+    }
+
+    /// How many workers are idle, and how many have a request in hand.
+    pub fn occupations(&self) -> (usize, usize) {
+        let count = |wanted| self.crew.iter().filter(|(_, worker)| worker.state() == wanted).count();
+        (count(WorkerState::Waiting), count(WorkerState::Processing))
+    }
+
     /// Requests with a worker whose client still waits.
     pub fn in_flight_len(&self) -> usize {
         self.requests.in_flight_len()

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 
+use super::control::ControlSocket;
 use super::ffi::{self, SharedFrame};
 use super::frame::Frame;
 use super::setup::RouterError;
@@ -41,6 +42,29 @@ impl std::fmt::Display for Door {
             Self::Backend => "backend",
             Self::Crew => "crew",
         })
+    }
+}
+
+/// All that the router listens to.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) frontend: RouterSocket,
+    pub(super) backend: RouterSocket,
+    pub(super) crew: RouterSocket,
+    pub(super) control: ControlSocket,
+}
+
+impl Sockets {
+    pub(super) fn any_descriptor(&self) -> &impl AsFd {
+        self.control.descriptor()
+    }
+
+    pub(super) fn of(&mut self, door: Door) -> &mut RouterSocket {
+        match door {
+            Door::Frontend => &mut self.frontend,
+            Door::Backend => &mut self.backend,
+            Door::Crew => &mut self.crew,
+        }
     }
 }
 

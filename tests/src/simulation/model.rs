@@ -172,6 +172,8 @@ impl Model {
                 self.replied(*worker, *token, *status, body, now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
+            // Played where several services are.
+            Event::Sought { .. } | Event::Heartbeat { .. } | Event::OutOfTurn { .. } => (),
             Event::WorkerLeft { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
@@ -313,7 +315,7 @@ impl Model {
         desk.learn(speech);
         let lost = |sheet: &Sheet| match speech {
             Speech::Native(details) => sheet.ordinal <= details.seen,
-            Speech::Plain | Speech::PlainReadyByReply => sheet.begun,
+            Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => sheet.begun,
         };
         for token in in_order(desk) {
             if self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).is_some_and(lost) {

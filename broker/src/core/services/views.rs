@@ -34,6 +34,11 @@ impl<B: Clone> Services<B> {
         self.table.get(&service).map_or(DEFAULT_SERVICE, |service| &service.name)
     }
 
+    /// Whether there is a service of that name with workers, present or coming.
+    pub fn has_workers(&self, name: &str) -> bool {
+        self.find(name).and_then(|id| self.core(id)).is_some_and(Core::has_workers)
+    }
+
     /// All names, the default service's first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.table.values().map(|service| &*service.name)
