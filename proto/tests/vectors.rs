@@ -387,7 +387,7 @@ fn guide_messages() -> Vec<(&'static str, Frames)> {
         ("majordomo-1-request", message(&[b"", b"MDPC01", b"echo", b"hello"])),
         (
             "majordomo-1-reply",
-            with(&[&[b""], &*Edition::V1.reply_head("echo", Part::Final)].concat(), &[b"HELLO"]),
+            with(&[&b""[..]], &[&*Edition::V1.reply_head("echo", Part::Final), &[b"HELLO"]].concat()),
         ),
         ("majordomo-1-worker-ready", message(&[b"", b"MDPW01", &[1], b"echo"])),
         ("majordomo-1-worker-request", with(&Edition::V1.job_head(&token), &[b"hello"])),
