@@ -95,6 +95,7 @@ impl Clients {
         events: &mut Vec<Event<Body>>,
     ) {
         if received.what == What::Farewell {
+            self.outbox.forget(received.routing_id.as_ref());
             if let Some(client) = self.connections.remove(received.routing_id.as_ref()) {
                 events.push(Event::ClientLeft { client: client.id });
             }
@@ -189,6 +190,7 @@ impl Clients {
             }
             Sender::New => self.greet(id),
             Sender::Replaced(earlier) => {
+                self.outbox.forget(id.as_ref());
                 events.push(Event::ClientLeft { client: earlier.id });
                 self.greet(id)
             }

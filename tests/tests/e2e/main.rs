@@ -40,6 +40,7 @@ mod fresh;
 mod limits;
 
 mod clients_leave;
+mod slow_clients;
 
 mod autoscale;
 mod degraded;
