@@ -142,8 +142,6 @@ impl<B: Clone> Core<B> {
         }
         match event {
             Event::Request(request) => self.admit(request, turn),
-            // A matter of the services.
-            Event::Sought { service: _ } => (),
             Event::UnreadableRequest { request, why } => self.refuse_unreadable(request, why, turn),
             Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
             Event::ClientLeft { client } => self.client_left(client, turn),
@@ -156,7 +154,6 @@ impl<B: Clone> Core<B> {
                 self.worker_replied(worker, token, (status, message, size, body), turn);
             }
             Event::StrayReply { worker } => self.stale_reply(worker, turn),
-            Event::Heartbeat { worker: _ } => (),
             Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
@@ -172,7 +169,7 @@ impl<B: Clone> Core<B> {
                 self.process_ended(place, &ExitReason::NotStarted(why), turn);
             }
             Event::Halted { place } => self.process_halted(place, turn),
-            Event::Continued { place } => self.process_continued(place),
+            Event::Continued { place } => self.process_continued(place, turn),
             Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
             Event::Measured { place, footprint } => self.measured(place, footprint, turn),
             Event::Grow => self.scale_by(1, turn),
@@ -189,7 +186,9 @@ impl<B: Clone> Core<B> {
             Event::DropPoison { number } => self.drop_poison(number),
             Event::DropAllPoison => self.drop_all_poison(),
             Event::HandOver => self.hand_over_pool(turn),
-            Event::Tick => (),
+            // That somebody waits for a service is a matter of the services, and that a worker
+            // lives has been noted.
+            Event::Sought { service: _ } | Event::Heartbeat { worker: _ } | Event::Tick => (),
         }
         self.fire_timers(turn);
         self.assess_pool(turn);

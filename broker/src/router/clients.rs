@@ -16,7 +16,7 @@ use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
 use super::outbox::Outbox;
 use super::sockets::{Received, RouterSocket, What};
-use crate::config::PlainErrors;
+use crate::config::{External, PlainErrors};
 use crate::core::{ClientId, Event, Request, RequestId, Timestamp};
 
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Clients {
     /// Where the answer of each open request goes.
     origins: HashMap<RequestId, Origin>,
     plain_errors: PlainErrors,
+    external: External,
     next_client: u64,
     next_request: u64,
     outbox: Outbox,
@@ -75,11 +76,12 @@ impl Clients {
         self.plain_errors = plain_errors;
     }
 
-    pub(super) fn new(plain_errors: PlainErrors) -> Self {
+    pub(super) fn new(plain_errors: PlainErrors, external: External) -> Self {
         Self {
             connections: Connections::default(),
             origins: HashMap::new(),
             plain_errors,
+            external,
             next_client: 0,
             next_request: 0,
             outbox: Outbox::default(),
@@ -151,7 +153,10 @@ impl Clients {
                 self.questions.push(Question { request, service, about });
                 return;
             }
-            events.push(Event::Sought { service });
+            // Where nobody may bring a service, nobody waits for one.
+            if self.external != External::Nobody {
+                events.push(Event::Sought { service });
+            }
         }
         events.push(match meta {
             Err(why) => Event::UnreadableRequest { request, why },

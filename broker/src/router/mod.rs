@@ -154,7 +154,7 @@ impl Router {
                 crew: RouterSocket::open(&context, Door::Crew, start.crew, limits)?,
                 control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
-            clients: Clients::new(setup.plain_errors),
+            clients: Clients::new(setup.plain_errors, setup.external),
             workers: Workers::new(setup.external, limits.1),
             crew,
             parent: Parent::new(start.link),

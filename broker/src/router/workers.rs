@@ -104,17 +104,16 @@ impl Workers {
         // A connecting DEALER with PROBE_ROUTER says nothing, in one empty frame.
         let says_nothing = frames.len() == 1 && frames.iter().all(|frame| frame.as_ref().is_empty());
         let dialect = Dialect::of_worker(frames);
-        let worker = match known {
-            Some(worker) => worker,
-            None => {
-                let Some(home) = self.identify(door, id, crew_list, events) else { return };
-                match majordomo::greeting(dialect, frames) {
-                    Greeting::Welcome => self.greet(door, id, home, events),
-                    Greeting::BeginAnew(edition) => {
-                        return self.partings.push((door, id.as_ref().into(), edition));
-                    }
-                    Greeting::Farewell => return,
+        let worker = if let Some(worker) = known {
+            worker
+        } else {
+            let Some(home) = self.identify(door, id, crew_list, events) else { return };
+            match majordomo::greeting(dialect, frames) {
+                Greeting::Welcome => self.greet(door, id, home, events),
+                Greeting::BeginAnew(edition) => {
+                    return self.partings.push((door, id.as_ref().into(), edition));
                 }
+                Greeting::Farewell => return,
             }
         };
         if !says_nothing {

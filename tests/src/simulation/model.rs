@@ -172,8 +172,6 @@ impl Model {
                 self.replied(*worker, *token, *status, body, now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
-            // Played where several services are.
-            Event::Sought { .. } | Event::Heartbeat { .. } | Event::OutOfTurn { .. } => (),
             Event::WorkerLeft { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
@@ -204,7 +202,11 @@ impl Model {
             Event::Pause { mode } => self.pause(*mode),
             Event::Resume => self.resume(),
             Event::HandOver => self.part(now),
-            Event::IgnoredClientMessage
+            // The next three are played where several services are.
+            Event::Sought { .. }
+            | Event::Heartbeat { .. }
+            | Event::OutOfTurn { .. }
+            | Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }

@@ -2,12 +2,13 @@
 //! programs that have none of our code.
 
 use nix::sys::signal::Signal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hornpipe_proto::Status;
 use hornpipe_proto::client::RequestMeta;
 use hornpipe_tests::harness::{
-    Broker, Client, PlainWorker, Process, Serve, eventually, python, python_with_majortomo, script, send,
+    Broker, Client, Deadline, PlainWorker, Process, Serve, eventually, python, python_with_majortomo, script,
+    send,
 };
 
 type Frames = Vec<Vec<u8>>;
@@ -106,7 +107,7 @@ fn frames_of_0_2_with_and_without_an_empty_one_before_them() {
 #[test]
 fn heartbeats_go_both_ways_while_a_worker_lives() {
     let broker = Serve::bare(0).start();
-    let begun = Instant::now();
+    let begun = Deadline::after(Duration::from_secs(20));
     let worker = Worker::ready(broker.backend(), "echo");
     for _ in 0..2 {
         assert_eq!(worker.0.receive(), [&b""[..], b"MDPW01", &[4]]);
@@ -217,6 +218,10 @@ fn what_waits_in_vain_is_told_so() {
     assert!(client.receive()[2].starts_with(b"ERR no_service "));
     client.send(&[b"MDPC01"]);
     assert!(client.receive()[2].starts_with(b"ERR malformed "));
+    let closed = Serve::bare(1).options(["--no-external"]).start();
+    let refused = Client::req(closed.frontend());
+    ask(&refused, "never", b"x");
+    assert!(refused.receive()[2].starts_with(b"ERR no_service "), "nobody may bring it");
     // Nobody fills the broker with services that he only asks for.
     let greedy = Client::dealer(broker.frontend());
     for number in 0..100 {

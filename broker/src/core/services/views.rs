@@ -53,6 +53,11 @@ impl<B: Clone> Services<B> {
         self.table.get(&service).is_some_and(|service| service.standing != Standing::Configured)
     }
 
+    /// Whether clients wait for its first worker.
+    pub fn is_awaited(&self, service: ServiceId) -> bool {
+        self.table.get(&service).is_some_and(Service::is_awaited)
+    }
+
     /// Every service with its state.
     pub fn snapshots(&self, now: Timestamp) -> impl Iterator<Item = (ServiceSnapshot, Snapshot)> {
         self.numbered_snapshots(now).map(|(_id, service, snapshot)| (service, snapshot))

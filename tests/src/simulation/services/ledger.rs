@@ -199,8 +199,7 @@ impl Ledger {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.native = matches!(speech, Speech::Native(_));
         let named = match speech {
-            Speech::Native(Details { service, .. }) => service.clone(),
-            Speech::Beating { service, .. } => service.clone(),
+            Speech::Native(Details { service, .. }) | Speech::Beating { service, .. } => service.clone(),
             Speech::Plain | Speech::PlainReadyByReply => desk.service.clone(),
         };
         desk.beat = match speech {
