@@ -161,9 +161,7 @@ impl Model {
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
             Event::Hello { worker, details } => self.hello(*worker, details),
             Event::RetryPoison { number, request } => self.asked_again(*number, *request, now),
-            Event::DropPoison { number } => {
-                self.quarantine.remove(number);
-            }
+            Event::DropPoison { number } => drop(self.quarantine.remove(number)),
             Event::DropAllPoison => self.quarantine.clear(),
             Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
             Event::Processing { worker, speech } => self.processing(*worker, speech),
@@ -172,7 +170,7 @@ impl Model {
                 self.replied(*worker, *token, *status, body, now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
-            Event::WorkerLeft { worker } => self.left(*worker, now),
+            Event::WorkerLeft { worker } | Event::OutOfTurn { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
             Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
@@ -202,10 +200,8 @@ impl Model {
             Event::Pause { mode } => self.pause(*mode),
             Event::Resume => self.resume(),
             Event::HandOver => self.part(now),
-            // The next three are played where several services are.
             Event::Sought { .. }
             | Event::Heartbeat { .. }
-            | Event::OutOfTurn { .. }
             | Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
