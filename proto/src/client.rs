@@ -309,7 +309,7 @@ mod tests {
         assert!(matches!(speech(&[b"", MAGIC, b"junk"]), Speech::Native(Err(NativeError::Map(_)))));
         let refused = |meta: RequestMeta| match decode(&[b"", MAGIC, &meta.encode()]).unwrap().speech {
             Speech::Native(Err(error)) => error,
-            other @ (Speech::Plain | Speech::Native(Ok(_))) => panic!("{other:?}"),
+            other @ (Speech::Plain | Speech::Majordomo(_) | Speech::Native(Ok(_))) => panic!("{other:?}"),
         };
         let long = RequestMeta { id: "x".repeat(ID_LIMIT + 1), ..RequestMeta::default() };
         assert_eq!(refused(long), NativeError::LongId);
