@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Router;
 use super::clients::Question;
 use super::frame::{Body, Frame};
-use crate::core::{DEFAULT_SERVICE, Services};
+use crate::core::{DEFAULT_SERVICE, Services, Spent};
 
 /// What `mmi.status` tells of a service.
 #[derive(Debug, Serialize)]
@@ -21,9 +21,10 @@ struct ServiceStatus<'a> {
 impl Router {
     pub(super) fn answer_mmi(&mut self) {
         for question in self.clients.take_questions() {
+            let at_once = (0, Spent::default());
             let text = answer(&self.core, &question);
             let body = Body::to_pass([Frame::Own(text.into_bytes().into())].into_iter());
-            self.clients.answer(&mut self.sockets.frontend, question.request, 0, &body);
+            self.clients.answer(&mut self.sockets.frontend, question.request, at_once, &body);
         }
     }
 }

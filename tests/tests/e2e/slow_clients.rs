@@ -76,7 +76,8 @@ fn replies_to_one_client_keep_their_order_however_slow_it_is() {
     for number in 0..300 {
         slow.send(&[b"", format!("{number}").as_bytes(), &body]);
     }
-    broker.wait_until("all are answered", |report| report.requests.answered == 300);
+    // Those that come while it reads find room, and wait all the same for those before them.
+    broker.wait_until("many are answered", |report| report.requests.answered >= 100);
     for number in 0..300 {
         assert_eq!(slow.receive()[1], format!("{number}").as_bytes());
     }
