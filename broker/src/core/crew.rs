@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hornpipe_proto::Token;
 
+use super::busy_time::BusyTime;
 use super::event::{Details, Home, Speech};
 use super::ids::{Place, Timestamp, WorkerId};
 use super::loss::Fate;
@@ -31,23 +32,6 @@ pub(super) struct Crew {
     /// How many requests those that serve run at once, all together.
     capacity: usize,
     turns: u64,
-}
-
-/// How long workers have held at least one request each: spells of several workers add up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BusyTime {
-    pub local: Duration,
-    pub external: Duration,
-}
-
-impl BusyTime {
-    fn add(&mut self, home: Home, spell: Duration) {
-        let sum = match home {
-            Home::Local(_) => &mut self.local,
-            Home::External => &mut self.external,
-        };
-        *sum = sum.saturating_add(spell);
-    }
 }
 
 /// Of workers that are ours and are not made to leave.

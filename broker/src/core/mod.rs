@@ -22,6 +22,7 @@ mod flight;
 mod ended;
 mod dispatch;
 mod crew;
+mod busy_time;
 mod speaking;
 mod liveness;
 mod worker_state;
@@ -57,8 +58,8 @@ pub use action::{
 pub use affinity::AFFINITY_KEYS;
 pub use autoscale::Cause;
 pub use backlog::AGING;
+pub use busy_time::BusyTime;
 pub use counters::{Counters, Reloads};
-pub use crew::BusyTime;
 pub use degraded::Degraded;
 pub use ended::Ended;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop, Wants};

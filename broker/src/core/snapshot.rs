@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::action::{ExitReason, Footprint};
 use super::autoscale::Cause;
+use super::busy_time::BusyTime;
 use super::counters::Counters;
-use super::crew::{BusyTime, Worker};
+use super::crew::Worker;
 use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Service, Services, Standing};
+use crate::core::busy_time::BusyTime;
 use crate::core::counters::Counters;
-use crate::core::crew::BusyTime;
 use crate::core::degraded::Degraded;
 use crate::core::ids::{Generation, Place, ServiceId, Slot, Timestamp};
 use crate::core::pause::Pause;
