@@ -24,7 +24,7 @@ use crate::config::{
 };
 use crate::core::Settings;
 use crate::http;
-use crate::link::ExitStatus;
+use crate::link::{ConfigRead, ExitStatus};
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
@@ -199,6 +199,10 @@ fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
             title::set(http_title.as_deref().unwrap_or_default());
             http::run(http::Start { listener: process.listener, line: process.line })
         }),
+        config_read: rereader
+            .in_force
+            .has_file()
+            .then(|| ConfigRead { succeeded: true, at: parent::clock::now() }),
         on_hup: Box::new(move || rereader.read()),
         successor,
         supervision,

@@ -185,6 +185,7 @@ fn metrics() -> MetricsReport {
     let StatusReport { pool, queue, requests, noise, .. } = report();
     let timing = |counts: [u64; 3], sum_us| Timing { counts: counts.to_vec(), sum_us };
     MetricsReport {
+        config_read: Some(LastReload { succeeded: true, at_ms: 1_795_860_005_042 }),
         version: "0.1.0".into(),
         pid: 100,
         router_pid: 101,

@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::link::{ExitStatus, Link, Place};
+use crate::link::{ConfigRead, ExitStatus, Link, Place};
 
 pub mod apart;
 mod child;
@@ -90,6 +90,8 @@ pub struct Setup {
     pub on_reopen: Box<dyn FnMut()>,
     /// Called at HUP: the settings are to be read again, in no time that anybody would notice.
     pub on_hup: Box<dyn FnMut() -> Reread>,
+    /// How the configuration file was read last, if there is one.
+    pub config_read: Option<ConfigRead>,
     /// What the settings in force were read from, for the program that takes this one's place.
     pub settings_text: Option<String>,
     /// Called once, when the router says that the first worker is ready.

@@ -568,6 +568,9 @@ impl Parent<'_> {
         for place in halted {
             self.tell(ToRouter::Halted { place });
         }
+        if let Some(read) = self.setup.config_read {
+            self.tell(ToRouter::ConfigRead(read));
+        }
         for pid in self.hooks.pids().collect::<Vec<i32>>() {
             self.tell(ToRouter::HookStarted { pid });
         }

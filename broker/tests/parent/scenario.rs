@@ -125,6 +125,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         on_ready: Box::new(|| println!("pool is ready")),
         http: Box::new(|_process| Ok(())),
         on_hup: Box::new(|| Reread::Same),
+        config_read: None,
         settings_text: None,
         successor: None,
         supervision: None,
