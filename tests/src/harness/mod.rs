@@ -16,6 +16,7 @@ mod control;
 
 mod client;
 mod raw;
+mod redis;
 mod worker;
 
 mod breakable;
@@ -53,6 +54,7 @@ pub use programs::{
     c_program, hornpipe, python, python_with_gunicorn, python_with_prometheus_client, script, source,
 };
 pub use raw::{Zmtp, speak};
+pub use redis::{RedisServer, RedisServers, Value};
 pub use service_manager::{Message, ServiceManager};
 pub use skipped::{faketime, has, unshare};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};

@@ -1,0 +1,374 @@
+//! One server: a thread that owns the connection, and what it is asked.
+//!
+//! All that one locker asks a server goes over one connection, in order. A server that is
+//! stopped and goes on therefore sees a lock before its release, and no key is left over. A
+//! connection is given up only when it is broken, or when nothing has come for long.
+#![expect(clippy::disallowed_methods, reason = "this file is the door of the servers' threads")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use redis::{Client, Connection, ErrorKind, RedisError, RedisResult};
+
+use crate::address::Address;
+use crate::clock::{BootClock, Clock, Timestamp};
+use crate::doctor::ServerReport;
+use crate::guard::{self, Boot, RestartGuard};
+use crate::held::Extend;
+use crate::info::Info;
+use crate::{scripts, token};
+
+/// Questions that wait for one server. Beyond it they are answered with an error.
+const WAITING: usize = 256;
+
+/// Replies that may be missing on one connection. So few questions fit into the socket's
+/// buffers, so that none is ever written by half.
+const MISSING: u32 = 64;
+
+/// A connection on which nothing has come for so long is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long a release waits for an answer where the last one has not come either.
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// How to ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) server_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) guard: RestartGuard,
+    pub(crate) longest_ttl: Duration,
+}
+
+/// What a server is asked.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Take {
+        resource: String,
+        value: String,
+        ttl: Duration,
+        extend: Extend,
+    },
+    Confirm {
+        resource: String,
+        value: String,
+        token: u64,
+    },
+    Release {
+        resource: String,
+        value: String,
+    },
+    /// Whoever holds it.
+    Free {
+        resource: String,
+    },
+    Look {
+        resource: String,
+    },
+    Examine,
+}
+
+/// What it says.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Granted { fence: u64 },
+    Refused { free_in: Option<Duration> },
+    Done,
+    Seen(Seen),
+    Report(Box<ServerReport>),
+}
+
+/// A resource as one server has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What the holder is known by; `None` if it is free.
+    pub value: Option<String>,
+    /// How long until it runs out; `None` if it is free, or never does.
+    pub life: Option<Duration>,
+    /// The greatest token that was confirmed here; 0 if none is known.
+    pub fence: u64,
+}
+
+pub(crate) type Answer = Result<Reply, String>;
+
+/// The way to a server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    questions: SyncSender<Question>,
+    is_connected: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Question {
+    ask: Arc<Ask>,
+    by: Timestamp,
+    /// The number under which the answer is awaited.
+    number: usize,
+    answers: Sender<(usize, Answer)>,
+}
+
+impl Server {
+    /// Starts its thread. What `over` is the sending end of is closed when the thread ends.
+    pub(crate) fn start(address: &Address, manner: Manner, over: Sender<()>) -> Result<Self, String> {
+        let (questions, asked) = sync_channel(WAITING);
+        let is_connected = Arc::new(AtomicBool::new(false));
+        let mut link =
+            Link { info: address.info.clone(), manner, live: None, is_connected: Arc::clone(&is_connected) };
+        let run = move || {
+            link.answer(&asked);
+            drop(over);
+        };
+        let thread = thread::Builder::new().name("lock server".to_owned()).spawn(run);
+        thread
+            .map(|_detached| Self { questions, is_connected })
+            .map_err(|error| format!("no thread for it: {error}"))
+    }
+
+    /// Asks without waiting. The answer comes with this number.
+    pub(crate) fn ask(
+        &self,
+        ask: &Arc<Ask>,
+        by: Timestamp,
+        number: usize,
+        answers: &Sender<(usize, Answer)>,
+    ) {
+        let question = Question { ask: Arc::clone(ask), by, number, answers: answers.clone() };
+        if self.questions.try_send(question).is_err() {
+            // Whoever asked may not wait any more.
+            answers.send((number, Err("too many questions wait for it".to_owned()))).ok();
+        }
+    }
+
+    /// Whether the next answer needs no new connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+}
+
+/// The thread's side.
+struct Link {
+    info: redis::ConnectionInfo,
+    manner: Manner,
+    live: Option<Live>,
+    is_connected: Arc<AtomicBool>,
+}
+
+struct Live {
+    connection: Connection,
+    votes_from: Timestamp,
+    uptime: Duration,
+    /// How long a reply is waited for, as the socket was told.
+    timeout: Duration,
+    missing: u32,
+    silent_since: Option<Timestamp>,
+}
+
+impl Link {
+    fn answer(&mut self, asked: &Receiver<Question>) {
+        for question in asked {
+            let is_release = matches!(*question.ask, Ask::Release { .. } | Ask::Free { .. });
+            let answer = if is_release || BootClock.now() < question.by {
+                self.perform(&question.ask)
+            } else {
+                Err(self.no_answer())
+            };
+            self.is_connected.store(self.live.is_some(), Ordering::Relaxed);
+            // Whoever asked may not wait any more.
+            question.answers.send((question.number, answer)).ok();
+        }
+    }
+
+    /// Over the connection there is. If that turns out to be broken, once more over a new one.
+    fn perform(&mut self, ask: &Ask) -> Answer {
+        if let Some(live) = self.live.as_mut() {
+            match live.perform(ask, self.manner.server_timeout) {
+                Ok(answer) => return answer,
+                Err(error) if error.is_timeout() => {
+                    let silent_since = *live.silent_since.get_or_insert_with(|| BootClock.now());
+                    live.missing += 1;
+                    if live.missing >= MISSING || BootClock.now().since(silent_since) >= SILENCE {
+                        self.live = None;
+                    }
+                    return Err(self.no_answer());
+                }
+                Err(_broken) => self.live = None,
+            }
+        }
+        let mut live = self.connect().map_err(|error| self.describe(&error))?;
+        let answer = live.perform(ask, self.manner.server_timeout);
+        match answer {
+            Ok(answer) => {
+                self.live = Some(live);
+                answer
+            }
+            Err(error) if error.is_timeout() => {
+                live.silent_since = Some(BootClock.now());
+                live.missing = 1;
+                self.live = Some(live);
+                Err(self.no_answer())
+            }
+            Err(error) => Err(self.describe(&error)),
+        }
+    }
+
+    fn connect(&self) -> RedisResult<Live> {
+        let timeout = self.manner.connect_timeout.max(GLANCE);
+        let mut connection = Client::open(self.info.clone())?.get_connection_with_timeout(timeout)?;
+        connection.set_read_timeout(Some(timeout))?;
+        connection.set_write_timeout(Some(timeout))?;
+        let (votes_from, uptime) = match self.manner.guard {
+            RestartGuard::Off => (Timestamp::from_origin(Duration::ZERO), Duration::ZERO),
+            RestartGuard::LongestTtl => self.guarded(&mut connection)?,
+        };
+        Ok(Live { connection, votes_from, uptime, timeout, missing: 0, silent_since: None })
+    }
+
+    /// A restart breaks every connection, so it is enough to ask when there is a new one.
+    fn guarded(&self, connection: &mut Connection) -> RedisResult<(Timestamp, Duration)> {
+        let info: String = redis::cmd("INFO").arg("server").query(connection)?;
+        let info = Info::parse(&info);
+        let uptime = info.seconds("uptime_in_seconds").unwrap_or_default();
+        let boot = Boot { uptime, is_durable: is_durable(connection)? };
+        let silence = guard::silence(self.manner.guard, self.manner.longest_ttl, boot);
+        Ok((BootClock.now() + silence, uptime))
+    }
+
+    fn no_answer(&self) -> String {
+        format!("no answer within {} ms", self.manner.server_timeout.as_millis())
+    }
+
+    fn describe(&self, error: &RedisError) -> String {
+        if error.is_timeout() {
+            return format!("no connection within {} ms", self.manner.connect_timeout.as_millis());
+        }
+        if error.is_connection_refusal() {
+            return "nobody listens there".to_owned();
+        }
+        describe(error)
+    }
+}
+
+impl Live {
+    /// The outer error is one of the connection, the inner one the server's word.
+    fn perform(&mut self, ask: &Ask, timeout: Duration) -> Result<Answer, RedisError> {
+        if let Ask::Take { extend: Extend::OrTake, .. } = ask
+            && let Some(left) = self.silence()
+        {
+            return Ok(Err(format!(
+                "it was restarted {} s ago and may have lost locks, so it does not vote for another {} s",
+                self.uptime.as_secs(),
+                left.as_secs() + 1
+            )));
+        }
+        let is_release = matches!(ask, Ask::Release { .. } | Ask::Free { .. });
+        let timeout = if is_release && self.silent_since.is_some() { GLANCE } else { timeout.max(GLANCE) };
+        if timeout != self.timeout {
+            self.connection.set_read_timeout(Some(timeout))?;
+            self.connection.set_write_timeout(Some(timeout))?;
+            self.timeout = timeout;
+        }
+        let answer = match self.call(ask) {
+            Ok(reply) => Ok(reply),
+            Err(error) if is_the_servers_word(&error) => Err(describe(&error)),
+            Err(error) => return Err(error),
+        };
+        self.silent_since = None;
+        self.missing = 0;
+        Ok(answer)
+    }
+
+    fn silence(&self) -> Option<Duration> {
+        let left = self.votes_from.since(BootClock.now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn call(&mut self, ask: &Ask) -> RedisResult<Reply> {
+        let connection = &mut self.connection;
+        match ask {
+            Ask::Take { resource, value, ttl, extend } => {
+                let may_take = if *extend == Extend::OrTake { "yes" } else { "no" };
+                let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+                let mut call = scripts::TAKE.key(resource);
+                call.key(scripts::fence_key(resource)).arg(value).arg(ttl).arg(may_take);
+                match call.invoke::<(u8, String)>(connection)? {
+                    (1, fence) => Ok(Reply::Granted { fence: fence_of(&fence)? }),
+                    (_, life) => Ok(Reply::Refused { free_in: life.parse().ok().map(Duration::from_millis) }),
+                }
+            }
+            Ask::Confirm { resource, value, token } => {
+                let mut call = scripts::CONFIRM.key(resource);
+                call.key(scripts::fence_key(resource)).arg(value).arg(token).arg(scripts::FENCE_LIFE_MS);
+                match call.invoke::<u8>(connection)? {
+                    1 => Ok(Reply::Done),
+                    _ => Ok(Reply::Refused { free_in: None }),
+                }
+            }
+            Ask::Release { resource, value } => {
+                scripts::RELEASE.key(resource).arg(value).invoke::<u8>(connection).map(|_held| Reply::Done)
+            }
+            Ask::Free { resource } => {
+                redis::cmd("DEL").arg(resource).query::<u64>(connection).map(|_held| Reply::Done)
+            }
+            Ask::Look { resource } => {
+                let mut call = scripts::LOOK.key(resource);
+                let (value, life, fence): (String, i64, String) =
+                    call.key(scripts::fence_key(resource)).invoke(connection)?;
+                let life = u64::try_from(life).ok().map(Duration::from_millis);
+                let value = (!value.is_empty()).then_some(value);
+                Ok(Reply::Seen(Seen { value, life, fence: fence_of(&fence)? }))
+            }
+            Ask::Examine => examine(connection).map(|report| Reply::Report(Box::new(report))),
+        }
+    }
+}
+
+fn examine(connection: &mut Connection) -> RedisResult<ServerReport> {
+    let before = BootClock.unix_ms();
+    let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query(connection)?;
+    let after = BootClock.unix_ms();
+    let theirs = i128::from(seconds) * 1000 + i128::from(microseconds / 1000);
+    let ours = i128::from(u64::midpoint(before, after));
+    let info: String = redis::cmd("INFO").query(connection)?;
+    Ok(ServerReport::of(
+        &Info::parse(&info),
+        |key| setting(connection, key),
+        i64::try_from(theirs - ours).unwrap_or(i64::MAX),
+        Duration::from_millis(after.saturating_sub(before)),
+    ))
+}
+
+/// Whether no answer can be lost. Users who may not see the settings are not told; then not.
+fn is_durable(connection: &mut Connection) -> RedisResult<bool> {
+    let mut is = |key: &str, expected: &str| match setting(connection, key) {
+        Ok(value) => Ok(value == expected),
+        Err(error) if is_the_servers_word(&error) => Ok(false),
+        Err(error) => Err(error),
+    };
+    Ok(is("appendonly", "yes")? && is("appendfsync", "always")?)
+}
+
+fn setting(connection: &mut Connection, key: &str) -> RedisResult<String> {
+    let (_key, value): (String, String) = redis::cmd("CONFIG").arg("GET").arg(key).query(connection)?;
+    Ok(value)
+}
+
+fn fence_of(text: &str) -> RedisResult<u64> {
+    let no_fence = || RedisError::from((ErrorKind::UnexpectedReturnType, "its fence is no number"));
+    token::parse(text).ok_or_else(no_fence)
+}
+
+/// Whether the connection is as good as before.
+fn is_the_servers_word(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType)
+}
+
+fn describe(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (_, Some(detail)) => detail.to_owned(),
+        _ => error.to_string(),
+    }
+}
