@@ -101,8 +101,8 @@ impl Majority {
             Round { tally: Tally::of(self.addresses.len()), replies: Vec::new(), errors: Vec::new() };
         let mut silent: Vec<bool> = vec![true; self.addresses.len()];
         loop {
-            let is_decided =
-                matches!(round.tally.verdict(), Verdict::Reached | Verdict::Refused | Verdict::Split);
+            // Of failures all are waited for, because each is told.
+            let is_decided = matches!(round.tally.verdict(), Verdict::Reached | Verdict::Refused);
             if round.tally.is_complete() || (is_decided && patience == Patience::Verdict) {
                 break;
             }

@@ -186,6 +186,7 @@ impl Shared {
 fn keep(locker: &Locker, shared: &Shared, mut options: RenewOptions) {
     let began = locker.now();
     let mut pause = interval(shared.state().held.ttl);
+    let mut latest_error = None;
     while shared.wait(pause) {
         let held = shared.state().held.clone();
         if options.limit.is_some_and(|limit| locker.now().since(began) >= limit) {
@@ -194,13 +195,18 @@ fn keep(locker: &Locker, shared: &Shared, mut options: RenewOptions) {
         match locker.extend(&held, held.ttl) {
             Ok(renewed) => {
                 pause = interval(renewed.ttl);
+                latest_error = None;
                 shared.state().held = renewed;
             }
-            Err(LockError::Expired { .. }) => return end(shared, Phase::Lost, &Ended::Lost, &mut options),
-            Err(error) if locker.left(&held).is_zero() => {
-                return end(shared, Phase::Lost, &Ended::Unreachable(error), &mut options);
+            Err(LockError::Expired { .. }) => {
+                // Unless the servers say so, it has run out while they could not be reached.
+                let ended = latest_error.map_or(Ended::Lost, Ended::Unreachable);
+                return end(shared, Phase::Lost, &ended, &mut options);
             }
-            Err(_maybe_next_time) => pause = soon(held.ttl).min(locker.left(&held)),
+            Err(error) => {
+                latest_error = Some(error);
+                pause = soon(held.ttl).min(locker.left(&held));
+            }
         }
         pause =
             options.limit.map_or(pause, |limit| pause.min(limit.saturating_sub(locker.now().since(began))));

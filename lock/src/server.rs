@@ -1,16 +1,19 @@
 //! One server: a thread that owns the connection, and what it is asked.
 //!
 //! All that one locker asks a server goes over one connection, in order. A server that is
-//! stopped and goes on therefore sees a lock before its release, and no key is left over. A
-//! connection is given up only when it is broken, or when nothing has come for long.
+//! stopped and goes on therefore sees a lock before its release, and no key is left over.
+//! While it is silent it is asked now and then only, and not told to release what it was
+//! never asked for, so that little waits for it.
 #![expect(clippy::disallowed_methods, reason = "this file is the door of the servers' threads")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use redis::io::tcp::TcpSettings;
 use redis::{Client, Connection, ErrorKind, RedisError, RedisResult};
 
 use crate::address::Address;
@@ -21,18 +24,28 @@ use crate::held::Extend;
 use crate::info::Info;
 use crate::{scripts, token};
 
-/// Questions that wait for one server. Beyond it they are answered with an error.
-const WAITING: usize = 256;
+/// Questions that wait for one server. Beyond it they are answered with an error, except
+/// releases, which wait for their place.
+const WAITING: usize = 1024;
 
-/// Replies that may be missing on one connection. So few questions fit into the socket's
-/// buffers, so that none is ever written by half.
-const MISSING: u32 = 64;
+/// Replies that may be missing on one connection, until it is given up between two locks;
+/// and until it is given up in any case. So many questions fit into the socket's buffers, so
+/// that none is ever written by half.
+const MISSING: u32 = 150;
+const MISSING_AT_MOST: u32 = 300;
 
-/// A connection on which nothing has come for so long is given up.
-const SILENCE: Duration = Duration::from_secs(5);
+/// A silent server is asked no more often.
+const PROBE: Duration = Duration::from_millis(100);
 
 /// How long a release waits for an answer where the last one has not come either.
 const GLANCE: Duration = Duration::from_millis(1);
+
+/// Values of locks that a silent server was not asked for, as far as they are remembered.
+const SKIPPED: usize = 4096;
+
+/// After so long without a sign of life of the server's machine the connection is broken.
+/// A machine that answers for a stopped server is one.
+const MACHINE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How to ask.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +82,13 @@ pub(crate) enum Ask {
         resource: String,
     },
     Examine,
+}
+
+impl Ask {
+    /// Whether a key is left behind if the server never hears of it.
+    fn is_release(&self) -> bool {
+        matches!(self, Self::Release { .. } | Self::Free { .. })
+    }
 }
 
 /// What it says.
@@ -115,8 +135,13 @@ impl Server {
     pub(crate) fn start(address: &Address, manner: Manner, over: Sender<()>) -> Result<Self, String> {
         let (questions, asked) = sync_channel(WAITING);
         let is_connected = Arc::new(AtomicBool::new(false));
-        let mut link =
-            Link { info: address.info.clone(), manner, live: None, is_connected: Arc::clone(&is_connected) };
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(MACHINE_TIMEOUT);
+        let mut link = Link {
+            info: address.info.clone().set_tcp_settings(tcp),
+            manner,
+            live: None,
+            is_connected: Arc::clone(&is_connected),
+        };
         let run = move || {
             link.answer(&asked);
             drop(over);
@@ -136,7 +161,12 @@ impl Server {
         answers: &Sender<(usize, Answer)>,
     ) {
         let question = Question { ask: Arc::clone(ask), by, number, answers: answers.clone() };
-        if self.questions.try_send(question).is_err() {
+        let is_refused = match self.questions.try_send(question) {
+            // One that is dropped leaves a key behind.
+            Err(TrySendError::Full(question)) if ask.is_release() => self.questions.send(question).is_err(),
+            result => result.is_err(),
+        };
+        if is_refused {
             // Whoever asked may not wait any more.
             answers.send((number, Err("too many questions wait for it".to_owned()))).ok();
         }
@@ -163,14 +193,18 @@ struct Live {
     /// How long a reply is waited for, as the socket was told.
     timeout: Duration,
     missing: u32,
-    silent_since: Option<Timestamp>,
+    /// When the server was asked last, of those times when it did not answer.
+    asked: Option<Timestamp>,
+    /// Holders whose lock it was asked for without an answer, and not yet told to release.
+    doubtful: BTreeSet<String>,
+    /// Holders whose lock it was not even asked for.
+    skipped: BTreeSet<String>,
 }
 
 impl Link {
     fn answer(&mut self, asked: &Receiver<Question>) {
         for question in asked {
-            let is_release = matches!(*question.ask, Ask::Release { .. } | Ask::Free { .. });
-            let answer = if is_release || BootClock.now() < question.by {
+            let answer = if question.ask.is_release() || BootClock.now() < question.by {
                 self.perform(&question.ask)
             } else {
                 Err(self.no_answer())
@@ -184,12 +218,13 @@ impl Link {
     /// Over the connection there is. If that turns out to be broken, once more over a new one.
     fn perform(&mut self, ask: &Ask) -> Answer {
         if let Some(live) = self.live.as_mut() {
+            if live.spares(ask) {
+                return Err(self.no_answer());
+            }
             match live.perform(ask, self.manner.server_timeout) {
                 Ok(answer) => return answer,
                 Err(error) if error.is_timeout() => {
-                    let silent_since = *live.silent_since.get_or_insert_with(|| BootClock.now());
-                    live.missing += 1;
-                    if live.missing >= MISSING || BootClock.now().since(silent_since) >= SILENCE {
+                    if live.miss(ask) {
                         self.live = None;
                     }
                     return Err(self.no_answer());
@@ -205,8 +240,7 @@ impl Link {
                 answer
             }
             Err(error) if error.is_timeout() => {
-                live.silent_since = Some(BootClock.now());
-                live.missing = 1;
+                live.miss(ask);
                 self.live = Some(live);
                 Err(self.no_answer())
             }
@@ -223,7 +257,16 @@ impl Link {
             RestartGuard::Off => (Timestamp::from_origin(Duration::ZERO), Duration::ZERO),
             RestartGuard::LongestTtl => self.guarded(&mut connection)?,
         };
-        Ok(Live { connection, votes_from, uptime, timeout, missing: 0, silent_since: None })
+        Ok(Live {
+            connection,
+            votes_from,
+            uptime,
+            timeout,
+            missing: 0,
+            asked: None,
+            doubtful: BTreeSet::new(),
+            skipped: BTreeSet::new(),
+        })
     }
 
     /// A restart breaks every connection, so it is enough to ask when there is a new one.
@@ -263,8 +306,7 @@ impl Live {
                 left.as_secs() + 1
             )));
         }
-        let is_release = matches!(ask, Ask::Release { .. } | Ask::Free { .. });
-        let timeout = if is_release && self.silent_since.is_some() { GLANCE } else { timeout.max(GLANCE) };
+        let timeout = if ask.is_release() && self.asked.is_some() { GLANCE } else { timeout.max(GLANCE) };
         if timeout != self.timeout {
             self.connection.set_read_timeout(Some(timeout))?;
             self.connection.set_write_timeout(Some(timeout))?;
@@ -275,9 +317,46 @@ impl Live {
             Err(error) if is_the_servers_word(&error) => Err(describe(&error)),
             Err(error) => return Err(error),
         };
-        self.silent_since = None;
         self.missing = 0;
+        self.asked = None;
+        self.doubtful.clear();
+        self.skipped.clear();
         Ok(answer)
+    }
+
+    /// Whether a server that is silent is not even asked this.
+    fn spares(&mut self, ask: &Ask) -> bool {
+        let Some(asked) = self.asked else { return false };
+        match ask {
+            Ask::Release { value, .. } => self.skipped.remove(value),
+            Ask::Free { .. } => false,
+            Ask::Take { .. } | Ask::Confirm { .. } | Ask::Look { .. } | Ask::Examine => {
+                let spares = self.missing >= MISSING || BootClock.now().since(asked) < PROBE;
+                if let (true, Ask::Take { value, extend: Extend::OrTake, .. }) = (spares, ask)
+                    && self.skipped.len() < SKIPPED
+                {
+                    self.skipped.insert(value.clone());
+                }
+                spares
+            }
+        }
+    }
+
+    /// No answer has come. True if the connection is to be given up: not between a lock and
+    /// its release, which a server that goes on could then see in the wrong order.
+    fn miss(&mut self, ask: &Ask) -> bool {
+        self.missing += 1;
+        self.asked = Some(BootClock.now());
+        match ask {
+            Ask::Take { value, extend: Extend::OrTake, .. } => {
+                self.doubtful.insert(value.clone());
+            }
+            Ask::Release { value, .. } => {
+                self.doubtful.remove(value);
+            }
+            _ => (),
+        }
+        self.missing >= MISSING_AT_MOST || (self.missing >= MISSING && self.doubtful.is_empty())
     }
 
     fn silence(&self) -> Option<Duration> {

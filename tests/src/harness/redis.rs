@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "this file is where a port is found that is free")]
 
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -53,7 +53,10 @@ impl RedisServer {
             process: None,
             port: 0,
             options: options.iter().copied().map(ToOwned::to_owned).collect(),
-            variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             folder: Folder::new(),
         };
         server.find_port();
