@@ -31,6 +31,11 @@ pub enum LockError {
         /// When it is free at the latest, if it is not extended; `None` if that is not known.
         free_in: Option<Duration>,
     },
+    /// Several ask for it at the same moment, and again and again nobody gets a majority.
+    Contended {
+        /// What was to be locked.
+        resource: String,
+    },
     /// Too few servers answered. Says nothing about whether somebody holds the lock.
     NoQuorum {
         /// How many would be needed.
@@ -93,6 +98,9 @@ impl fmt::Display for LockError {
                 )
             }
             Self::Busy { resource, free_in: None } => write!(f, "{resource} is locked by somebody else"),
+            Self::Contended { resource } => {
+                write!(f, "so many ask for {resource} at the same moment that nobody gets a majority")
+            }
             Self::NoQuorum { quorum, servers, errors } => {
                 write!(f, "too few of {servers} servers answer, {quorum} are needed")?;
                 let mut before = ": ";

@@ -11,7 +11,7 @@ use crate::doctor::{Examined, Finding, advise};
 use crate::error::{LockError, SetupError};
 use crate::guard::RestartGuard;
 use crate::held::Held;
-use crate::retry::Retry;
+use crate::retry::{self, Retry};
 use crate::scripts;
 use crate::validity::{DriftFactor, validity};
 
@@ -69,6 +69,7 @@ pub struct Attempts<'a> {
     ttl: Duration,
     retry: Retry,
     tries: u32,
+    contentions: u32,
     began: Option<Timestamp>,
 }
 
@@ -107,7 +108,7 @@ impl Locker {
         Self(Arc::new(inner))
     }
 
-    /// One try.
+    /// One try; more only while several ask at the same moment and nobody has a majority.
     ///
     /// # Errors
     /// If it is not to be had, see [`LockError`].
@@ -147,6 +148,7 @@ impl Locker {
             ttl,
             retry: options.retry.unwrap_or_else(|| self.0.retry.clone()),
             tries: 0,
+            contentions: 0,
             began: None,
         }
     }
@@ -320,14 +322,21 @@ impl Attempts<'_> {
     /// One try.
     pub fn attempt(&mut self) -> Attempt {
         let began = *self.began.get_or_insert_with(|| self.locker.now());
-        self.tries = self.tries.saturating_add(1);
         let error = match self.take() {
             Ok(held) => return Attempt::Held(held),
             Err(error) => error,
         };
+        if matches!(error, LockError::Contended { .. }) {
+            // A draw is decided at once, and is no try: somebody shall have it.
+            self.contentions += 1;
+            if let Some(time) = retry::after_contention(self.contentions, chance()) {
+                return Attempt::Wait(time);
+            }
+        }
+        self.tries = self.tries.saturating_add(1);
         let free_in = match error {
             LockError::Busy { free_in, .. } => free_in,
-            LockError::NoQuorum { .. } | LockError::Expired { .. } => None,
+            LockError::Contended { .. } | LockError::NoQuorum { .. } | LockError::Expired { .. } => None,
             _ => return Attempt::Failed(error),
         };
         let elapsed = self.locker.now().since(began);

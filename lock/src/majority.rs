@@ -101,8 +101,14 @@ impl Majority {
             Round { tally: Tally::of(self.addresses.len()), replies: Vec::new(), errors: Vec::new() };
         let mut silent: Vec<bool> = vec![true; self.addresses.len()];
         loop {
-            // Of failures all are waited for, because each is told.
-            let is_decided = matches!(round.tally.verdict(), Verdict::Reached | Verdict::Refused);
+            // Of failures all are waited for, because each is told; and so is who has a majority.
+            let is_decided = match round.tally.verdict() {
+                Verdict::Reached => true,
+                Verdict::Refused => {
+                    quorum::may_be_held(self.addresses.len(), round.most_frequent_holder(), 0)
+                }
+                Verdict::Open | Verdict::Failed | Verdict::Split => false,
+            };
             if round.tally.is_complete() || (is_decided && patience == Patience::Verdict) {
                 break;
             }
@@ -132,8 +138,12 @@ impl Majority {
         if round.tally.verdict() == Verdict::Failed {
             return self.no_quorum(round.errors);
         }
+        let unknown = servers - round.replies.len();
+        if !quorum::may_be_held(servers, round.most_frequent_holder(), unknown) {
+            return LockError::Contended { resource: resource.to_owned() };
+        }
         let life = |reply: &Reply| match reply {
-            Reply::Refused { free_in } => *free_in,
+            Reply::Refused { free_in, .. } => *free_in,
             _ => None,
         };
         let lives = round.replies.iter().filter_map(|(_, reply)| life(reply)).collect();
@@ -311,6 +321,17 @@ struct Asked {
 }
 
 impl Round {
+    /// How many servers have named the same holder.
+    fn most_frequent_holder(&self) -> usize {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, reply) in &self.replies {
+            if let Reply::Refused { holder, .. } = reply {
+                *counts.entry(holder).or_default() += 1;
+            }
+        }
+        counts.into_values().max().unwrap_or(0)
+    }
+
     fn note(&mut self, number: usize, server: String, answer: Answer) {
         match answer {
             Ok(reply) => {

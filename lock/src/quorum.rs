@@ -76,6 +76,13 @@ impl Tally {
     }
 }
 
+/// Whether one holder has a majority, or may have: of those that refused, so many named the
+/// most frequent one, and of so many it is unknown whom they would name. If not, nobody
+/// holds it: several have asked at the same moment.
+pub(crate) const fn may_be_held(servers: usize, most_frequent: usize, unknown: usize) -> bool {
+    most_frequent > 0 && most_frequent + unknown >= quorum(servers)
+}
+
 /// When a majority will be free, of the servers that are `free` and those whose key has so
 /// long to live. `None` if that is not known, as for keys that live for ever.
 pub(crate) fn free_in(servers: usize, free: usize, mut lives: Vec<Duration>) -> Option<Duration> {
@@ -147,6 +154,12 @@ mod tests {
         assert_eq!(tally(3, 0, 2, 0), Verdict::Refused);
         assert_eq!(tally(5, 3, 0, 2), Verdict::Reached);
         assert_eq!(tally(5, 2, 0, 2), Verdict::Open);
+    }
+
+    #[test]
+    fn votes_that_are_split_are_nobodys_lock() {
+        assert!(may_be_held(3, 2, 0) && may_be_held(3, 1, 1) && may_be_held(5, 3, 0));
+        assert!(!may_be_held(3, 1, 0) && !may_be_held(5, 2, 0) && !may_be_held(3, 0, 3));
     }
 
     #[test]

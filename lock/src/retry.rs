@@ -104,6 +104,21 @@ impl Retry {
     }
 }
 
+/// How long to wait where several have asked at the same moment and nobody has a majority,
+/// for the so-many-th time; `None` to give up. It grows until one of them is alone.
+pub(crate) fn after_contention(times: u32, chance: f64) -> Option<Duration> {
+    if times > CONTENTIONS {
+        return None;
+    }
+    Some(SHORTEST + CONTENTION.saturating_mul(1 << times.min(5)).mul_f64(chance))
+}
+
+/// One try takes less than a millisecond on a network of one place.
+const CONTENTION: Duration = Duration::from_millis(5);
+
+/// How often it is asked again after a draw.
+const CONTENTIONS: u32 = 15;
+
 /// Servers tell a remaining life in whole milliseconds, and the key goes a moment later.
 const EXPIRY: Duration = Duration::from_millis(2);
 
@@ -153,6 +168,14 @@ mod tests {
         assert_eq!(retry.pause(1, ms(0), None, 0.0), Some(ms(200)));
         assert_eq!(retry.pause(99, ms(450), None, 0.0), Some(ms(50)));
         assert_eq!(retry.pause(99, ms(500), None, 0.0), None);
+    }
+
+    #[test]
+    fn after_a_draw_the_next_try_comes_soon_and_at_random_and_not_for_ever() {
+        assert_eq!(after_contention(1, 0.0), Some(ms(1)));
+        assert_eq!(after_contention(1, 0.5), Some(ms(6)));
+        assert_eq!(after_contention(15, 0.5), Some(ms(81)));
+        assert_eq!(after_contention(16, 0.5), None);
     }
 
     #[test]

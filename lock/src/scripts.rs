@@ -17,15 +17,15 @@ pub(crate) const FENCE: &str = ":fence";
 pub(crate) const FENCE_LIFE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// KEYS: lock, fence. ARGV: value, time to live, whether a free lock may be taken.
-/// Gives 1 and the fence, or 0 and the remaining life.
+/// Gives 1 and the fence, or 0, the remaining life and the holder's value.
 pub(crate) static TAKE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local holder = redis.call('GET', KEYS[1])
         if holder == ARGV[1] or (holder == false and ARGV[3] == 'yes') then
             redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-            return {1, redis.call('GET', KEYS[2]) or '0'}
+            return {1, redis.call('GET', KEYS[2]) or '0', ''}
         end
-        return {0, tostring(redis.call('PTTL', KEYS[1]))}",
+        return {0, tostring(redis.call('PTTL', KEYS[1])), holder or ''}",
     )
 });
 

@@ -95,7 +95,7 @@ impl Ask {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Granted { fence: u64 },
-    Refused { free_in: Option<Duration> },
+    Refused { holder: String, free_in: Option<Duration> },
     Done,
     Seen(Seen),
     Report(Box<ServerReport>),
@@ -372,9 +372,12 @@ impl Live {
                 let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
                 let mut call = scripts::TAKE.key(resource);
                 call.key(scripts::fence_key(resource)).arg(value).arg(ttl).arg(may_take);
-                match call.invoke::<(u8, String)>(connection)? {
-                    (1, fence) => Ok(Reply::Granted { fence: fence_of(&fence)? }),
-                    (_, life) => Ok(Reply::Refused { free_in: life.parse().ok().map(Duration::from_millis) }),
+                match call.invoke::<(u8, String, String)>(connection)? {
+                    (1, fence, _) => Ok(Reply::Granted { fence: fence_of(&fence)? }),
+                    (_, life, holder) => {
+                        let free_in = life.parse().ok().map(Duration::from_millis);
+                        Ok(Reply::Refused { holder, free_in })
+                    }
                 }
             }
             Ask::Confirm { resource, value, token } => {
@@ -382,7 +385,7 @@ impl Live {
                 call.key(scripts::fence_key(resource)).arg(value).arg(token).arg(scripts::FENCE_LIFE_MS);
                 match call.invoke::<u8>(connection)? {
                     1 => Ok(Reply::Done),
-                    _ => Ok(Reply::Refused { free_in: None }),
+                    _ => Ok(Reply::Refused { holder: String::new(), free_in: None }),
                 }
             }
             Ask::Release { resource, value } => {

@@ -201,3 +201,31 @@ fn with_the_guard_no_two_holds_overlap_whatever_happens_to_servers() {
     assert_eq!((figures.overlaps, figures.tokens_not_growing), (0, 0), "{figures}");
     assert!(figures.holds > 0, "{figures}");
 }
+
+/// Votes that are split between them are no lock: one of them must get it, and at once.
+#[test]
+fn of_many_who_ask_at_the_same_moment_exactly_one_gets_it() {
+    let servers = RedisServers::start(3);
+    let lockers: Vec<_> = (0..6).map(|_| locker(&servers)).collect();
+    for locker in &lockers {
+        settle(locker);
+    }
+    for round in 0..20 {
+        let resource = format!("resource {round}");
+        let start = std::sync::Barrier::new(lockers.len());
+        let ask = |locker: &hornpipe_lock::Locker| {
+            start.wait();
+            match locker.try_lock(&resource, TTL) {
+                Ok(_) => true,
+                Err(LockError::Busy { .. }) => false,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let got: Vec<bool> = std::thread::scope(|scope| {
+            let ask = &ask;
+            let threads: Vec<_> = lockers.iter().map(|locker| scope.spawn(move || ask(locker))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(got.iter().filter(|got| **got).count(), 1, "round {round}: {got:?}");
+    }
+}
