@@ -11,6 +11,7 @@ use hornpipe_tests::harness::{Process, hornpipe};
 
 /// Where `unsafe` may be, and why.
 const UNSAFE: &[(&str, &str)] = &[
+    ("broker/src/cli/lock/child.rs", "what the command of `lock run` does between fork and exec"),
     ("broker/src/parent/process.rs", "fork, wait, dispositions, _exit"),
     ("broker/src/parent/title.rs", "the command line is changed in place"),
     ("broker/src/router/ffi.rs", "raw socket options, shared frames"),
@@ -339,6 +340,7 @@ fn words_of(verb: &str) -> &'static [&'static str] {
     match verb {
         "poison" => &["list", "show", "retry", "drop"],
         "config" => &["show", "check", "schema"],
+        "lock" => &["run", "status", "release", "doctor"],
         _ => &[],
     }
 }
@@ -383,7 +385,7 @@ fn variables(text: &str) -> BTreeSet<String> {
 fn every_option_in_operations_exists() {
     let mut known: BTreeSet<String> = verbs().iter().flat_map(|verb| options(&help(&[verb]))).collect();
     known.extend(options(&help(&["worker", "demo"])));
-    known.extend(["poison", "config"].into_iter().flat_map(options_of));
+    known.extend(["poison", "config", "lock"].into_iter().flat_map(options_of));
     // Net::Server's, which help does not show.
     known.extend(["min-servers", "max-servers"].map(str::to_owned));
     let page = read("docs/OPERATIONS.md");
