@@ -101,6 +101,9 @@ pub type Examined = (String, Result<ServerReport, String>);
 /// What is to be said about these servers, if locks on them live no longer than this.
 pub fn advise(servers: &[Examined], guard: RestartGuard, longest_ttl: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if servers.is_empty() {
+        return findings;
+    }
     for (name, answer) in servers {
         let mut say =
             |weight, advice: String| findings.push(Finding { server: Some(name.clone()), weight, advice });
@@ -357,6 +360,11 @@ mod tests {
         let findings = advise(&servers, RestartGuard::LongestTtl, TTL);
         expect(&findings, Weight::Problem, "no majority");
         assert_eq!(findings.iter().filter(|finding| finding.advice.contains("nobody listens")).count(), 2);
+    }
+
+    #[test]
+    fn where_there_are_no_servers_there_is_nothing_to_say() {
+        assert_eq!(advise(&[], RestartGuard::LongestTtl, TTL), []);
     }
 
     #[test]

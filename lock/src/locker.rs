@@ -55,7 +55,12 @@ pub enum Attempt {
     /// It is held.
     Held(Held),
     /// Not yet. The next try is due in so long.
-    Wait(Duration),
+    Wait {
+        /// How long to wait.
+        time: Duration,
+        /// Why it was not to be had.
+        why: LockError,
+    },
     /// It is given up.
     Failed(LockError),
 }
@@ -133,7 +138,7 @@ impl Locker {
         loop {
             match attempts.attempt() {
                 Attempt::Held(held) => return Ok(held),
-                Attempt::Wait(time) => self.0.clock.pause(time),
+                Attempt::Wait { time, .. } => self.0.clock.pause(time),
                 Attempt::Failed(error) => return Err(error),
             }
         }
@@ -330,7 +335,7 @@ impl Attempts<'_> {
             // A draw is decided at once, and is no try: somebody shall have it.
             self.contentions += 1;
             if let Some(time) = retry::after_contention(self.contentions, chance()) {
-                return Attempt::Wait(time);
+                return Attempt::Wait { time, why: error };
             }
         }
         self.tries = self.tries.saturating_add(1);
@@ -341,7 +346,7 @@ impl Attempts<'_> {
         };
         let elapsed = self.locker.now().since(began);
         match self.retry.pause(self.tries, elapsed, free_in, chance()) {
-            Some(time) => Attempt::Wait(time),
+            Some(time) => Attempt::Wait { time, why: error },
             None => Attempt::Failed(error),
         }
     }

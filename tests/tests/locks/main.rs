@@ -15,5 +15,7 @@ mod spec_later;
 mod failures;
 mod places;
 mod renewing;
+mod run;
+mod operators;
 
 mod common;

@@ -175,7 +175,10 @@ fn an_error_of_an_earlier_try_is_forgotten() {
     let locker = builder(&servers).retry(retry.clone()).build().unwrap();
     let options = LockOptions { retry: Some(retry), value: None };
     let mut attempts = locker.attempts("resource", TTL, options);
-    assert!(matches!(attempts.attempt(), hornpipe_lock::Attempt::Wait(_)));
+    assert!(matches!(
+        attempts.attempt(),
+        hornpipe_lock::Attempt::Wait { why: LockError::NoQuorum { .. }, .. }
+    ));
     servers.0[0].restart();
     servers.0[1].restart();
     // Nothing is left of their lock on two of them, which is what restarts without a guard do.

@@ -50,6 +50,11 @@ impl fmt::Display for NowhereError {
 }
 
 impl Place {
+    /// Whether no lock can have so long to live.
+    pub(super) fn is_too_long(&self, life_ms: Option<u64>) -> bool {
+        life_ms.is_some_and(|life| u128::from(life) > self.longest_ttl.as_millis())
+    }
+
     pub(super) fn locker(&self) -> Result<Locker, NowhereError> {
         let servers = self.servers.clone().or_else(|| Environment::read().lock_servers());
         let guard = if self.no_restart_guard { RestartGuard::Off } else { RestartGuard::LongestTtl };

@@ -157,10 +157,10 @@ fn acquire(arguments: &RunArguments, locker: &Locker, signals: &Signals) -> Resu
         match attempt {
             Attempt::Held(held) => return Ok(held),
             Attempt::Failed(error) => return Err(refuse(arguments, &error)),
-            Attempt::Wait(time) => {
+            Attempt::Wait { time, why } => {
                 // Contention takes milliseconds, and is not worth a line.
                 if !told && time > Duration::from_millis(100) {
-                    output::complain(format_args!("waiting for {}", harmless(&arguments.name)));
+                    output::complain(format_args!("waiting: {}", harmless(&why.to_string())));
                     told = true;
                 }
                 if let Some(signal) = wait(signals, time, locker) {

@@ -73,6 +73,12 @@ pub(super) fn run(arguments: &StatusArguments) -> LockExit {
         output::complain(format_args!("cannot write: {error}"));
         return LockExit::Unavailable;
     }
+    for server in status.servers.iter().filter(|server| arguments.place.is_too_long(server.life_ms)) {
+        output::complain(format_args!(
+            "{} keeps it longer than any lock lives (--longest-ttl): was its clock set back?",
+            harmless(&server.name)
+        ));
+    }
     match life {
         Ok(_) => LockExit::Done,
         Err(LockError::NoQuorum { quorum, servers, .. }) => {
