@@ -15,13 +15,13 @@ use super::wait::{Deadline, let_pass};
 /// What is wanted by all.
 const RESOURCE: &str = "the only one";
 
-/// How long each holds it.
-const WORK: Duration = Duration::from_millis(150);
+/// How long each holds it: long beside what a majority takes to restart.
+const WORK: Duration = Duration::from_millis(700);
 
-/// Between two misfortunes of servers.
-const BETWEEN: Duration = Duration::from_millis(600);
+/// From one massacre to the next. Servers that wait after their start vote before it.
+const BETWEEN: Duration = Duration::from_secs(4);
 
-/// How long a server is stopped.
+/// How long a server is stopped, and how long it is left in peace then.
 const STOPPED: Duration = Duration::from_millis(400);
 
 /// What is played.
@@ -132,7 +132,8 @@ impl LockChaos {
         }
     }
 
-    /// One after the other, in turn killed or stopped.
+    /// Now and then a majority is killed, one after the other and each started again at once,
+    /// so that all keys of a lock may be forgotten while it is held. Meanwhile others are stopped.
     fn torment(&self, servers: &mut RedisServers) -> LockFigures {
         let mut figures = LockFigures::default();
         // Servers that wait after their start are left alone until they vote.
@@ -140,21 +141,22 @@ impl LockChaos {
             let_pass(self.ttl + Duration::from_secs(2));
         }
         let time = Deadline::after(self.time);
-        let mut turn = 0_usize;
+        // In another order each time: a step that has no divisor in common with 5 or 3.
+        let mut victims = (0_usize..).map(|turn| turn * 7 % self.servers);
         while !time.is_over() {
-            // A step that has no divisor in common with 5 or 3 meets all.
-            let victim = turn * 7 % self.servers;
-            if turn.is_multiple_of(2) {
+            let next = Deadline::after(BETWEEN);
+            for victim in victims.by_ref().take(self.servers / 2 + 1) {
                 servers.0[victim].restart();
                 figures.kills += 1;
-            } else {
+            }
+            while !next.is_over() {
+                let Some(victim) = victims.next() else { break };
                 servers.0[victim].stop();
                 let_pass(STOPPED);
                 servers.0[victim].go_on();
+                let_pass(STOPPED);
                 figures.stops += 1;
             }
-            turn += 1;
-            let_pass(BETWEEN);
         }
         figures
     }
