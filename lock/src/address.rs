@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn what_is_no_server_is_told_without_its_password() {
         for url in [
-            "http://ann:secret@a",
+            "ftp://ann:secret@a",
             "redis://ann:secret@",
             "ann:secret@a",
             "unix:?pass=secret",

@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn what_is_no_place_is_told() {
-        for text in ["", "file:", "memory:x", "a", "http://a", "redis://a,redis://a:6379", ","] {
+        for text in ["", "file:", "memory:x", "a", "ftp://a", "redis://a,redis://a:6379", ","] {
             let error = place(text).unwrap_err();
             assert!(
                 error.contains("no place") || error.contains("no server") || error.contains("twice"),

@@ -25,6 +25,11 @@
 
 #![deny(missing_docs)]
 
+/// Its program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod held;
 mod error;
 mod locker;
