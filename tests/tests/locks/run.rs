@@ -144,6 +144,25 @@ fn a_command_whose_lock_cannot_be_kept_has_ended_before_somebody_else_can_have_i
 }
 
 #[test]
+fn what_the_command_has_started_does_not_outlive_a_lost_lock_either() {
+    let mut servers = RedisServers::start(3);
+    let folder = Folder::new();
+    let pid = folder.file("pid");
+    // The command itself ends by TERM.
+    let script = format!(
+        "sh -c \"trap '' TERM; echo \\$\\$ > {}; while :; do sleep 0.1; done\" & sleep 60",
+        pid.display()
+    );
+    let mut run = start(&servers, &["--ttl", "1500ms", "--kill-after", "500ms"], &script);
+    let inner = number(&pid);
+    servers.0[0].kill();
+    servers.0[1].kill();
+    let ended = run.wait();
+    assert_eq!(ended.code(), Some(76), "{}", ended.stderr);
+    gone(inner);
+}
+
+#[test]
 fn a_command_whose_lock_is_taken_away_is_ended_at_once() {
     let servers = RedisServers::start(3);
     let folder = Folder::new();
