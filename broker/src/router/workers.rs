@@ -151,7 +151,18 @@ impl Workers {
         }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: name, attempt: assignment.attempt, timeout_ms, service }.encode()
+            let passing = assignment.body.passing();
+            JobMeta {
+                id: name,
+                attempt: assignment.attempt,
+                timeout_ms,
+                service,
+                key: passing.and_then(|passing| passing.key.clone()),
+                trace: passing.and_then(|passing| passing.trace.clone()),
+                headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
+                window: None,
+            }
+            .encode()
         } else {
             Vec::new()
         };
@@ -167,7 +178,7 @@ impl Workers {
     ) -> Option<Event<Body>> {
         let meta = if probe.detailed {
             let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, service: None }.encode()
+            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, ..JobMeta::default() }.encode()
         } else {
             Vec::new()
         };
