@@ -20,7 +20,8 @@ impl Address {
                 "this program was built without TLS (feature `tls` of hornpipe-lock)".to_owned(),
             ));
         }
-        // The path alone, as DESIGN has it, is what people write.
+        choose_cryptography();
+        // The path alone is what people write.
         let spelled = match url.strip_prefix("unix:") {
             Some(path) if !path.starts_with("//") => format!("unix://{path}"),
             _ => url.to_owned(),
@@ -32,6 +33,18 @@ impl Address {
         Ok(Self { name, info: info.set_redis_settings(settings) })
     }
 }
+
+/// For TLS, unless the program has chosen already. Without one, connecting would panic.
+#[cfg(feature = "tls")]
+fn choose_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread was first, which is as good.
+        rustls::crypto::ring::default_provider().install_default().ok();
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn choose_cryptography() {}
 
 fn name(info: &ConnectionInfo) -> String {
     let database = match info.redis_settings().db() {

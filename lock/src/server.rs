@@ -47,6 +47,8 @@ const SKIPPED: usize = 4096;
 /// A machine that answers for a stopped server is one.
 const MACHINE_TIMEOUT: Duration = Duration::from_secs(20);
 
+const THREAD_GONE: &str = "the thread that asked it has ended by a fault of ours";
+
 /// How to ask.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
@@ -161,14 +163,18 @@ impl Server {
         answers: &Sender<(usize, Answer)>,
     ) {
         let question = Question { ask: Arc::clone(ask), by, number, answers: answers.clone() };
-        let is_refused = match self.questions.try_send(question) {
+        let refused = match self.questions.try_send(question) {
+            Ok(()) => None,
             // One that is dropped leaves a key behind.
-            Err(TrySendError::Full(question)) if ask.is_release() => self.questions.send(question).is_err(),
-            result => result.is_err(),
+            Err(TrySendError::Full(question)) if ask.is_release() => {
+                self.questions.send(question).err().map(|_| THREAD_GONE)
+            }
+            Err(TrySendError::Full(_)) => Some("too many questions wait for it"),
+            Err(TrySendError::Disconnected(_)) => Some(THREAD_GONE),
         };
-        if is_refused {
+        if let Some(why) = refused {
             // Whoever asked may not wait any more.
-            answers.send((number, Err("too many questions wait for it".to_owned()))).ok();
+            answers.send((number, Err(why.to_owned()))).ok();
         }
     }
 
@@ -448,6 +454,9 @@ fn is_the_servers_word(error: &RedisError) -> bool {
 }
 
 fn describe(error: &RedisError) -> String {
+    if error.kind() == ErrorKind::Parse {
+        return "it does not answer as a Redis server does".to_owned();
+    }
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (_, Some(detail)) => detail.to_owned(),
