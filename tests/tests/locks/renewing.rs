@@ -12,10 +12,10 @@ use crate::common::{ms, settle, three};
 #[test]
 fn a_renewed_lock_outlives_its_time_and_is_released() {
     let (_servers, locker, other) = three();
-    let held = locker.lock("resource", ms(400)).unwrap();
+    let held = locker.lock("resource", ms(1000)).unwrap();
     let first = held.until();
     let renewal = locker.renew(held, RenewOptions::default()).unwrap();
-    eventually("it is renewed three times", || renewal.until() > first + ms(400));
+    eventually("it is renewed beyond its time", || renewal.until() > first + ms(1000));
     assert!(matches!(other.try_lock("resource", ms(400)), Err(LockError::Busy { .. })));
     renewal.unlock().unwrap();
     assert!(other.try_lock("resource", ms(400)).is_ok());
@@ -37,9 +37,9 @@ fn a_renewed_lock_is_released_when_the_work_panics() {
 #[test]
 fn renewing_has_a_limit_after_which_the_lock_runs_out() {
     let (_servers, locker, other) = three();
-    let held = locker.lock("resource", ms(300)).unwrap();
+    let held = locker.lock("resource", ms(1500)).unwrap();
     let (sender, ends) = channel();
-    let options = RenewOptions::limited(ms(500)).on_end(move |ended| {
+    let options = RenewOptions::limited(ms(700)).on_end(move |ended| {
         sender.send(matches!(ended, Ended::Limit)).unwrap();
     });
     let renewal = locker.renew(held.clone(), options).unwrap();
@@ -47,7 +47,7 @@ fn renewing_has_a_limit_after_which_the_lock_runs_out() {
     let until = renewal.until();
     assert!(until > held.until());
     eventually("it runs out", || renewal.left().is_zero());
-    eventually("others get it", || other.try_lock("resource", ms(300)).is_ok());
+    eventually("others get it", || other.try_lock("resource", ms(1500)).is_ok());
     assert_eq!(renewal.until(), until);
 }
 

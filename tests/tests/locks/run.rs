@@ -344,10 +344,10 @@ fn a_long_command_is_renewed_for() {
     let folder = Folder::new();
     let go = folder.file("go");
     let script = format!("while ! test -e {}; do sleep 0.02; done; echo done", go.display());
-    let mut run = start(&servers, &["--ttl", "600ms"], &script);
+    let mut run = start(&servers, &["--ttl", "1500ms"], &script);
     let other = locker(&servers);
     eventually("it is held", || other.is_locked("job").unwrap());
-    let end = other.now() + ms(1500);
+    let end = other.now() + ms(2500);
     // All the time, longer than it would live by itself.
     while other.now() < end {
         assert!(matches!(other.try_lock("job", TTL), Err(LockError::Busy { .. })));
@@ -374,6 +374,20 @@ fn what_was_ignored_stays_ignored() {
     send(run.pid(), SIGHUP);
     fs::write(go, "").unwrap();
     assert_eq!(run.wait().code(), Some(0));
+}
+
+/// Then the kernel reaps in our place, and nothing is left to wait for.
+#[test]
+fn a_command_is_waited_for_also_where_the_end_of_children_was_ignored() {
+    let folder = Folder::new();
+    let script = format!(
+        "trap '' CHLD; exec {} lock run job --servers file:{} -- sh -c 'sleep 0.3; echo done; exit 5'",
+        hornpipe().display(),
+        folder.path().display()
+    );
+    // Unlike other shells, bash ignores it when told to.
+    let ended = Process::run("bash", &["-c", &script]);
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(5), "done\n"), "{}", ended.stderr);
 }
 
 #[test]

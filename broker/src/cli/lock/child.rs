@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
 use nix::unistd::{Pid, getpgrp, getpid, getppid, tcgetpgrp, tcsetpgrp};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -85,6 +85,14 @@ impl Running {
             self.signal(Signal::SIGCONT);
         }
     }
+}
+
+/// Makes the end of a child something that is told. Whoever started us may have ignored it,
+/// and then the kernel reaps in our place.
+pub(super) fn expect_children() {
+    // SAFETY: no handler of ours is installed that anybody could rely on, and the default
+    // action runs no code.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.ok();
 }
 
 fn prepare(parent: Pid) -> io::Result<()> {

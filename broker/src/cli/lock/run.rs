@@ -12,7 +12,7 @@ use hornpipe_lock::{
 };
 use nix::sys::signal::Signal;
 
-use super::child::Running;
+use super::child::{self, Running};
 use super::place::{self, Place};
 use super::signals::{Signals, Taken, Woken};
 use crate::cli::exit_code::LockExit;
@@ -107,6 +107,7 @@ pub(super) fn run(arguments: &RunArguments) -> u8 {
         Ok(terms) => terms,
         Err(why) => return complain(why, LockExit::Usage),
     };
+    child::expect_children();
     // Before any thread is started, which would get them otherwise.
     let signals = match Signals::take() {
         Ok(signals) => signals,
