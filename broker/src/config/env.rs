@@ -157,6 +157,11 @@ impl Environment {
         self.value("HORNPIPE_CONTROL").map(PathBuf::from)
     }
 
+    /// Where the verbs of `lock` lock.
+    pub fn lock_servers(&self) -> Option<String> {
+        self.text("HORNPIPE_LOCK_SERVERS")
+    }
+
     /// The user's directory for sockets and the like.
     pub fn runtime_directory(&self) -> Option<PathBuf> {
         self.value("XDG_RUNTIME_DIR").map(PathBuf::from)
