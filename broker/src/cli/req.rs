@@ -31,10 +31,10 @@ pub(super) struct ReqArguments {
     /// Where to ask; then the body is all FILEs, or standard input. A,B is a list: fails over
     #[arg(short, long, visible_alias = "broker", value_name = "ENDPOINT", value_delimiter = ',')]
     endpoint: Vec<String>,
-    /// How long to wait in all, over every try; a bare number is seconds
+    /// How long to wait in all; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = config::duration_or_seconds, default_value = "30s")]
     timeout: Duration,
-    /// How often to send it. It may then run more than once, unless it has a key
+    /// How often to send it; without a key it may run as often
     #[arg(short, long, visible_alias = "tries", value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..), default_value = "3")]
     retries: u32,
     /// How many workers may try it, if they die
