@@ -38,6 +38,7 @@ mod fresh;
 mod limits;
 
 mod clients_leave;
+mod own_client;
 
 mod autoscale;
 mod degraded;
