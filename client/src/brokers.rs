@@ -9,6 +9,7 @@ use crate::connection::Connection;
 use crate::endpoint::{Address, Endpoint};
 use crate::errand::Serial;
 use crate::error::AskError;
+use crate::helm::CONNECTING;
 
 /// A connection that is lost before anything was heard over it is made again after this
 /// time, then after twice as long, up to a second.
@@ -117,6 +118,12 @@ impl Brokers {
     pub(crate) fn is_suspect(&self, place: usize, now: Instant) -> bool {
         let until = self.list.get(place).and_then(|broker| broker.suspect_until);
         until.is_some_and(|until| now < until)
+    }
+
+    /// Whether a connection has just been begun.
+    pub(crate) fn is_connecting(&self, now: Instant) -> bool {
+        let is_new = |link: &Link| now.saturating_duration_since(link.since) < CONNECTING;
+        self.links.values().any(|link| link.state == LinkState::Connecting && is_new(link))
     }
 
     /// Whether a request to this broker can be taken back.

@@ -205,7 +205,8 @@ impl Client {
         self.send(request)?.wait()
     }
 
-    /// Asks and does not wait, except for room if [`Builder::in_flight`] requests are out.
+    /// Asks and does not wait, except for room if [`Builder::in_flight`] requests are out, and
+    /// the first time a moment for the connection, at most a second.
     ///
     /// # Errors
     /// If the request is none, or there came to be no room in its time. All else is told by

@@ -85,6 +85,11 @@ impl Engine {
         self.dropped
     }
 
+    /// Whether a request waits for a connection that may come about any moment.
+    pub(crate) fn is_connecting(&self, ticket: Ticket) -> bool {
+        self.seeking.contains(&ticket) && self.brokers.is_connecting(clock::now())
+    }
+
     pub(crate) fn accept(&mut self, command: Command, mail: &mut Deliveries) {
         match command {
             Command::Ask(ticket, order) => self.begin(ticket, *order),

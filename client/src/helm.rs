@@ -8,9 +8,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bell::Bell;
+use crate::clock;
 use crate::engine::{Command, Deliveries, Engine, Mail, Patience};
 use crate::errand::{Order, Ticket};
 use crate::error::AskError;
@@ -20,6 +21,9 @@ const PARTS_LIMIT: usize = 10_000;
 
 /// ... or so many bytes of them.
 const PARTS_BYTES_LIMIT: usize = 64 << 20;
+
+/// A new connection is waited for so long by who sends the first request over it.
+pub(crate) const CONNECTING: Duration = Duration::from_secs(1);
 
 pub(crate) struct Helm {
     pid: u32,
@@ -115,7 +119,16 @@ impl Helm {
         if let Found::TooLate = self.steer_until(&caller, Some(deadline), room) {
             return Err(AskError::NoRoom { limit: self.limit });
         }
-        Ok(self.enter(order, Caller::Thread(caller)))
+        let ticket = self.enter(order, Caller::Thread(Arc::clone(&caller)));
+        // Not before its connection is there can it be sent, and nobody may come to wait for it
+        // soon. If somebody steers, that one sees to it.
+        let sent = |board: &mut Board| match &board.engine {
+            Some(engine) if engine.is_connecting(ticket) => None,
+            Some(_) | None => Some(()),
+        };
+        let until = deadline.min(clock::deadline(CONNECTING));
+        self.steer_until(&caller, Some(until), sent);
+        Ok(ticket)
     }
 
     /// Sends. That there is room is the caller's business.
@@ -210,7 +223,7 @@ impl Helm {
                 board.call_another();
                 return Found::Yes(found);
             }
-            let left = until.map(crate::clock::left);
+            let left = until.map(clock::left);
             if left.is_some_and(|left| left.is_zero()) {
                 board.call_another();
                 return Found::TooLate;

@@ -110,29 +110,31 @@ fn who_waits_in_vain_leaves_the_steering_to_the_others() {
 #[test]
 fn a_slow_request_does_not_use_up_its_tries_while_the_broker_answers_others() {
     let mut slow = None;
-    let mut heard = 0;
     let (tell, told) = mpsc::channel();
     let server = Server::start(move |peer, frames| {
         let (meta, body) = read_request(frames);
-        if body[0] == b"slow" {
-            tell.send(()).unwrap();
-            slow = Some(reply(peer, &meta.id, body));
-            return Vec::new();
+        match body.first().map(Vec::as_slice) {
+            Some(b"slow") => {
+                tell.send(()).unwrap();
+                slow = Some(reply(peer, &meta.id, body));
+                Vec::new()
+            }
+            Some(b"last") => slow.take().into_iter().chain([reply(peer, &meta.id, body)]).collect(),
+            _ => vec![reply(peer, &meta.id, body)],
         }
-        heard += 1;
-        let mut answers = vec![reply(peer, &meta.id, body)];
-        if heard == 60 {
-            answers.extend(slow.take());
-        }
-        answers
     });
     let client = client(&server);
-    let mut slow = client.send(Request::new("slow").timeout(Duration::from_secs(3)).tries(30)).unwrap();
-    // Its share of the time is 100 ms: it would be sent again and again.
-    for _ in 0..60 {
+    // Its share of the time is a second: it would be sent again twice.
+    let mut slow = client.send(Request::new("slow").timeout(Duration::from_secs(10)).tries(10)).unwrap();
+    let mut waited = Duration::ZERO;
+    while waited < Duration::from_millis(2200) {
         client.ask("quick").unwrap();
-        assert!(slow.wait_for(Duration::from_millis(10)).is_none_or(|reply| reply.is_ok()));
+        let (reply, took) = timed(|| slow.wait_for(Duration::from_millis(20)));
+        assert!(reply.is_none());
+        waited += took;
     }
+    client.ask("last").unwrap();
+    assert_eq!(slow.wait().unwrap().bytes(), b"slow");
     assert_eq!(told.try_iter().count(), 1, "it was sent again");
 }
 
@@ -230,11 +232,11 @@ fn parts_that_nobody_takes_end_the_request_and_not_the_memory() {
 fn dropping_a_request_takes_it_back_unless_it_has_a_key() {
     let (server, told) = listening(|_peer, _meta, _body| Vec::new());
     let client = client(&server);
-    let mut keyed = client.send(Request::new("a").key("k")).unwrap();
-    let mut plain = client.send(Request::new("b").service("s")).unwrap();
-    assert!(keyed.wait_for(Duration::ZERO).is_none());
-    while told.try_iter().count() == 0 {
-        assert!(plain.wait_for(Duration::from_millis(5)).is_none());
+    let keyed = client.send(Request::new("a").key("k")).unwrap();
+    let plain = client.send(Request::new("b").service("s")).unwrap();
+    // They have been sent, though nobody has waited for them.
+    for key in [Some("k"), None] {
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().key.as_deref(), key);
     }
     drop(keyed);
     drop(plain);

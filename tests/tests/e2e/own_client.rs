@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hornpipe_client::{Client, Request};
-use hornpipe_tests::harness::{Broker, Deadline, Process, Serve, hornpipe, let_pass, send};
+use hornpipe_client::{AskError, Client, Request, Status};
+use hornpipe_tests::harness::{Broker, Deadline, Process, Serve, hornpipe, let_pass, refused, send};
 use nix::sys::signal::Signal::{SIGINT, SIGKILL};
 use serde_json::Value;
 
@@ -108,6 +108,43 @@ fn ctrl_c_ends_req_and_its_exit_code_says_that_it_was_taken_back() {
     let ended = asking.wait();
     assert_eq!(ended.code(), Some(4), "{}", ended.stderr);
     assert!(ended.stderr.contains("taken back"), "{}", ended.stderr);
+    assert_eq!(refused(&broker.wait_for_idle(1), Status::Cancelled), 1);
+}
+
+#[test]
+fn a_request_that_is_dropped_or_cancelled_frees_its_worker() {
+    let broker = Broker::demo(1);
+    let pid = broker.workers()[&0];
+    let client = Client::connect(broker.frontend()).unwrap();
+    let dropped = client.send(Request::new("sleep 60000")).unwrap();
+    broker.wait_for_in_flight(1);
+    drop(dropped);
+    assert_eq!(client.ask("echo free").unwrap().bytes(), b"free");
+    let cancelled = client.send(Request::new("sleep 60000")).unwrap();
+    broker.wait_for_in_flight(1);
+    cancelled.cancel();
+    let error = cancelled.wait().unwrap_err();
+    assert!(matches!(&error, AskError::Refused { status: Status::Cancelled, attempt: 1, .. }), "{error:?}");
+    assert_eq!(client.ask("pid").unwrap().bytes(), pid.to_string().as_bytes());
+}
+
+#[test]
+fn what_a_request_says_of_itself_is_kept_by_the_broker() {
+    let broker = Broker::demo(3);
+    let client = Client::connect(broker.frontend()).unwrap();
+    let first = client.request(Request::new("pid").affinity("user-7")).unwrap();
+    for _ in 0..10 {
+        client.ask("echo another").unwrap();
+        let reply = client.request(Request::new("pid").affinity("user-7").strict()).unwrap();
+        assert_eq!(reply.bytes(), first.bytes());
+    }
+    let reply = client.request(Request::new("sleep 30")).unwrap();
+    assert!(reply.ran.unwrap() >= Duration::from_millis(30) && reply.waited.is_some(), "{reply:?}");
+    // One at a time: whoever is second waits for the first.
+    let slow = || client.send(Request::new("sleep 100").exclusive("disk")).unwrap();
+    let (one, two) = (slow(), slow());
+    let (one, two) = (one.wait().unwrap(), two.wait().unwrap());
+    assert!(one.waited.unwrap().max(two.waited.unwrap()) >= Duration::from_millis(90), "{one:?} {two:?}");
 }
 
 #[test]
