@@ -112,10 +112,13 @@ impl Engine {
         let is_hot = self.hear(mail)?;
         let now = clock::now();
         self.keep_time(now, mail);
-        for ticket in self.seeking.iter().copied().collect::<Vec<_>>() {
-            self.place(ticket, now, mail)?;
+        let seeking: Vec<Ticket> = self.seeking.iter().copied().collect();
+        for ticket in &seeking {
+            self.place(*ticket, now, mail)?;
         }
-        if is_hot || !mail.is_empty() || patience == Patience::None {
+        // Whoever waits a limited time may wait for just this.
+        let is_news = matches!(patience, Patience::Until(_)) && self.seeking.len() < seeking.len();
+        if is_hot || is_news || !mail.is_empty() || patience == Patience::None {
             return Ok(());
         }
         self.wait(bell, patience)

@@ -232,7 +232,8 @@ fn parts_that_nobody_takes_end_the_request_and_not_the_memory() {
 fn dropping_a_request_takes_it_back_unless_it_has_a_key() {
     let (server, told) = listening(|_peer, _meta, _body| Vec::new());
     let client = client(&server);
-    let keyed = client.send(Request::new("a").key("k")).unwrap();
+    let (keyed, took) = timed(|| client.send(Request::new("a").key("k")).unwrap());
+    assert!(took < Duration::from_millis(900), "{took:?}: it waits for its connection and for nothing else");
     let plain = client.send(Request::new("b").service("s")).unwrap();
     // They have been sent, though nobody has waited for them.
     for key in [Some("k"), None] {
