@@ -114,7 +114,10 @@ impl Engine {
         self.keep_time(now, mail);
         let seeking: Vec<Ticket> = self.seeking.iter().copied().collect();
         for ticket in &seeking {
-            self.place(*ticket, now, mail)?;
+            if let Err(error) = self.place(*ticket, now, mail) {
+                // Others may have their connections.
+                self.end(*ticket, Err(error), mail);
+            }
         }
         // Whoever waits a limited time may wait for just this.
         let is_news = matches!(patience, Patience::Until(_)) && self.seeking.len() < seeking.len();
