@@ -21,15 +21,19 @@ use crate::request::{Body, Request};
 /// A [`Client`](crate::Client) for tasks. Cloning it is cheap, and all clones share the
 /// connections.
 ///
-/// ```no_run
+/// ```
+/// # mod broker { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/broker.in")); }
 /// use hornpipe_client::{AsyncClient, Request};
 ///
-/// # async fn ask() -> Result<(), hornpipe_client::AskError> {
-/// let client = AsyncClient::connect("6660")?;
-/// let (small, large) = tokio::join!(client.ask("hello"), client.request(Request::new("render").service("images")));
-/// println!("{:?} {:?}", small?.bytes(), large?.bytes());
-/// # Ok(())
-/// # }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// # let endpoint = broker::start();
+/// let client = AsyncClient::connect(&endpoint)?;
+/// let large = Request::new("render").service("images");
+/// let (small, large) = tokio::join!(client.ask("hello"), client.request(large));
+/// assert_eq!((small?.bytes(), large?.bytes()), (b"hello".to_vec(), b"render".to_vec()));
+/// # Ok::<(), hornpipe_client::AskError>(())
+/// # }).unwrap();
 /// ```
 ///
 /// Dropping the future of a request takes the request back, unless it has a

@@ -229,7 +229,7 @@ impl Client {
             return Err(AskError::Forked);
         }
         let caller = Arc::new(Condvar::new());
-        let ticket = self.helm.ask(self.defaults.order(request, in_parts)?, Arc::clone(&caller))?;
+        let ticket = self.helm.ask(self.defaults.order(request, in_parts)?, &caller)?;
         Ok(Pending::new(Arc::clone(&self.helm), ticket, caller))
     }
 

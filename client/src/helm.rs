@@ -107,7 +107,7 @@ impl Helm {
     }
 
     /// Waits for room, and sends.
-    pub(crate) fn ask(&self, order: Order, caller: Arc<Condvar>) -> Result<Ticket, AskError> {
+    pub(crate) fn ask(&self, order: Order, caller: &Arc<Condvar>) -> Result<Ticket, AskError> {
         if self.is_forked() {
             return Err(AskError::Forked);
         }
@@ -116,10 +116,10 @@ impl Helm {
             board.is_crowded = board.open >= self.limit;
             (!board.is_crowded).then_some(())
         };
-        if let Found::TooLate = self.steer_until(&caller, Some(deadline), room) {
+        if let Found::TooLate = self.steer_until(caller, Some(deadline), room) {
             return Err(AskError::NoRoom { limit: self.limit });
         }
-        let ticket = self.enter(order, Caller::Thread(Arc::clone(&caller)));
+        let ticket = self.enter(order, Caller::Thread(Arc::clone(caller)));
         // Not before its connection is there can it be sent, and nobody may come to wait for it
         // soon. If somebody steers, that one sees to it.
         let sent = |board: &mut Board| match &board.engine {
@@ -127,7 +127,7 @@ impl Helm {
             Some(_) | None => Some(()),
         };
         let until = deadline.min(clock::deadline(CONNECTING));
-        self.steer_until(&caller, Some(until), sent);
+        self.steer_until(caller, Some(until), sent);
         Ok(ticket)
     }
 

@@ -1,9 +1,11 @@
 //! Ask a hornpipe broker, with deadlines and retries.
 //!
-//! ```no_run
+//! ```
+//! # mod broker { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/broker.in")); }
 //! use hornpipe_client::Client;
 //!
-//! let client = Client::connect("6660")?;
+//! # let endpoint = broker::start();
+//! let client = Client::connect(&endpoint)?; // "6660", "queue:6660", "ipc:///run/queue"
 //! let reply = client.ask("hello")?;
 //! assert_eq!(reply.bytes(), b"hello");
 //! # Ok::<(), hornpipe_client::AskError>(())
@@ -19,36 +21,42 @@
 //! [`Client::send`] does not wait. Threads may share a client, and a slow request does not
 //! hold up the others.
 //!
-//! ```no_run
+//! ```
+//! # mod broker { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/broker.in")); }
 //! # use hornpipe_client::{Client, Request};
-//! # let client = Client::connect("6660")?;
+//! # let client = Client::connect(&broker::start())?;
 //! let pages: Vec<_> =
 //!     (1..=9).map(|page| client.send(Request::new(format!("render {page}")))).collect::<Result<_, _>>()?;
-//! for page in pages {
-//!     println!("{} bytes", page.wait()?.bytes().len());
+//! for (page, number) in pages.into_iter().zip(1..) {
+//!     assert_eq!(page.wait()?.bytes(), format!("render {number}").as_bytes());
 //! }
 //! # Ok::<(), hornpipe_client::AskError>(())
 //! ```
 //!
 //! # Part by part
 //!
-//! ```no_run
+//! ```
+//! # mod broker { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/broker.in")); }
 //! # use hornpipe_client::{Client, Request};
-//! # let client = Client::connect("6660")?;
-//! for part in client.parts(Request::new("count to ten"))? {
-//!     println!("{}", String::from_utf8_lossy(&part?.concat()));
+//! # let client = Client::connect(&broker::start())?;
+//! let mut heard = Vec::new();
+//! for part in client.parts(Request::new("count to three"))? {
+//!     heard.extend(part?.concat());
 //! }
+//! assert_eq!(heard, b"123");
 //! # Ok::<(), hornpipe_client::AskError>(())
 //! ```
 //!
 //! # Several brokers
 //!
-//! ```no_run
+//! ```
+//! # mod broker { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doc/broker.in")); }
 //! # use hornpipe_client::{Client, Request};
-//! let client = Client::builder().endpoints(["queue-a:6660", "queue-b:6660"]).build()?;
+//! # let (queue_a, queue_b) = ("127.0.0.1:1".to_owned(), broker::start());
+//! let client = Client::builder().endpoints([&queue_a, &queue_b]).build()?; // nobody is at queue_a
 //! let invoice = Request::new("pay 4711").key("pay-4711").attempts(1);
 //! match client.request(invoice) {
-//!     Ok(reply) => println!("{:?} from {}", reply.bytes(), reply.broker),
+//!     Ok(reply) => assert_eq!(reply.broker.to_string(), queue_b),
 //!     Err(error) if error.was_not_run() => println!("not paid: {error}"),
 //!     Err(error) => println!("perhaps paid: {error}"),
 //! }

@@ -51,7 +51,7 @@ fn what_is_no_such_value_is_an_error_and_not_a_panic() {
     assert!(matches!(echo(b"\x01\x02").msgpack::<u8>(), Err(BodyError::TrailingBytes)));
     // A text of 4 GiB is announced.
     assert!(echo(b"\xdb\xff\xff\xff\xff").msgpack::<String>().is_err());
-    let depth = echo(&[0x91; 100_000]).msgpack::<serde_json::Value>();
+    let depth = echo(&vec![0x91; 100_000]).msgpack::<serde_json::Value>();
     assert!(depth.is_err(), "{depth:?}");
     assert!(Request::json(&std::collections::BTreeMap::from([((1, 2), 3)])).is_err());
 }
