@@ -135,9 +135,12 @@ impl fmt::Display for AskError {
         match self {
             Self::Handler { message, .. } => write!(f, "the handler failed: {message}"),
             Self::Refused { status, message, broker, attempt, retry_after } => {
-                write!(f, "{status} at {broker}: {}", reason(*status))?;
-                if !message.is_empty() {
-                    write!(f, ": {message}")?;
+                write!(f, "{status} at {broker}: ")?;
+                match (status, message.as_str()) {
+                    (_, "") => f.write_str(reason(*status))?,
+                    // It says the same in its own words.
+                    (Status::Cancelled, message) => f.write_str(message)?,
+                    (_, message) => write!(f, "{}: {message}", reason(*status))?,
                 }
                 if *attempt > 1 {
                     write!(f, ", {attempt} attempts")?;
