@@ -1,13 +1,16 @@
 //! The core against the simulation, as part of every `cargo test`. Longer runs
 //! are the binary `simulate`'s; both name the seed and the step of a failure.
 
-use hornpipe_tests::simulation::{self, services};
+use hornpipe_tests::simulation::{self, keys, services};
 
 /// Enough for each planted bug that was tried to be found.
 const SEEDS: std::ops::Range<u64> = 0..3000;
 
 /// The same for several services, whose single cores are played above.
 const SERVICES_SEEDS: std::ops::Range<u64> = 0..300;
+
+/// The same for idempotency keys.
+const KEYS_SEEDS: std::ops::Range<u64> = 0..200;
 
 /// Long enough for a pool to come up, be disturbed and come up again.
 const EVENTS: u64 = 400;
@@ -25,6 +28,20 @@ fn the_same_seed_plays_the_same_run() {
         let (once, again) = (simulation::run(seed, EVENTS, false), simulation::run(seed, EVENTS, false));
         assert_eq!(format!("{once:?}"), format!("{again:?}"), "seed {seed}");
     }
+}
+
+#[test]
+fn the_work_of_a_key_runs_once() {
+    let mut seen = keys::Tally::default();
+    for seed in KEYS_SEEDS {
+        let one = keys::run(seed, EVENTS);
+        seen = seen + one;
+        if seed < 20 {
+            assert_eq!(one, keys::run(seed, EVENTS), "seed {seed}");
+        }
+    }
+    let kinds = [seen.answered, seen.repeated, seen.refused, seen.dropped, seen.runs];
+    assert!(kinds.iter().all(|count| *count > 500), "{seen:?}");
 }
 
 #[test]

@@ -32,6 +32,12 @@ pub enum Event<B> {
         client: ClientId,
         name: Arc<str>,
     },
+    /// The work of this key is to be ended, whoever asked for it.
+    CancelKey {
+        /// `None` is the default one, or the core's own.
+        service: Option<String>,
+        key: Arc<str>,
+    },
 
     // From workers.
     /// A worker's connection that was not heard of before. Always the first
@@ -191,6 +197,8 @@ pub struct Request<B> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wants {
     pub priority: Priority,
+    /// Those with the same word are run once while the window lasts.
+    pub key: Option<Arc<str>>,
     /// Of those with the same word one runs at a time.
     pub exclusive: Option<Arc<str>>,
     /// Those with the same word go to the same worker, while it lives.

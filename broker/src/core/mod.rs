@@ -15,6 +15,8 @@ mod backlog;
 mod lines;
 mod affinity;
 mod withdrawal;
+mod deadlines;
+mod keys;
 mod held;
 mod loss;
 mod quarantine;
@@ -83,6 +85,7 @@ pub use worker_state::WorkerState;
 use admission::Pace;
 use crew::Crew;
 use flight::Recorder;
+use keys::Keys;
 use pool::Pool;
 use requests::Requests;
 use roster::Roster;
@@ -95,6 +98,7 @@ pub struct Core<B> {
     phase: Phase,
     pause: Option<Pause>,
     requests: Requests<B>,
+    keys: Keys<B>,
     pace: Pace,
     quarantine: Quarantine<B>,
     recorder: Recorder,
@@ -134,6 +138,7 @@ impl<B: Clone> Core<B> {
             phase: Phase::Starting,
             pause: memory.and_then(|memory| memory.pause),
             requests: Requests::default(),
+            keys: Keys::default(),
             pace: Pace::default(),
             quarantine: Quarantine::default(),
             recorder: Recorder::default(),
@@ -153,6 +158,7 @@ impl<B: Clone> Core<B> {
             Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
             Event::ClientLeft { client } => self.client_left(client, turn),
             Event::Cancel { client, name } => self.cancel_named(client, &name, turn),
+            Event::CancelKey { key, .. } => self.cancel_key(&key, turn),
             Event::Joined { worker, home } => self.worker_joined(worker, home, turn),
             Event::Hello { worker, details } => self.worker_hello(worker, &details, turn),
             Event::Waiting { worker, speech } => self.worker_waiting(worker, &speech, turn),
@@ -220,7 +226,8 @@ impl<B: Clone> Core<B> {
     #[doc(hidden)]
     pub fn tables(&self) -> Tables {
         Tables {
-            requests: self.requests.len(),
+            requests: self.requests.len() + self.keys.joined_len(),
+            keys: self.keys.len(),
             held: self.requests.all_held_len(),
             affinities: self.requests.backlog.affinities.len(),
             connections: self.crew.len(),
@@ -237,6 +244,18 @@ impl<B: Clone> Core<B> {
     #[doc(hidden)]
     pub fn serves(&self, worker: WorkerId) -> bool {
         self.crew.worker(worker).is_some_and(crew::Worker::serves)
+    }
+
+    /// Whether the request is not over, with a client or without one.
+    #[doc(hidden)]
+    pub fn knows(&self, request: RequestId) -> bool {
+        self.requests.record(request).is_some()
+    }
+
+    /// The key that it came with.
+    #[doc(hidden)]
+    pub fn key_of(&self, request: RequestId) -> Option<std::sync::Arc<str>> {
+        self.requests.record(request)?.wants.key.clone()
     }
 
     /// How often each class has been passed over in a row, the highest first.
@@ -272,6 +291,7 @@ impl<B: Clone> Core<B> {
                 // The idle are counted in this turn.
                 Timer::SpareCheck => (),
                 Timer::Mended => self.mended(turn),
+                Timer::Keys => self.forget_replies(turn.now),
                 Timer::Drain => self.stop(Stop::Now, turn),
                 Timer::HandOver => self.handover_deadline(turn),
                 Timer::LastCall => self.last_call_is_over(turn),

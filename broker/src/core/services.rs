@@ -154,6 +154,10 @@ impl<B: Clone> Services<B> {
             | Event::Shrink
             | Event::ScaleTo { .. }
             | Event::ScaleBy { .. } => self.run(ServiceId::DEFAULT, event, turn),
+            Event::CancelKey { ref service, .. } => {
+                let id = service.as_ref().map_or(Some(ServiceId::DEFAULT), |name| self.find(name));
+                self.run(id.unwrap_or(ServiceId::DEFAULT), event, turn);
+            }
             Event::ClientLeft { client } | Event::Cancel { client, .. } => {
                 self.run_all(self.asked_by(client), &event, turn);
             }

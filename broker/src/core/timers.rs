@@ -55,6 +55,8 @@ pub(super) enum Timer {
     SpareCheck,
     /// Every slot has been filled for long enough to say so.
     Mended,
+    /// The first of the replies that are kept for repetitions may be forgotten.
+    Keys,
     /// The drain time is over.
     Drain,
     /// What was accepted must be answered: the next router waits.

@@ -148,6 +148,7 @@ impl Clients {
                 timeout: meta.timeout_ms.map(Duration::from_millis),
                 attempts: meta.attempts,
                 wants: Wants {
+                    key: meta.key.as_deref().map(Into::into),
                     priority: meta.priority,
                     exclusive: meta.exclusive.map(Into::into),
                     affinity: meta.affinity.map(Into::into),
@@ -165,6 +166,11 @@ impl Clients {
 
     /// A client does not want what it has asked before. That is no request, and has no answer.
     fn take_back(&mut self, received: &Received, meta: &RequestMeta, events: &mut Vec<Event<Body>>) {
+        if let Some(key) = &meta.key {
+            let (service, key) = (meta.service.clone(), key.as_str().into());
+            events.push(Event::CancelKey { service, key });
+            return;
+        }
         events.push(match self.connections.sender(&received.routing_id) {
             Sender::Known(client) if !meta.id.is_empty() => {
                 Event::Cancel { client: client.id, name: meta.id.as_str().into() }

@@ -207,6 +207,7 @@ impl Model {
             Event::Resume => self.resume(),
             Event::HandOver => self.part(now),
             Event::IgnoredClientMessage
+            | Event::CancelKey { .. }
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }

@@ -14,6 +14,7 @@
 mod bursts;
 mod routing;
 mod turns;
+mod keys;
 
 mod bodies;
 mod dialects;

@@ -248,6 +248,7 @@ fn both_degraded(one: Option<Degraded>, other: Option<Degraded>) -> Option<Degra
 fn both_queues(one: &QueueSnapshot, other: &QueueSnapshot) -> QueueSnapshot {
     QueueSnapshot {
         backlog_len: one.backlog_len + other.backlog_len,
+        joined: one.joined + other.joined,
         backlog_limit: one.backlog_limit + other.backlog_limit,
         held_bytes: one.held_bytes + other.held_bytes,
         held_bytes_limit: one.held_bytes_limit + other.held_bytes_limit,
