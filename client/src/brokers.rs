@@ -139,6 +139,7 @@ impl Brokers {
         patience: Duration,
         now: Instant,
     ) -> Result<Reach, AskError> {
+        let alone = self.list.len() == 1;
         let Some(broker) = self.list.get_mut(place) else { return Ok(Reach::No) };
         if let Some((serial, link)) =
             broker.current.and_then(|serial| Some((serial, self.links.get(&serial)?)))
@@ -148,6 +149,10 @@ impl Brokers {
                 LinkState::Up if !link.is_lost => return Ok(Reach::Now(serial)),
                 LinkState::Up => return Ok(Reach::Until(now)),
                 LinkState::Connecting if age < patience => return Ok(Reach::Until(link.since + patience)),
+                // Alone it is the only hope, and a fresh connection a better one.
+                LinkState::Connecting if alone => {
+                    self.links.remove(&serial);
+                }
                 LinkState::Connecting | LinkState::Failing if age < STALE => return Ok(Reach::No),
                 LinkState::Connecting | LinkState::Failing => {
                     self.links.remove(&serial);

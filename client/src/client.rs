@@ -236,7 +236,7 @@ impl Client {
     /// How many messages of the brokers answered nothing that was asked: late,
     /// doubled or unreadable. They were dropped.
     pub fn dropped(&self) -> u64 {
-        self.helm.dropped(&Arc::new(Condvar::new()))
+        self.helm.dropped()
     }
 
     /// Where brokers are looked for.

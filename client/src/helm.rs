@@ -38,6 +38,8 @@ struct Board {
     commands: Vec<Command>,
     desks: HashMap<Ticket, Desk>,
     last_ticket: Ticket,
+    /// Messages that answered nothing.
+    dropped: u64,
     /// Requests that have not ended.
     open: usize,
     /// Who sleeps, in the order of their coming.
@@ -89,6 +91,7 @@ impl Helm {
             commands: Vec::new(),
             desks: HashMap::new(),
             last_ticket: 0,
+            dropped: 0,
             open: 0,
             sleepers: BTreeMap::new(),
             last_sleeper: 0,
@@ -183,15 +186,8 @@ impl Helm {
     }
 
     /// How many messages answered nothing.
-    pub(crate) fn dropped(&self, caller: &Arc<Condvar>) -> u64 {
-        if self.is_forked() {
-            return 0;
-        }
-        let counted = |board: &mut Board| board.engine.as_ref().map(|engine| engine.dropped());
-        match self.steer_until(caller, None, counted) {
-            Found::Yes(dropped) => dropped,
-            Found::TooLate => 0,
-        }
+    pub(crate) fn dropped(&self) -> u64 {
+        if self.is_forked() { 0 } else { self.board().dropped }
     }
 
     /// Steers for others until the client is closed.
@@ -273,6 +269,7 @@ impl Helm {
         }
         let engine = wheel.engine.take();
         let mut board = self.board();
+        board.dropped = engine.as_ref().map_or(board.dropped, |engine| engine.dropped());
         board.engine = engine;
         board.deliver(mail);
         board

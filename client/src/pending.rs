@@ -14,7 +14,8 @@ use crate::reply::Reply;
 /// A request that is out. It is moved along while anybody waits for anything of its client.
 ///
 /// Dropping it takes the request back, unless it has a key: then the work goes on, and the
-/// same request sent again gets its reply.
+/// same request sent again gets its reply. Dropping its client in the next moment, or ending
+/// the program, may leave the message unsent; the broker then sees a client that leaves.
 #[must_use = "dropping it takes the request back"]
 pub struct Pending {
     pub(crate) helm: Arc<Helm>,

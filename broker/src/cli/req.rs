@@ -181,8 +181,13 @@ fn ask(arguments: &ReqArguments) -> Result<(), ReqError> {
     let mut parts = client.parts(request).map_err(ReqError::Ask)?;
     signals.cancel(parts.canceller()).map_err(ReqError::Signals)?;
     let mut count = 0;
-    for part in &mut parts {
-        print(arguments, &part.map_err(ReqError::Ask)?)?;
+    while let Some(part) = parts.next() {
+        if print(arguments, &part.map_err(ReqError::Ask)?)? == Reader::Gone {
+            // Nobody wants the rest. The broker is told, and heard, before this ends.
+            parts.cancel();
+            parts.for_each(drop);
+            return Ok(());
+        }
         count += 1;
     }
     if count == 0 {
@@ -229,12 +234,23 @@ fn told(reply: &Reply) -> String {
     format!("answered by {} at attempt {}{waited}{ran}", reply.broker, reply.attempt)
 }
 
-fn print(arguments: &ReqArguments, frames: &[Vec<u8>]) -> Result<(), ReqError> {
+/// Whether anybody reads what is printed.
+#[derive(Debug, PartialEq, Eq)]
+enum Reader {
+    There,
+    Gone,
+}
+
+fn print(arguments: &ReqArguments, frames: &[Vec<u8>]) -> Result<Reader, ReqError> {
     let mut bytes = frames.concat();
     if !arguments.raw {
         bytes.push(b'\n');
     }
-    output::print(&bytes).map_err(ReqError::Print)
+    match output::write(&bytes) {
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(ReqError::Print(error)),
+    }
 }
 
 /// One endpoint, or a list of them with commas in between.
