@@ -24,7 +24,9 @@ mod flight;
 mod ended;
 mod dispatch;
 mod crew;
+mod busy_time;
 mod speaking;
+mod liveness;
 mod worker_state;
 mod roster;
 mod processes;
@@ -58,8 +60,8 @@ pub use action::{
 pub use affinity::AFFINITY_KEYS;
 pub use autoscale::Cause;
 pub use backlog::AGING;
+pub use busy_time::BusyTime;
 pub use counters::{Counters, Reloads};
-pub use crew::BusyTime;
 pub use degraded::Degraded;
 pub use ended::Ended;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop, Wants};
@@ -152,6 +154,9 @@ impl<B: Clone> Core<B> {
     /// Takes in one event. Perform `actions` in order, then come back.
     pub fn handle(&mut self, event: Event<B>, now: Timestamp, actions: &mut Vec<Action<B>>) {
         let turn = &mut Turn { now, actions };
+        if let Some(worker) = event.speaker() {
+            self.crew.hear(worker, now);
+        }
         match event {
             Event::Request(request) => self.admit(request, turn),
             Event::UnreadableRequest { request, why } => self.refuse_unreadable(request, why, turn),
@@ -168,6 +173,7 @@ impl<B: Clone> Core<B> {
                 self.worker_replied(worker, token, (status, message, size, body), turn);
             }
             Event::StrayReply { worker } => self.stale_reply(worker, turn),
+            Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
@@ -182,7 +188,7 @@ impl<B: Clone> Core<B> {
                 self.process_ended(place, &ExitReason::NotStarted(why), turn);
             }
             Event::Halted { place } => self.process_halted(place, turn),
-            Event::Continued { place } => self.process_continued(place),
+            Event::Continued { place } => self.process_continued(place, turn),
             Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
             Event::Measured { place, footprint } => self.measured(place, footprint, turn),
             Event::Grow => self.scale_by(1, turn),
@@ -199,7 +205,9 @@ impl<B: Clone> Core<B> {
             Event::DropPoison { number } => self.drop_poison(number),
             Event::DropAllPoison => self.drop_all_poison(),
             Event::HandOver => self.hand_over_pool(turn),
-            Event::Tick => (),
+            // That somebody waits for a service is a matter of the services, and that a worker
+            // lives has been noted.
+            Event::Sought { service: _ } | Event::Heartbeat { worker: _ } | Event::Tick => (),
         }
         self.fire_timers(turn);
         self.assess_pool(turn);
@@ -273,6 +281,7 @@ impl<B: Clone> Core<B> {
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
+                Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),
                 Timer::Adoption(place) => self.adoption_deadline(place, turn),
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::action::{ExitReason, Footprint};
 use super::autoscale::Cause;
+use super::busy_time::BusyTime;
 use super::counters::Counters;
-use super::crew::{BusyTime, Worker};
+use super::crew::Worker;
 use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
@@ -174,6 +175,17 @@ impl<B: Clone> Core<B> {
     /// Requests that wait for the run of another with the same key.
     pub fn joined_len(&self) -> usize {
         self.keys.joined_len()
+    }
+
+    /// Whether somebody serves its requests, or is about to.
+    pub fn has_workers(&self) -> bool {
+        self.crew.anybody_serves() || self.pool.target > 0 && self.phase != Phase::Failing
+    }
+
+    /// How many workers are idle, and how many have a request in hand.
+    pub fn occupations(&self) -> (usize, usize) {
+        let count = |wanted| self.crew.iter().filter(|(_, worker)| worker.state() == wanted).count();
+        (count(WorkerState::Waiting), count(WorkerState::Processing))
     }
 
     /// Requests with a worker whose client still waits.

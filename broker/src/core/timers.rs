@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Cancelled(Token),
     /// The connection of an ended process has still not said its end.
     LastWords(WorkerId),
+    /// The worker should have given a sign of life.
+    Silence(WorkerId),
     /// The process should be ready.
     Boot(Place),
     /// The process of an earlier router should have been heard.
