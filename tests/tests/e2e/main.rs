@@ -42,6 +42,7 @@ mod fresh;
 mod limits;
 
 mod clients_leave;
+mod own_client;
 mod slow_clients;
 
 mod autoscale;
