@@ -1,0 +1,197 @@
+"""The client for asyncio: any number of requests at once over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from types import TracebackType
+from typing import Any, Optional, Union
+
+import zmq
+import zmq.asyncio
+
+from . import asking, codecs, wire
+from .asking import Reply, Request
+from .codecs import Codec
+from .endpoints import Endpoints, resolve
+from .errors import ClosedError
+from .wire import Answer
+
+
+class AsyncClient:
+    """Asks a broker, or the first of several that is there, without blocking the event loop.
+
+    Its arguments are those of `Client`. It belongs to the event loop of its first request, and to the
+    process: in a forked child it raises `ClosedError`.
+    """
+
+    def __init__(
+        self,
+        brokers: Endpoints,
+        *,
+        timeout: float = asking.TIMEOUT,
+        tries: int = asking.TRIES,
+        codec: Union[str, Codec] = "bytes",
+        service: Optional[str] = None,
+    ) -> None:
+        asking.check(timeout, tries)
+        self._endpoints = resolve(brokers)
+        self._timeout = timeout
+        self._tries = tries
+        self._codec = codecs.find(codec)
+        self._service = service
+        self._prefix = asking.new_prefix()
+        self._asked = 0
+        self._current = 0
+        self._pid = os.getpid()
+        self._is_closed = False
+        self._wire: Optional[_Wire] = None
+        # Given up for new requests, while others still wait for their answers on them.
+        self._old_wires: set[_Wire] = set()
+
+    async def ask(self, body: Any, **how: Any) -> Any:
+        """Asks, and returns the reply's value. `how` is as for `request`."""
+        return (await self.request(body, **how)).value
+
+    async def request(
+        self,
+        body: Any,
+        *,
+        service: Optional[str] = None,
+        timeout: Optional[float] = None,
+        attempts: Optional[int] = None,
+        headers: Optional[dict[str, str]] = None,
+        trace: Optional[str] = None,
+    ) -> Reply:
+        """Asks, and returns the reply with what is known of it. As `Client.request`."""
+        if self._pid != os.getpid():
+            raise ClosedError("this client belongs to the process that forked this one: make another")
+        if self._is_closed:
+            raise ClosedError("the client is closed")
+        self._asked += 1
+        request = Request(
+            f"{self._prefix}-{self._asked:x}",
+            asking.encode(self._codec, body),
+            asking.options(service or self._service, attempts, headers, trace, {}),
+            self._timeout if timeout is None else timeout,
+            self._tries,
+            len(self._endpoints),
+        )
+        answer = await self._run(request)
+        return Reply(self._codec.decode(answer.frames), answer.frames, answer.attempt, answer.id)
+
+    async def _run(self, request: Request) -> Answer:
+        while request.goes_on():
+            used = self._connect()
+            if not await used.is_up(request.connect_share()):
+                self._give_up(used)
+                continue
+            share = request.share()
+            request.sent += 1
+            answer = await used.ask(request, share)
+            good = request.read(answer) if answer is not None else None
+            if good is not None:
+                return good
+            self._give_up(used)
+        raise request.failed()
+
+    def _connect(self) -> _Wire:
+        if self._is_closed:
+            raise ClosedError("the client was closed while it was asking")
+        if self._wire is None:
+            self._wire = _Wire(self._endpoints[self._current])
+        return self._wire
+
+    def _give_up(self, used: _Wire) -> None:
+        if self._wire is used:
+            self._wire = None
+            self._current = (self._current + 1) % len(self._endpoints)
+            self._old_wires.add(used)
+        for old in [old for old in self._old_wires if not old.users]:
+            self._old_wires.discard(old)
+            old.close()
+
+    async def close(self) -> None:
+        """Closes the connection; requests under way end with `ClosedError`. It never waits for a broker."""
+        self._is_closed = True
+        if self._pid != os.getpid():
+            return
+        for wire_ in [*self._old_wires, *([self._wire] if self._wire else [])]:
+            wire_.close()
+        self._old_wires.clear()
+        self._wire = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<hornpipe.AsyncClient {', '.join(self._endpoints)}>"
+
+
+class _Wire:
+    """One connection, and who waits for what on it."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._socket = asking.new_socket(zmq.asyncio.Context.instance())
+        self._socket.connect(endpoint)
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._parts: dict[str, list[bytes]] = {}
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._sending = asyncio.Lock()
+        self.users = 0
+
+    async def is_up(self, seconds: float) -> bool:
+        """Whether the broker is there, or comes in time."""
+        self.users += 1
+        try:
+            return bool(await self._socket.poll(int(seconds * 1000) + 1, zmq.POLLOUT))
+        finally:
+            self.users -= 1
+
+    async def ask(self, request: Request, share: float) -> Optional[Answer]:
+        """The answer, if it comes in time."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[request.name] = answer
+        self.users += 1
+        try:
+            return await asyncio.wait_for(self._send_and_wait(request, answer), share)
+        except asyncio.TimeoutError:
+            return None
+        finally:
+            self.users -= 1
+            self._waiting.pop(request.name, None)
+            self._parts.pop(request.name, None)
+
+    async def _send_and_wait(self, request: Request, answer: asyncio.Future[Answer]) -> Answer:
+        async with self._sending:
+            await self._socket.send_multipart(request.message())
+        return await answer
+
+    async def _read(self) -> None:
+        while True:
+            answer = wire.read_answer(await self._socket.recv_multipart())
+            waiting = self._waiting.get(answer.id) if answer is not None else None
+            if answer is None or waiting is None or waiting.done():
+                continue
+            parts = self._parts.setdefault(answer.id, [])
+            parts += answer.frames
+            if not answer.more:
+                waiting.set_result(answer._replace(frames=parts))
+
+    def close(self) -> None:
+        """At once."""
+        self._reader.cancel()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ClosedError("the client was closed while it was asking"))
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.close(0)
