@@ -161,6 +161,7 @@ impl Client {
             service: request.service,
             timeout_ms: None,
             attempts: request.attempts,
+            ..RequestMeta::default()
         };
 
         let mut sent = 0;

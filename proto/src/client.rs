@@ -11,13 +11,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MAGIC, MapError, Status, map};
+use crate::{HEADERS_BYTES, HEADERS_COUNT, Headers, MAGIC, MapError, Priority, Status, map};
 
 /// An envelope of more frames than this is dropped.
 pub const ENVELOPE_LIMIT: usize = 16;
 
 /// A request id of more bytes than this is refused.
 pub const ID_LIMIT: usize = 64;
+
+/// A `key`, `exclusive`, `affinity` or `trace` of more bytes than this is refused.
+pub const KEY_LIMIT: usize = 256;
 
 /// What comes with a native request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,35 @@ pub struct RequestMeta {
     /// How many workers may try it, at most as many as the broker allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
+    /// Names the work: requests of one service with the same key are run once within the
+    /// service's window, and all get that run's reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Of those with the same word here, one runs at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<String>,
+    /// Those with the same word here go to the same worker, while it lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
+    /// Whether it waits for that worker, however long it is busy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strict: bool,
+    /// Which line it waits in.
+    #[serde(skip_serializing_if = "Priority::is_normal")]
+    pub priority: Priority,
+    /// No request, but the end of an earlier one: of the same connection's with this `id`,
+    /// or of whoever's with this `key`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
+    /// Whether its sender reads a reply that comes in parts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// The `traceparent` of W3C's Trace Context; passed on to the worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// Passed on to the worker.
+    #[serde(skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
 }
 
 /// What comes with a native reply.
@@ -50,6 +82,18 @@ pub struct ReplyMeta {
     /// How many workers had it.
     #[serde(default)]
     pub attempt: u32,
+    /// Whether other parts of this reply follow. It is not the end of the request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// Microseconds that it waited for workers, all attempts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_us: Option<u64>,
+    /// Microseconds that workers had it, all attempts together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_us: Option<u64>,
+    /// With `busy`: after how many milliseconds another try is worth it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 impl RequestMeta {
@@ -57,6 +101,39 @@ impl RequestMeta {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         map::encode(self)
+    }
+
+    /// What is too long to be taken, if anything is.
+    fn excess(&self) -> Option<NativeError> {
+        let texts = [
+            ("key", &self.key),
+            ("exclusive", &self.exclusive),
+            ("affinity", &self.affinity),
+            ("trace", &self.trace),
+        ];
+        let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > KEY_LIMIT);
+        if self.id.len() > ID_LIMIT {
+            return Some(NativeError::LongId);
+        }
+        if let Some((name, _text)) = texts.into_iter().find(|(_name, text)| long(text)) {
+            return Some(NativeError::LongText { name });
+        }
+        (!self.headers.fit()).then_some(NativeError::Headers)
+    }
+}
+
+impl Default for ReplyMeta {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            status: Status::Ok,
+            message: None,
+            attempt: 0,
+            more: false,
+            wait_us: None,
+            run_us: None,
+            retry_after_ms: None,
+        }
     }
 }
 
@@ -95,6 +172,13 @@ pub enum NativeError {
     Map(MapError),
     /// The id has more than [`ID_LIMIT`] bytes.
     LongId,
+    /// One of the other texts has more than [`KEY_LIMIT`] bytes.
+    LongText {
+        /// Its key in the map.
+        name: &'static str,
+    },
+    /// More headers, or more bytes of them, than are passed on.
+    Headers,
 }
 
 impl std::fmt::Display for NativeError {
@@ -103,6 +187,10 @@ impl std::fmt::Display for NativeError {
             Self::NoMap => f.write_str("no request map follows HPIPE1"),
             Self::Map(error) => write!(f, "the request map: {error}"),
             Self::LongId => write!(f, "the request id has more than {ID_LIMIT} bytes"),
+            Self::LongText { name } => write!(f, "the request's {name} has more than {KEY_LIMIT} bytes"),
+            Self::Headers => {
+                write!(f, "more than {HEADERS_COUNT} headers, or more than {HEADERS_BYTES} bytes of them")
+            }
         }
     }
 }
@@ -152,10 +240,7 @@ impl ClientMessage {
 fn read_meta<F: AsRef<[u8]>>(rest: &[F]) -> Result<RequestMeta, NativeError> {
     let frame = rest.first().ok_or(NativeError::NoMap)?;
     let meta: RequestMeta = map::decode(frame.as_ref()).map_err(NativeError::Map)?;
-    if meta.id.len() > ID_LIMIT {
-        return Err(NativeError::LongId);
-    }
-    Ok(meta)
+    meta.excess().map_or(Ok(meta), Err)
 }
 
 /// An error as a plain client hears it: `ERR <status> <sentence>`.
@@ -212,7 +297,35 @@ mod tests {
         let speech = |frames| decode(frames).unwrap().speech;
         assert_eq!(speech(&[b"", MAGIC]), Speech::Native(Err(NativeError::NoMap)));
         assert!(matches!(speech(&[b"", MAGIC, b"junk"]), Speech::Native(Err(NativeError::Map(_)))));
+        let refused = |meta: RequestMeta| match decode(&[b"", MAGIC, &meta.encode()]).unwrap().speech {
+            Speech::Native(Err(error)) => error,
+            other @ (Speech::Plain | Speech::Native(Ok(_))) => panic!("{other:?}"),
+        };
         let long = RequestMeta { id: "x".repeat(ID_LIMIT + 1), ..RequestMeta::default() };
-        assert_eq!(speech(&[b"", MAGIC, &long.encode()]), Speech::Native(Err(NativeError::LongId)));
+        assert_eq!(refused(long), NativeError::LongId);
+        let long = RequestMeta { exclusive: Some("x".repeat(KEY_LIMIT + 1)), ..RequestMeta::default() };
+        assert_eq!(refused(long), NativeError::LongText { name: "exclusive" });
+        let headers = (0..=HEADERS_COUNT).map(|number| (number.to_string(), "")).collect();
+        assert_eq!(refused(RequestMeta { headers, ..RequestMeta::default() }), NativeError::Headers);
+        let headers = [("name", vec![0; HEADERS_BYTES])].into_iter().collect();
+        assert_eq!(refused(RequestMeta { headers, ..RequestMeta::default() }), NativeError::Headers);
+    }
+
+    #[test]
+    fn the_longest_request_fits_into_a_jobs_map() {
+        let text = || Some("x".repeat(KEY_LIMIT));
+        let value = HEADERS_BYTES / HEADERS_COUNT - 2;
+        let job = crate::worker::JobMeta {
+            id: "x".repeat(ID_LIMIT),
+            attempt: u32::MAX,
+            timeout_ms: Some(u64::MAX),
+            service: Some("s".repeat(64)),
+            key: text(),
+            trace: text(),
+            headers: (10..10 + HEADERS_COUNT).map(|number| (number.to_string(), vec![0; value])).collect(),
+            window: Some(u32::MAX),
+        };
+        assert!(job.headers.fit());
+        assert!(job.encode().len() < crate::MAP_LIMIT * 3 / 4, "{}", job.encode().len());
     }
 }

@@ -7,15 +7,20 @@
 #![deny(missing_docs)]
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod bytes;
 pub mod client;
 pub mod control;
 pub mod dialect;
+mod headers;
 mod map;
+mod priority;
 mod status;
 mod token;
 pub mod worker;
 
+pub use headers::{HEADERS_BYTES, HEADERS_COUNT, Headers};
 pub use map::{MAP_LIMIT, MapError};
+pub use priority::Priority;
 pub use status::Status;
 pub use token::Token;
 

@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::Dialect;
-use crate::{MAGIC, MapError, Status, Token, map};
+use crate::{Headers, MAGIC, MapError, Status, Token, map};
 
 /// How many frames of a job or reply stand before the body.
 pub const HEAD_LEN: usize = 3;
@@ -127,6 +127,19 @@ pub struct JobMeta {
     /// The service that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The client's name for the work, the same if it asks again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The client's `traceparent` of W3C's Trace Context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// What else the client wants its worker to know.
+    #[serde(skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
+    /// How many parts of the reply may be sent ahead, before [`Control::More`] allows
+    /// others; absent if the reply must not come in parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
 }
 
 impl JobMeta {
@@ -158,11 +171,14 @@ pub struct ReplyMeta {
     /// Why it failed, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether it is a part, and others follow.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 impl Default for ReplyMeta {
     fn default() -> Self {
-        Self { status: ReplyStatus::Ok, message: None }
+        Self { status: ReplyStatus::Ok, message: None, more: false }
     }
 }
 
@@ -195,6 +211,13 @@ pub enum Control {
     Cancel {
         /// The token it was assigned under.
         token: String,
+    },
+    /// So many more parts of this request's reply may be sent.
+    More {
+        /// The token it was assigned under.
+        token: String,
+        /// How many more.
+        parts: u32,
     },
     /// Finish what is in hand, say `exiting`, end.
     Stop,
@@ -383,7 +406,8 @@ mod tests {
     #[test]
     fn a_failure_keeps_its_sentence() {
         let token = Token::new(1, 99);
-        let meta = ReplyMeta { status: ReplyStatus::Error, message: Some("no such page".into()) };
+        let meta =
+            ReplyMeta { status: ReplyStatus::Error, message: Some("no such page".into()), more: false };
         let frame = meta.encode();
         assert_eq!(decode(&[b"", token.as_bytes(), &frame, b""]), Ok(WorkerMessage::Reply { token, meta }));
     }

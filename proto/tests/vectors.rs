@@ -20,7 +20,7 @@ use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
 };
-use hornpipe_proto::{MAGIC, Status, Token};
+use hornpipe_proto::{MAGIC, Priority, Status, Token};
 
 type Frames = Vec<Vec<u8>>;
 
@@ -42,24 +42,71 @@ fn announcement() -> Announcement {
 }
 
 fn job() -> JobMeta {
-    JobMeta { id: "a1".into(), attempt: 2, timeout_ms: Some(1500), service: None }
+    JobMeta { id: "a1".into(), attempt: 2, timeout_ms: Some(1500), ..JobMeta::default() }
+}
+
+fn job_with_everything() -> JobMeta {
+    JobMeta {
+        service: Some("images".into()),
+        key: Some("order-66".into()),
+        trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        headers: [("tenant", "acme")].into_iter().collect(),
+        window: Some(8),
+        ..job()
+    }
 }
 
 fn failure(status: ReplyStatus) -> ReplyMeta {
-    ReplyMeta { status, message: Some("no such page".into()) }
+    ReplyMeta { status, message: Some("no such page".into()), more: false }
+}
+
+fn part() -> ReplyMeta {
+    ReplyMeta { more: true, ..ReplyMeta::default() }
 }
 
 fn request() -> RequestMeta {
-    RequestMeta { id: "a1".into(), service: None, timeout_ms: Some(30_000), attempts: Some(1) }
+    RequestMeta { id: "a1".into(), timeout_ms: Some(30_000), attempts: Some(1), ..RequestMeta::default() }
+}
+
+fn request_with_everything() -> RequestMeta {
+    RequestMeta {
+        service: Some("images".into()),
+        key: Some("order-66".into()),
+        exclusive: Some("account-7".into()),
+        affinity: Some("session-3".into()),
+        strict: true,
+        priority: Priority::High,
+        more: true,
+        trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        headers: [("tenant", "acme")].into_iter().collect(),
+        ..request()
+    }
+}
+
+fn cancel_by_id() -> RequestMeta {
+    RequestMeta { id: "a1".into(), cancel: true, ..RequestMeta::default() }
+}
+
+fn cancel_by_key() -> RequestMeta {
+    RequestMeta { key: Some("order-66".into()), cancel: true, ..RequestMeta::default() }
 }
 
 fn reply() -> client::ReplyMeta {
-    client::ReplyMeta { id: "a1".into(), status: Status::Ok, message: None, attempt: 1 }
+    client::ReplyMeta { id: "a1".into(), attempt: 1, ..client::ReplyMeta::default() }
+}
+
+fn part_of_reply() -> client::ReplyMeta {
+    client::ReplyMeta { more: true, ..reply() }
+}
+
+fn timed_reply() -> client::ReplyMeta {
+    client::ReplyMeta { wait_us: Some(250), run_us: Some(120_000), ..reply() }
 }
 
 fn refusal() -> client::ReplyMeta {
     let message = Some("10000 requests are waiting".into());
-    client::ReplyMeta { id: "a1".into(), status: Status::Busy, message, attempt: 0 }
+    let (id, status) = ("a1".into(), Status::Busy);
+    client::ReplyMeta { id, status, message, retry_after_ms: Some(250), ..client::ReplyMeta::default() }
 }
 
 fn report() -> StatusReport {
@@ -336,6 +383,7 @@ fn encoded() -> BTreeMap<String, Frames> {
     let token = token();
     let token = token.as_bytes();
     let cancel = Control::Cancel { token: String::from_utf8_lossy(token).into_owned() };
+    let more = Control::More { token: String::from_utf8_lossy(token).into_owned(), parts: 4 };
     let exiting = Announcement { reason: Some("memory".into()), ..announcement() };
     let busy = plain_error(Status::Busy, "10000 requests are waiting");
     let mut all = vec![
@@ -353,14 +401,25 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("worker-reply-empty", message(&[b"", token, b"", b""])),
         ("worker-reply-error", message(&[b"", token, &failure(ReplyStatus::Error).encode(), b""])),
         ("worker-reply-retry", message(&[b"", token, &failure(ReplyStatus::Retry).encode(), b""])),
+        ("worker-reply-part", message(&[b"", token, &part().encode(), b"HEL"])),
         ("job-plain", message(&[b"", token, b"", b"hello"])),
+        ("job-with-everything", message(&[b"", token, &job_with_everything().encode(), b"hello"])),
         ("job", message(&[b"", token, &job().encode(), b"hello"])),
         ("order-cancel", message(&[b"", b"", &cancel.encode()])),
+        ("order-more", message(&[b"", b"", &more.encode()])),
         ("order-stop", message(&[b"", b"", &Control::Stop.encode()])),
         ("request-plain", message(&[b"", b"hello"])),
         ("request-correlated", message(&[&[0, 0, 0, 7], b"", b"hello"])),
         ("request-native-least", message(&[b"", MAGIC, &RequestMeta::default().encode(), b"hello"])),
         ("request-native", message(&[b"", MAGIC, &request().encode(), b"hello"])),
+        (
+            "request-native-with-everything",
+            message(&[b"", MAGIC, &request_with_everything().encode(), b"hello"]),
+        ),
+        ("request-cancel-by-id", message(&[b"", MAGIC, &cancel_by_id().encode()])),
+        ("request-cancel-by-key", message(&[b"", MAGIC, &cancel_by_key().encode()])),
+        ("reply-native-part", message(&[b"", MAGIC, &part_of_reply().encode(), b"HEL"])),
+        ("reply-native-timed", message(&[b"", MAGIC, &timed_reply().encode(), b"HELLO"])),
         ("reply-plain", message(&[b"", b"HELLO"])),
         ("reply-plain-error", message(&[b"", busy.as_bytes()])),
         ("reply-native", message(&[b"", MAGIC, &reply().encode(), b"HELLO"])),
@@ -433,6 +492,7 @@ fn golden_words_of_workers_are_understood() {
         ("worker-reply", reply(ReplyMeta::default())),
         ("worker-reply-frames", reply(ReplyMeta::default())),
         ("worker-reply-empty", reply(ReplyMeta::default())),
+        ("worker-reply-part", reply(part())),
         ("worker-reply-error", reply(failure(ReplyStatus::Error))),
         ("worker-reply-retry", reply(failure(ReplyStatus::Retry))),
     ] {
@@ -446,8 +506,10 @@ fn golden_jobs_and_orders_are_understood() {
     let text = String::from_utf8(token.clone()).unwrap();
     for (name, meaning) in [
         ("job-plain", BrokerMessage::Job { token: token.clone(), meta: None }),
-        ("job", BrokerMessage::Job { token, meta: Some(job()) }),
-        ("order-cancel", BrokerMessage::Control(Control::Cancel { token: text })),
+        ("job", BrokerMessage::Job { token: token.clone(), meta: Some(job()) }),
+        ("job-with-everything", BrokerMessage::Job { token, meta: Some(job_with_everything()) }),
+        ("order-cancel", BrokerMessage::Control(Control::Cancel { token: text.clone() })),
+        ("order-more", BrokerMessage::Control(Control::More { token: text, parts: 4 })),
         ("order-stop", BrokerMessage::Control(Control::Stop)),
     ] {
         assert_eq!(BrokerMessage::decode(&vector(name)), Ok(meaning), "{name}");
@@ -461,11 +523,19 @@ fn golden_requests_and_replies_are_understood() {
         ("request-correlated", 2, Speech::Plain),
         ("request-native-least", 1, Speech::Native(Ok(RequestMeta::default()))),
         ("request-native", 1, Speech::Native(Ok(request()))),
+        ("request-native-with-everything", 1, Speech::Native(Ok(request_with_everything()))),
+        ("request-cancel-by-id", 1, Speech::Native(Ok(cancel_by_id()))),
+        ("request-cancel-by-key", 1, Speech::Native(Ok(cancel_by_key()))),
     ] {
         let meaning = ClientMessage { envelope_len, speech };
         assert_eq!(ClientMessage::decode(&vector(name)), Ok(meaning), "{name}");
     }
-    for (name, meaning) in [("reply-native", reply()), ("reply-native-error", refusal())] {
+    for (name, meaning) in [
+        ("reply-native", reply()),
+        ("reply-native-part", part_of_reply()),
+        ("reply-native-timed", timed_reply()),
+        ("reply-native-error", refusal()),
+    ] {
         let frames = vector(name);
         assert_eq!(client::decode_reply_meta(&frames[2]), Ok(meaning), "{name}");
     }

@@ -70,7 +70,7 @@ impl Failure {
     pub(crate) fn into_meta(self) -> ReplyMeta {
         let mut message = self.message;
         message.truncate(message.floor_char_boundary(MESSAGE_LIMIT));
-        ReplyMeta { status: self.status, message: Some(message) }
+        ReplyMeta { status: self.status, message: Some(message), more: false }
     }
 }
 

@@ -56,6 +56,7 @@ enum Hand {
 
 /// What a worker is to do next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken apart where it is returned, and never kept")]
 pub(crate) enum Next {
     Job(Job),
     Stop,
@@ -213,6 +214,8 @@ impl Session {
                 Hand::Holds { .. } | Hand::Empty => debug!("a cancelled request is not in hand"),
             },
             Ok(BrokerMessage::Control(Control::Stop)) => self.told_to_stop = true,
+            // Nothing here sends a reply in parts.
+            Ok(BrokerMessage::Control(Control::More { .. })) => (),
             Err(error) => {
                 self.malformed = self.malformed.saturating_add(1);
                 if self.malformed.is_power_of_two() {

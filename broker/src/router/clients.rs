@@ -194,7 +194,7 @@ impl Clients {
             OriginSpeech::Plain | OriginSpeech::Bare => None,
             OriginSpeech::Native { id } => {
                 let id = id.as_ref().to_owned();
-                Some(ReplyMeta { id, status: Status::Ok, message: None, attempt }.encode())
+                Some(ReplyMeta { id, attempt, ..ReplyMeta::default() }.encode())
             }
         };
         self.send(socket, &origin, meta.as_deref(), body.frames());
@@ -208,8 +208,8 @@ impl Clients {
     ) {
         let Some(origin) = self.origins.remove(&request) else { return };
         if let OriginSpeech::Native { id } = &origin.speech {
-            let meta =
-                ReplyMeta { id: id.as_ref().to_owned(), status, message: Some(message), attempt }.encode();
+            let (id, message) = (id.as_ref().to_owned(), Some(message));
+            let meta = ReplyMeta { id, status, message, attempt, ..ReplyMeta::default() }.encode();
             self.send(socket, &origin, Some(&meta), &[]);
         } else if self.plain_errors == PlainErrors::Text {
             let text = Frame::Own(plain_error(status, &message).into_bytes().into());

@@ -151,7 +151,8 @@ impl Workers {
         }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: name, attempt: assignment.attempt, timeout_ms, service }.encode()
+            let attempt = assignment.attempt;
+            JobMeta { id: name, attempt, timeout_ms, service, ..JobMeta::default() }.encode()
         } else {
             Vec::new()
         };
@@ -167,7 +168,7 @@ impl Workers {
     ) -> Option<Event<Body>> {
         let meta = if probe.detailed {
             let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, service: None }.encode()
+            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, ..JobMeta::default() }.encode()
         } else {
             Vec::new()
         };

@@ -108,7 +108,13 @@ pub(crate) fn answer(
     message: Option<&str>,
     body: &[Vec<u8>],
 ) -> Frames {
-    let meta = ReplyMeta { id: id.into(), status, message: message.map(Into::into), attempt: 1 };
+    let meta = ReplyMeta {
+        id: id.into(),
+        status,
+        message: message.map(Into::into),
+        attempt: 1,
+        ..ReplyMeta::default()
+    };
     let mut frames = vec![peer.to_vec(), Vec::new(), MAGIC.to_vec(), meta.encode()];
     frames.extend_from_slice(body);
     frames

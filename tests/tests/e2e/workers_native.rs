@@ -81,7 +81,7 @@ fn it_may_ask_for_another_worker_as_often_as_there_are_attempts() {
     let worker = connect(&broker);
     let client = broker.client();
     client.send(&[b"x"]);
-    let retry = ReplyMeta { status: ReplyStatus::Retry, message: Some("not here".into()) };
+    let retry = ReplyMeta { status: ReplyStatus::Retry, message: Some("not here".into()), more: false };
     for attempt in 1..=2 {
         let (token, meta, _body) = expect_job(&worker);
         assert_eq!(meta.attempt, attempt);
@@ -103,7 +103,7 @@ fn a_cancel_names_the_request_that_nobody_waits_for() {
     assert_eq!(order, BrokerMessage::Control(Control::Cancel { token }));
     let answer = client.receive().remove(0);
     assert!(answer.starts_with(b"ERR timeout "));
-    let cancelled = ReplyMeta { status: ReplyStatus::Error, message: Some("cancelled".into()) };
+    let cancelled = ReplyMeta { status: ReplyStatus::Error, message: Some("cancelled".into()), more: false };
     worker.reply(&job, &cancelled, b"");
     broker.wait_until("it is free again", |report| report.external[0].state == "waiting");
     broker.check_counters();

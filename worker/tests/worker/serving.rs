@@ -64,7 +64,13 @@ fn a_handler_knows_its_request() {
     };
     let _worker = Worker::start(&broker, handler);
     broker.expect_worker();
-    let meta = JobMeta { id: "x".into(), attempt: 2, timeout_ms: Some(60_000), service: Some("s".into()) };
+    let meta = JobMeta {
+        id: "x".into(),
+        attempt: 2,
+        timeout_ms: Some(60_000),
+        service: Some("s".into()),
+        ..JobMeta::default()
+    };
     assert_eq!(broker.ask_with(&meta, &[b""]).1, [b"x 2 Some(\"s\") true false"]);
     assert_eq!(broker.ask_with(&JobMeta::default(), &[b""]).1, [b" 0 None false true"]);
     let meta = JobMeta { timeout_ms: Some(u64::MAX), ..JobMeta::default() };
@@ -94,7 +100,7 @@ fn a_failure_and_a_panic_are_told_and_the_worker_goes_on() {
     broker.expect_worker();
     assert_eq!(broker.ask_in_vain(b"fail"), "no such page");
     let (meta, body) = broker.ask_with(&JobMeta::default(), &[b"retry"]);
-    let retry = ReplyMeta { status: ReplyStatus::Retry, message: Some("try elsewhere".into()) };
+    let retry = ReplyMeta { status: ReplyStatus::Retry, message: Some("try elsewhere".into()), more: false };
     assert_eq!((meta, body), (retry, vec![Vec::new()]));
     assert_eq!(broker.ask_in_vain(b"long"), "ö".repeat(1536));
     assert_eq!(broker.ask_in_vain(b"panic"), "the handler panicked: out of luck");
