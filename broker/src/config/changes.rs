@@ -245,8 +245,9 @@ mod tests {
         match key {
             "frontend" | "backend" => "7000",
             "program" => "['x']",
-            "each" | "lines" => "true\nprogram = ['x']",
+            "each" | "lines" | "mold" => "true\nprogram = ['x']",
             "fresh" | "no-external" | "insecure" | "access-log" => "true",
+            "no-mold" => "true\nprogram = ['python3', '-m', 'hornpipe']",
             "no-autoscale" => "true\nmin = 2\nmax = 4",
             "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
             | "cancel-grace" | "term-grace" | "drain" => "'77s'",

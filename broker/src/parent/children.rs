@@ -67,6 +67,10 @@ impl Children {
         self.by_pid.iter().map(|(pid, worker)| (*pid, worker))
     }
 
+    pub(super) fn is_known(&self, pid: Pid) -> bool {
+        self.by_pid.contains_key(&pid.as_raw())
+    }
+
     /// Takes out the worker that has ended.
     pub(super) fn remove(&mut self, pid: Pid) -> Option<Worker> {
         self.by_pid.remove(&pid.as_raw())
