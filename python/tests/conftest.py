@@ -1,4 +1,4 @@
-"""What the tests share. They run against the program that HORNPIPE_PROGRAM names."""
+"""What the tests share. They run against the program that PYTEST_HORNPIPE names."""
 
 from __future__ import annotations
 

@@ -7,9 +7,11 @@ orphans. So the parent has its exit status, and it outlives the mold."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -53,6 +55,8 @@ class Mold:
         self._line = line
         self._parent = os.getppid()
         self._alone_kib = 0
+        # A process that is forked already and waits to be told who it is.
+        self._spare: Optional[tuple[int, socket.socket]] = None
 
     def run(self, load: Callable[[], None]) -> int:
         """Loads the program, then forks workers until the broker closes the line. Gives the exit code."""
@@ -71,6 +75,9 @@ class Mold:
         self._alone_kib = _footprint(os.getpid())[0]
         self._say({"say": "ready", "version": 1, "sdk": f"hornpipe-python/{VERSION}"})
         while True:
+            # Made ahead, when there is nothing else to do: then a start costs no fork at all.
+            if self._spare is None and not select.select([self._line], [], [], 0)[0]:
+                self._make_spare()
             order, descriptors = self._receive()
             if order is None:
                 return 0
@@ -103,7 +110,9 @@ class Mold:
         what, number = order.get("order"), order.get("number")
         if what == "fork" and len(descriptors) == 2:
             try:
-                pid = self._fork(order, descriptors)
+                pid = self._take_spare(order, descriptors)
+                if pid is None:
+                    pid = self._fork(lambda: self._become_worker(order, descriptors))
             except OSError as error:
                 self._say({"say": "failed", "number": number, "why": f"cannot fork: {error.strerror}"})
             else:
@@ -114,12 +123,47 @@ class Mold:
         else:
             _LOG.warning("an order that is not known: %r", what)
 
-    def _fork(self, order: dict[str, Any], descriptors: list[int]) -> int:
+    def _make_spare(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            pid = self._fork(lambda: self._wait_as_spare(ours, theirs))
+        except OSError as error:
+            # It is tried again after the next order.
+            _LOG.warning("no worker made ahead: %s", error)
+            ours.close()
+        else:
+            self._spare = (pid, ours)
+        finally:
+            theirs.close()
+
+    def _take_spare(self, order: dict[str, Any], descriptors: list[int]) -> Optional[int]:
+        if self._spare is None:
+            return None
+        pid, line = self._spare
+        self._spare = None
+        with line:
+            try:
+                socket.send_fds(line, [wire.pack_map(order)], descriptors)
+            except OSError:
+                return None  # somebody has killed it
+            return pid
+
+    def _wait_as_spare(self, mold: socket.socket, line: socket.socket) -> NoReturn:
+        mold.close()
+        self._line.close()
+        packet, descriptors, _flags, _address = socket.recv_fds(line, _PACKET_LIMIT, 2)
+        line.close()
+        # Without a word the mold has ended, and this was not needed.
+        if len(descriptors) != 2:
+            os._exit(0)
+        self._become_worker(wire.unpack_map(packet), list(descriptors))
+
+    def _fork(self, become: Callable[[], NoReturn]) -> int:
         told, tell = os.pipe2(os.O_CLOEXEC)
         try:
             between = os.fork()
             if between == 0:
-                self._fork_again(order, descriptors, tell)
+                _fork_again(become, tell)
             os.close(tell)
             tell = -1
             said = os.read(told, 32)
@@ -131,25 +175,14 @@ class Mold:
                 os.close(tell)
         pid = int(said or b"0")
         if pid <= 0:
-            raise OSError(-pid or 11, os.strerror(-pid or 11))
+            number = -pid or errno.EAGAIN
+            raise OSError(number, os.strerror(number))
         return pid
-
-    def _fork_again(self, order: dict[str, Any], descriptors: list[int], tell: int) -> NoReturn:
-        try:
-            pid = os.fork()
-        except OSError as error:
-            pid = -(error.errno or 11)
-        if pid == 0:
-            os.close(tell)
-            self._become_worker(order, descriptors)
-        os.write(tell, str(pid).encode())
-        os._exit(0)
 
     def _become_worker(self, order: dict[str, Any], descriptors: list[int]) -> NoReturn:
         code = 1
         try:
             output, gate = descriptors
-            os.setpgid(0, 0)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.close(output)
@@ -175,11 +208,30 @@ class Mold:
 
     def _measure(self, pids: list[int]) -> dict[str, int]:
         shared, private = _footprint(os.getpid())[0], 0
+        if self._spare is not None:
+            shared += _footprint(self._spare[0])[0]
         for pid in pids:
             pss, own = _footprint(pid)
             private += own
             shared += max(0, pss - own)
         return {"shared_kib": shared, "private_kib": private, "alone_kib": self._alone_kib}
+
+
+def _fork_again(become: Callable[[], NoReturn], tell: int) -> NoReturn:
+    """In between: forks the worker, says its pid, and leaves it to the broker's parent."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        pid = -(error.errno or errno.EAGAIN)
+    if pid == 0:
+        try:
+            os.close(tell)
+            os.setpgid(0, 0)
+            become()
+        finally:
+            os._exit(_NEVER_RAN)
+    os.write(tell, str(pid).encode())
+    os._exit(0)
 
 
 def refuse_threads() -> None:

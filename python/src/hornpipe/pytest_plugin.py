@@ -23,7 +23,7 @@ def hornpipe_serve() -> Iterator[Callable[..., Served]]:
     """Serves a handler until the test is over: `hornpipe_serve(handler, codec="bytes", credits=1)`.
 
     The handler runs in a thread of the test's process. The program `hornpipe` must be in PATH, or named
-    in HORNPIPE_PROGRAM.
+    in PYTEST_HORNPIPE.
     """
     # Not before it is asked for: the plugin is loaded by every pytest of whoever has this package.
     from .testing import Served

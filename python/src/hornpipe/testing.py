@@ -31,10 +31,10 @@ class NoBrokerError(HornpipeError):
 
 
 def find_broker() -> str:
-    """The program: what HORNPIPE_PROGRAM names, or `hornpipe` in PATH."""
-    program = os.environ.get("HORNPIPE_PROGRAM") or shutil.which("hornpipe")
+    """The program: what PYTEST_HORNPIPE names, or `hornpipe` in PATH."""
+    program = os.environ.get("PYTEST_HORNPIPE") or shutil.which("hornpipe")
     if not program:
-        raise NoBrokerError("no `hornpipe` in PATH: install the broker, or name it in HORNPIPE_PROGRAM")
+        raise NoBrokerError("no `hornpipe` in PATH: install the broker, or name it in PYTEST_HORNPIPE")
     return program
 
 
