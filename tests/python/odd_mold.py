@@ -107,11 +107,13 @@ while True:
     elif mode == "long":
         line.send(b"x" * 100_000)
     elif mode == "stranger":
-        say(say="forked", number=number, pid=1)
+        # A child of this one, so that nobody else is hurt by a broker that believes it.
+        own = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "3600")
+        say(say="forked", number=number, pid=own)
     elif mode == "router":
         say(say="forked", number=number, pid=sibling())
     elif mode == "nobody":
-        say(say="forked", number=number, pid=-5)
+        say(say="forked", number=number, pid=2**31 - 1)
     elif mode == "failed":
         say(say="failed", number=number, why="no room in the harbour")
         refused += 1

@@ -154,6 +154,10 @@ impl Children {
 /// Signals a worker and all that is in its process group. A worker may have moved to
 /// another group, so one that is to die is also named itself.
 pub(super) fn signal_group(pid: i32, number: Number) -> bool {
+    // To kill(2), the group of process 1 is every process there is, and that of 0 our own.
+    if pid <= 1 {
+        return false;
+    }
     let pid = Pid::from_raw(pid);
     let reached_group = killpg(pid, number).is_ok();
     let names_worker = number == Number::SIGKILL || !reached_group;

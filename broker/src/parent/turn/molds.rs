@@ -182,7 +182,8 @@ impl Parent<'_> {
         let Place { slot, incarnation } = place;
         let remains = self.molds.take_unknown(worker);
         let pid = Pid::from_raw(worker);
-        let is_taken = self.children.is_known(pid)
+        let is_taken = worker <= 1
+            || self.children.is_known(pid)
             || self.molds.is_running(pid)
             || self.hooks.is_running(pid)
             || self.http.is_running(pid)
