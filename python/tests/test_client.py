@@ -121,6 +121,72 @@ def test_a_reply_in_parts_is_put_together(kind):
     fake.end()
 
 
+def streams(kind, port, **how):
+    if kind == "sync":
+        with hornpipe.Client(port, timeout=5) as client:
+            return list(client.stream(b"x", **how))
+
+    async def ask():
+        async with hornpipe.AsyncClient(port, timeout=5) as client:
+            return [part async for part in client.stream(b"x", **how)]
+
+    return asyncio.run(ask())
+
+
+@both
+def test_a_reply_in_parts_is_streamed(kind):
+    def parts(peer, meta, body):
+        yield from answer(peer, meta, [b"one"], more=True)
+        yield from answer(peer, meta, [b"two"], more=True)
+        yield from answer(peer, meta, [b"three"])
+
+    fake = Fake(parts)
+    assert streams(kind, fake.port, headers={"tenant": "acme"}) == [b"one", b"two", b"three"]
+    fake.end()
+    assert fake.seen[0][1]["more"] is True
+    assert fake.seen[0][1]["headers"] == {"tenant": b"acme"}
+
+
+@both
+def test_an_error_after_a_part_ends_the_stream_and_is_not_tried_elsewhere(kind):
+    def breaks_off(peer, meta, body):
+        yield from answer(peer, meta, [b"one"], more=True)
+        yield from answer(peer, meta, [], status="draining", message="stopping")
+
+    fake = Fake(breaks_off)
+    with pytest.raises(hornpipe.DrainingError):
+        streams(kind, fake.port)
+    fake.end()
+    assert len(fake.seen) == 1
+
+
+def test_a_stream_that_is_left_does_not_disturb_the_next_request():
+    def endless(peer, meta, body):
+        for _ in range(3):
+            yield from answer(peer, meta, [b"one"], more=True)
+
+    fake = Fake(endless, answer)
+    with hornpipe.Client(fake.port, timeout=5) as client:
+        stream = client.stream(b"x")
+        assert next(stream) == b"one"
+        stream.close()
+        assert client.ask(b"y") == b"y"
+    fake.end()
+    assert fake.seen[0][0] != fake.seen[1][0], "another connection"
+
+
+@both
+def test_busy_says_when_to_come_again(kind):
+    def busy(peer, meta, body):
+        return answer(peer, meta, [], status="busy", message="full", retry_after_ms=250)
+
+    fake = Fake(busy)
+    with pytest.raises(hornpipe.BusyError) as refused:
+        asks(kind, fake.port, b"x", timeout=5)
+    fake.end()
+    assert refused.value.retry_after == 0.25
+
+
 @both
 @pytest.mark.parametrize("status", [*errors._BY_STATUS, "news"])
 def test_each_status_is_an_error_with_its_name(kind, status):

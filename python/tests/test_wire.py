@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hornpipe import wire
+from hornpipe import asking, wire
+from hornpipe.context import Context
 
 VECTORS = Path(__file__).resolve().parents[2] / "proto" / "vectors"
 
@@ -29,12 +30,46 @@ def test_the_brokers_words_are_read():
     assert wire.read_broker(vector("order-cancel")) == wire.Cancel(job.token)
 
 
+def test_a_job_with_everything_and_the_words_about_parts_are_read():
+    job = wire.read_broker(vector("job-with-everything"))
+    assert isinstance(job, wire.Job)
+    context = Context(job, 0.0)
+    assert (context.service, context.key, context.headers) == ("images", "order-66", {"tenant": "acme"})
+    assert context.trace.startswith("00-0af76519")
+    assert wire.read_broker(vector("order-more")) == wire.More(job.token, 4)
+    part = wire.read_answer(vector("reply-native-part"))
+    assert part is not None
+    assert (part.more, part.frames) == (True, [b"HEL"])
+    timed = wire.read_answer(vector("reply-native-timed"))
+    assert timed is not None
+    assert (timed.wait_us, timed.run_us) == (250, 120000)
+
+
 def test_ours_are_those_of_the_protocol():
     token = vector("worker-reply")[1]
     assert wire.success(token, [b"HELLO"]) == vector("worker-reply")
     assert wire.failure(token, "error", "no such page") == vector("worker-reply-error")
     meta = {"id": "a1", "timeout_ms": 30000, "attempts": 1}
     assert wire.request(meta, [b"hello"]) == vector("request-native")
+    everything = asking.options(
+        {
+            "attempts": 1,
+            "key": "order-66",
+            "exclusive": "account-7",
+            "affinity": "session-3",
+            "strict": True,
+            "priority": "high",
+            "more": True,
+            "trace": wire.read_broker(vector("job-with-everything")).meta["trace"],
+            "headers": {"tenant": "acme"},
+        },
+        "images",
+    )
+    sent = wire.request({"id": "a1", "timeout_ms": 30000, **everything}, [b"hello"])
+    expected = vector("request-native-with-everything")
+    assert wire.unpack_map(sent[2]) == wire.unpack_map(expected[2])
+    part = wire.part(token, [b"HEL"])
+    assert wire.unpack_map(part[2]) == {"more": True}, "and `ok` is what is not said"
     answer = wire.read_answer(vector("reply-native"))
     assert answer is not None
     assert (answer.id, answer.status, answer.attempt, answer.frames) == ("a1", "ok", 1, [b"HELLO"])

@@ -13,6 +13,9 @@ import zmq
 from conftest import eventually
 
 import hornpipe
+from hornpipe import wire
+from hornpipe.app import App
+from hornpipe.runner import Runner
 
 PLAIN = """
 import os
@@ -201,6 +204,88 @@ def handle(value):
         assert client.ask(value) == {"was": value}
     with served.client() as client, pytest.raises(hornpipe.HandlerError, match=f"the body is not {codec}"):
         client.ask(b"\xc1\xff")
+
+
+class Router:
+    """A broker's crew endpoint, played by a test, with one worker in this process."""
+
+    def __init__(self, handler):
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        app = App()
+        app.set_handler(handler)
+        self.runner = Runner(app, f"tcp://127.0.0.1:{port}")
+        self.thread = threading.Thread(target=self.runner.run, daemon=True)
+        self.thread.start()
+        self.peer = self.receive()[0]
+
+    def receive(self):
+        assert self.socket.poll(10_000)
+        return self.socket.recv_multipart()
+
+    def job(self, body, **meta):
+        self.socket.send_multipart([self.peer, b"", b"t1", wire.pack_map(meta), body])
+        assert self.receive()[2] == b"processing"
+
+    def order(self, **order):
+        self.socket.send_multipart([self.peer, b"", b"", wire.pack_map(order)])
+
+    def reply(self):
+        _, empty, token, meta, *body = self.receive()
+        assert (empty, token) == (b"", b"t1")
+        return wire.unpack_map(meta), body
+
+    def end(self):
+        self.order(control="stop")
+        assert self.receive()[2] == b"exiting"
+        self.thread.join(10)
+        self.socket.close()
+        self.context.term()
+
+
+def in_parts(body, ctx):
+    for number in range(5):
+        ctx.send_part(str(number).encode())
+    return b"last"
+
+
+async def in_parts_async(body, ctx):
+    for number in range(5):
+        await ctx.send_part_async(str(number).encode())
+    return b"last"
+
+
+@pytest.mark.parametrize("handler", [in_parts, in_parts_async])
+def test_parts_are_sent_as_far_as_the_broker_allows(handler):
+    router = Router(handler)
+    router.job(b"", window=2)
+    assert [router.reply() for _ in range(2)] == [({"more": True}, [b"0"]), ({"more": True}, [b"1"])]
+    assert not router.socket.poll(100), "no more than allowed"
+    router.order(control="more", token="t1", parts=2)
+    assert [router.reply()[1] for _ in range(2)] == [[b"2"], [b"3"]]
+    router.order(control="more", token="t1", parts=9)
+    assert [router.reply() for _ in range(2)] == [({"more": True}, [b"4"]), ({}, [b"last"])]
+    # Nobody waits any more: the handler is told while it waits for room.
+    router.job(b"", window=1)
+    assert router.reply()[1] == [b"0"]
+    router.order(control="cancel", token="t1")
+    assert router.reply()[0] == {"status": "error", "message": "cancelled"}
+    # A client that takes no parts gets them with the last.
+    router.job(b"")
+    assert router.reply() == ({}, [b"0", b"1", b"2", b"3", b"4", b"last"])
+    router.end()
+
+
+def test_headers_and_trace_reach_the_handler():
+    def handle(body, ctx):
+        return repr((ctx.headers, ctx.trace, ctx.key)).encode()
+
+    router = Router(handle)
+    router.job(b"", headers={"a": b"b\xff", "c": "d"}, trace="00-1", key="k")
+    assert router.reply()[1] == [b"({'a': 'b\\udcff', 'c': 'd'}, '00-1', 'k')"]
+    router.end()
 
 
 def status(served):

@@ -1,11 +1,11 @@
 """How long a worker takes to start from a warm mold: not a test, but the figures of docs/PERFORMANCE.md.
 
-    PYTEST_HORNPIPE=target/release/hornpipe PYTHONPATH=python/src \\
-        python3 python/tests/warm_start.py [MEGABYTES] [TIMES]
+    export PYTEST_HORNPIPE=target/release/hornpipe PYTHONPATH=python/src
+    python3 python/tests/warm_start.py [MEGABYTES] [TIMES]
 
 Workers are killed one after the other, each time from outside; the clock runs from the kill until the
-broker's stream of events says that the next worker of that slot is ready. So it holds the reaping, two
-forks of the mold, Python's part after the fork, the connection, and the first word."""
+broker's stream of events says that the next worker of that slot is ready. So it holds the
+end of the old process and its reaping, Python's part after the fork, the connection, and the first word."""
 
 from __future__ import annotations
 
@@ -91,9 +91,8 @@ def measure(broker, times):
     events.process.kill()
     took.sort()
     last = took[min(len(took) - 1, len(took) * 99 // 100)]
-    print(
-        f"{len(took)} starts: p50 {statistics.median(took):.1f} ms, p99 {last:.1f} ms, worst {took[-1]:.1f} ms"
-    )
+    middle = statistics.median(took)
+    print(f"{len(took)} starts: p50 {middle:.1f} ms, p99 {last:.1f} ms, worst {took[-1]:.1f} ms")
 
 
 main()

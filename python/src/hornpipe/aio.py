@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Optional, Union
 
@@ -54,45 +55,56 @@ class AsyncClient:
         """Asks, and returns the reply's value. `how` is as for `request`."""
         return (await self.request(body, **how)).value
 
-    async def request(
-        self,
-        body: Any,
-        *,
-        service: Optional[str] = None,
-        timeout: Optional[float] = None,
-        attempts: Optional[int] = None,
-        headers: Optional[dict[str, str]] = None,
-        trace: Optional[str] = None,
-    ) -> Reply:
+    async def request(self, body: Any, *, timeout: Optional[float] = None, **how: Any) -> Reply:
         """Asks, and returns the reply with what is known of it. As `Client.request`."""
+        parts: list[bytes] = []
+        last = None
+        async for last in self._run(self._prepare(body, timeout, how)):
+            parts += last.frames
+        assert last is not None
+        return asking.to_reply(self._codec, last._replace(frames=parts))
+
+    async def stream(self, body: Any, *, timeout: Optional[float] = None, **how: Any) -> AsyncIterator[Any]:
+        """Asks, and gives the values of the reply's parts as they come. As `Client.stream`."""
+        request = self._prepare(body, timeout, {**how, "more": True})
+        async for answer in self._run(request):
+            yield self._codec.decode(answer.frames)
+
+    def _prepare(self, body: Any, timeout: Optional[float], how: dict[str, Any]) -> Request:
         if self._pid != os.getpid():
             raise ClosedError("this client belongs to the process that forked this one: make another")
         if self._is_closed:
             raise ClosedError("the client is closed")
         self._asked += 1
-        request = Request(
+        return Request(
             f"{self._prefix}-{self._asked:x}",
-            asking.encode(self._codec, body),
-            asking.options(service or self._service, attempts, headers, trace, {}),
+            self._codec.encode(body),
+            asking.options(how, self._service),
             self._timeout if timeout is None else timeout,
             self._tries,
             len(self._endpoints),
         )
-        answer = await self._run(request)
-        return Reply(self._codec.decode(answer.frames), answer.frames, answer.attempt, answer.id)
 
-    async def _run(self, request: Request) -> Answer:
+    async def _run(self, request: Request) -> AsyncIterator[Answer]:
         while request.goes_on():
             used = self._connect()
             if not await used.is_up(request.connect_share()):
                 self._give_up(used)
                 continue
-            share = request.share()
-            request.sent += 1
-            answer = await used.ask(request, share)
-            good = request.read(answer) if answer is not None else None
-            if good is not None:
-                return good
+            with used.ask(request) as answers:
+                share = request.share()
+                request.sent += 1
+                await used.send(request, share)
+                answer = await _next(answers, share)
+                good = request.read(answer) if answer is not None else None
+                while good is not None:
+                    yield good
+                    if not good.more:
+                        return
+                    answer = await _next(answers, request.left())
+                    if answer is None:
+                        raise request.failed()
+                    good = request.read_rest(answer)
             self._give_up(used)
         raise request.failed()
 
@@ -137,14 +149,27 @@ class AsyncClient:
         return f"<hornpipe.AsyncClient {', '.join(self._endpoints)}>"
 
 
+#: What comes for one request; None when the client is closed.
+_Answers = asyncio.Queue[Optional[Answer]]
+
+
+async def _next(answers: _Answers, seconds: float) -> Optional[Answer]:
+    try:
+        answer = await asyncio.wait_for(answers.get(), seconds)
+    except asyncio.TimeoutError:
+        return None
+    if answer is None:
+        raise ClosedError("the client was closed while it was asking")
+    return answer
+
+
 class _Wire:
     """One connection, and who waits for what on it."""
 
     def __init__(self, endpoint: str) -> None:
         self._socket = asking.new_socket(zmq.asyncio.Context.instance())
         self._socket.connect(endpoint)
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
-        self._parts: dict[str, list[bytes]] = {}
+        self._waiting: dict[str, _Answers] = {}
         self._reader = asyncio.get_running_loop().create_task(self._read())
         self._sending = asyncio.Lock()
         self.users = 0
@@ -157,41 +182,38 @@ class _Wire:
         finally:
             self.users -= 1
 
-    async def ask(self, request: Request, share: float) -> Optional[Answer]:
-        """The answer, if it comes in time."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[request.name] = answer
+    @contextlib.contextmanager
+    def ask(self, request: Request) -> Iterator[_Answers]:
+        """Where the answers to a request will come."""
+        answers: _Answers = asyncio.Queue()
+        self._waiting[request.name] = answers
         self.users += 1
         try:
-            return await asyncio.wait_for(self._send_and_wait(request, answer), share)
-        except asyncio.TimeoutError:
-            return None
+            yield answers
         finally:
             self.users -= 1
             self._waiting.pop(request.name, None)
-            self._parts.pop(request.name, None)
 
-    async def _send_and_wait(self, request: Request, answer: asyncio.Future[Answer]) -> Answer:
+    async def send(self, request: Request, seconds: float) -> None:
+        """Sends it, if there is room in time; if not, there will be no answer either."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._send(request), seconds)
+
+    async def _send(self, request: Request) -> None:
         async with self._sending:
             await self._socket.send_multipart(request.message())
-        return await answer
 
     async def _read(self) -> None:
         while True:
             answer = wire.read_answer(await self._socket.recv_multipart())
             waiting = self._waiting.get(answer.id) if answer is not None else None
-            if answer is None or waiting is None or waiting.done():
-                continue
-            parts = self._parts.setdefault(answer.id, [])
-            parts += answer.frames
-            if not answer.more:
-                waiting.set_result(answer._replace(frames=parts))
+            if answer is not None and waiting is not None:
+                waiting.put_nowait(answer)
 
     def close(self) -> None:
         """At once."""
         self._reader.cancel()
         for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(ClosedError("the client was closed while it was asking"))
+            waiting.put_nowait(None)
         with contextlib.suppress(zmq.ZMQError):
             self._socket.close(0)

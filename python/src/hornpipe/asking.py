@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional
 
 import zmq
 
@@ -34,6 +34,18 @@ class Reply(NamedTuple):
     attempt: int
     #: The request's id.
     id: str
+    #: Seconds that it waited for workers, and that they had it; None if the broker does not say.
+    waited: Optional[float] = None
+    ran: Optional[float] = None
+
+
+def to_reply(codec: Codec, answer: Answer) -> Reply:
+    """A good answer, for whoever asked."""
+    waited, ran = (
+        None if microseconds is None else microseconds / 1e6
+        for microseconds in (answer.wait_us, answer.run_us)
+    )
+    return Reply(codec.decode(answer.frames), answer.frames, answer.attempt, answer.id, waited, ran)
 
 
 def new_prefix() -> str:
@@ -116,10 +128,18 @@ class Request:
         if answer.status == "ok":
             return answer
         error = errors.of_status(answer.status, answer.message, answer.attempt)
+        if answer.retry_after_ms is not None:
+            error.retry_after = answer.retry_after_ms / 1000
         if answer.status not in errors.ELSEWHERE or self._brokers == 1:
             raise error
         self._last = error
         return None
+
+    def read_rest(self, answer: Answer) -> Answer:
+        """A part after the first: it is too late to ask somebody else."""
+        if answer.status != "ok":
+            raise errors.of_status(answer.status, answer.message, answer.attempt)
+        return answer
 
     def failed(self) -> AskError:
         """Why there is no reply, when there is no other try."""
@@ -132,24 +152,25 @@ class Request:
         return NoAnswerError(f"no answer in {waited:.1f} s; it was sent {times}, and may have been run")
 
 
-def encode(codec: Codec, body: Any) -> list[Bytes]:
-    """The frames of what is asked."""
-    return codec.encode(body)
-
-
-def options(
-    service: Optional[str],
-    attempts: Optional[int],
-    headers: Optional[dict[str, str]],
-    trace: Optional[str],
-    more: dict[str, Union[str, int]],
-) -> dict[str, Any]:
-    """The keys of the request map that were given."""
-    known: dict[str, Any] = {
-        "service": service,
-        "attempts": attempts,
-        "headers": headers or None,
-        "trace": trace,
-        **more,
-    }
+def options(how: dict[str, Any], service: Optional[str]) -> dict[str, Any]:
+    """The keys of the request map that were given, as the protocol names them."""
+    unknown = set(how) - _OPTIONS
+    if unknown:
+        there_are = ", ".join(sorted(_OPTIONS - {"more"}))
+        raise TypeError(f"{', '.join(sorted(unknown))}: no such option; there are {there_are}")
+    known: dict[str, Any] = {"service": service, **how}
+    headers = known.pop("headers", None)
+    if headers:
+        known["headers"] = {
+            name: value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+            for name, value in headers.items()
+        }
+    priority = known.get("priority")
+    if priority not in (None, "high", "normal", "low"):
+        raise UsageError(f"priority={priority!r}: high, normal or low")
     return {key: value for key, value in known.items() if value is not None}
+
+
+_OPTIONS = frozenset(
+    {"service", "attempts", "headers", "trace", "key", "exclusive", "affinity", "strict", "priority", "more"}
+)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Optional, Union
 
@@ -18,7 +19,7 @@ from . import asking, codecs, wire
 from .asking import Reply, Request
 from .codecs import Codec
 from .endpoints import Endpoints, resolve
-from .errors import ClosedError
+from .errors import ClosedError, StatusError
 from .wire import Answer
 
 __all__ = ["Client", "Reply"]
@@ -67,21 +68,36 @@ class Client:
         """Asks, and returns the reply's value. `how` is as for `request`."""
         return self.request(body, **how).value
 
-    def request(
-        self,
-        body: Any,
-        *,
-        service: Optional[str] = None,
-        timeout: Optional[float] = None,
-        attempts: Optional[int] = None,
-        headers: Optional[dict[str, str]] = None,
-        trace: Optional[str] = None,
-    ) -> Reply:
+    def request(self, body: Any, *, timeout: Optional[float] = None, **how: Any) -> Reply:
         """Asks, and returns the reply with what is known of it.
 
-        `timeout` is in seconds, over all tries. `attempts` says how many workers may try it if they
-        die. Raises an `AskError` that says how the request ended.
+        `timeout` is in seconds, over all tries. The other options are keys of the protocol's request map:
+        `service`; `attempts`, how many workers may try it if they die; `headers`, a dictionary that the
+        worker is given, and `trace`, a W3C traceparent; `key`, `exclusive`, `affinity`, `strict`,
+        `priority`. Raises an `AskError` that says how the request ended.
         """
+        with self._mine():
+            request = self._prepare(body, timeout, how)
+            parts: list[bytes] = []
+            last = None
+            for last in self._run(request):
+                parts += last.frames
+        assert last is not None
+        return asking.to_reply(self._codec, last._replace(frames=parts))
+
+    def stream(self, body: Any, *, timeout: Optional[float] = None, **how: Any) -> Iterator[Any]:
+        """Asks, and gives the values of the reply's parts as they come.
+
+        The options are those of `request`. It is not tried again once a part has come. Other
+        requests of this client wait until the last part has come, or the iterator is closed.
+        """
+        with self._mine():
+            request = self._prepare(body, timeout, {**how, "more": True})
+            for answer in self._run(request):
+                yield self._codec.decode(answer.frames)
+
+    @contextlib.contextmanager
+    def _mine(self) -> Iterator[None]:
         if self._pid != os.getpid():
             self._left_alone.append(self._socket)
             self._socket = None
@@ -89,25 +105,36 @@ class Client:
         with self._lock:
             if self._is_closed:
                 raise ClosedError("the client is closed")
-            self._asked += 1
-            request = Request(
-                f"{self._prefix}-{self._asked:x}",
-                asking.encode(self._codec, body),
-                asking.options(service or self._service, attempts, headers, trace, {}),
-                self._timeout if timeout is None else timeout,
-                self._tries,
-                len(self._endpoints),
-            )
-            try:
-                answer = self._run(request)
-            except BaseException:
-                # Whatever was interrupted, no answer to it may come later.
-                if request.sent:
-                    self._disconnect()
-                raise
-        return Reply(self._codec.decode(answer.frames), answer.frames, answer.attempt, answer.id)
+            yield
 
-    def _run(self, request: Request) -> Answer:
+    def _prepare(self, body: Any, timeout: Optional[float], how: dict[str, Any]) -> Request:
+        self._asked += 1
+        return Request(
+            f"{self._prefix}-{self._asked:x}",
+            self._codec.encode(body),
+            asking.options(how, self._service),
+            self._timeout if timeout is None else timeout,
+            self._tries,
+            len(self._endpoints),
+        )
+
+    def _run(self, request: Request) -> Iterator[Answer]:
+        """The parts of the reply, of which the last says that no more follow."""
+        is_over = False
+        try:
+            for answer in self._ask(request):
+                is_over = not answer.more
+                yield answer
+        except StatusError:
+            # The broker's last word.
+            is_over = True
+            raise
+        finally:
+            # Whatever was interrupted, no answer to it may come later.
+            if request.sent and not is_over:
+                self._disconnect()
+
+    def _ask(self, request: Request) -> Iterator[Answer]:
         while request.goes_on():
             if not self._connect().poll(_ms(request.connect_share()), zmq.POLLOUT):
                 self._next_broker()
@@ -119,22 +146,30 @@ class Client:
                 answer = self._receive(request.name, share)
                 good = request.read(answer) if answer is not None else None
                 if good is not None:
-                    return good
+                    yield good
+                    if good.more:
+                        yield from self._rest(request)
+                    return
             self._next_broker()
         raise request.failed()
 
+    def _rest(self, request: Request) -> Iterator[Answer]:
+        while True:
+            answer = self._receive(request.name, time.monotonic() + request.left())
+            if answer is None:
+                raise request.failed()
+            yield request.read_rest(answer)
+            if not answer.more:
+                return
+
     def _receive(self, name: str, until: float) -> Optional[Answer]:
-        parts: list[bytes] = []
         while True:
             left = until - time.monotonic()
             if left <= 0 or not self._socket.poll(_ms(left)):
                 return None
             answer = wire.read_answer(self._socket.recv_multipart())
-            if answer is None or answer.id != name:
-                continue
-            parts += answer.frames
-            if not answer.more:
-                return answer._replace(frames=parts)
+            if answer is not None and answer.id == name:
+                return answer
 
     def _connect(self) -> Any:
         if self._socket is None:

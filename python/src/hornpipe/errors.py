@@ -36,6 +36,9 @@ class StatusError(AskError):
 
     status = "unknown"
 
+    #: With `busy`: seconds after which another try is worth it, if the broker says so.
+    retry_after: Optional[float] = None
+
     def __init__(self, message: str, attempt: int = 0, status: Optional[str] = None) -> None:
         if status is not None:
             self.status = status

@@ -93,7 +93,8 @@ class Runner:
         try:
             with self._parts(session, context):
                 arguments = self._arguments(context)
-                return wire.success(token, self._app.codec.encode(self._handler(*arguments)))
+                last = self._app.codec.encode(self._handler(*arguments))
+                return wire.success(token, context._kept + last)
         except Exception as error:
             return _failed(context, error)
 
@@ -106,12 +107,13 @@ class Runner:
 
     @contextlib.contextmanager
     def _parts(self, session: Session, context: Context) -> Any:
-        token, encode = context._job.token, self._app.codec.encode
-        context._send_part = lambda value: session.reply_part(context, wire.part(token, encode(value)))
+        token = context._job.token
+        context._encode = self._app.codec.encode
+        context._send = lambda frames: session.reply_part(context, wire.part(token, frames))
         try:
             yield
         finally:
-            context._send_part = None
+            context._encode = context._send = None
 
     # ---- several at once
 
@@ -145,7 +147,8 @@ class Runner:
         try:
             with self._parts(session, context):
                 arguments = self._arguments(context)
-                frames = wire.success(token, self._app.codec.encode(await self._handler(*arguments)))
+                last = self._app.codec.encode(await self._handler(*arguments))
+                frames = wire.success(token, context._kept + last)
         except asyncio.CancelledError:
             # By the broker's word, or by something that the handler has called: it is answered anyway.
             frames = wire.failure(token, "error", "cancelled")

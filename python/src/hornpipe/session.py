@@ -27,8 +27,6 @@ _LOG = logging.getLogger("hornpipe.worker")
 _REPEAT_MS = 1000
 #: What is still to be sent when the worker ends has so long (ms).
 _LINGER_MS = 1000
-#: Parts of replies that wait for the network. A handler that is faster waits too.
-_PARTS_LIMIT = 64
 
 
 class Session:
@@ -52,7 +50,6 @@ class Session:
         # Jobs of an earlier connection: a reply to one of these makes nobody ready.
         self._stale: set[bytes] = set()
         self._outbox: deque[tuple[bytes, list[Bytes], bool]] = deque()
-        self._room = threading.BoundedSemaphore(_PARTS_LIMIT)
         self._stopping: Optional[str] = None
         self._malformed = 0
         self._is_up = False
@@ -89,8 +86,7 @@ class Session:
         self._wake()
 
     def reply_part(self, context: Context, frames: list[Bytes]) -> None:
-        """Sends a part of a reply. From any thread but the session's; waits for room."""
-        self._room.acquire()
+        """Sends a part of a reply, as many as the broker allows. From any thread."""
         self._outbox.append((context._job.token, frames, False))
         self._wake()
 
@@ -211,6 +207,10 @@ class Session:
             context = self._held.get(message.token)
             if context is not None:
                 context.cancel()
+        elif isinstance(message, wire.More):
+            context = self._held.get(message.token)
+            if context is not None:
+                context.allow_more(message.parts)
         else:
             context = Context(message, time.monotonic())
             self._held[message.token] = context
@@ -226,7 +226,6 @@ class Session:
                 return
             self._outbox.popleft()
             if not is_last:
-                self._room.release()
                 continue
             self._held.pop(token, None)
             self._said = time.monotonic()

@@ -62,11 +62,18 @@ class Cancel(NamedTuple):
     token: bytes
 
 
+class More(NamedTuple):
+    """So many more parts of this job's reply may be sent."""
+
+    token: bytes
+    parts: int
+
+
 class Stop(NamedTuple):
     """Finish what is in hand, and end."""
 
 
-def read_broker(frames: list[bytes]) -> Union[Job, Cancel, Stop]:
+def read_broker(frames: list[bytes]) -> Union[Job, Cancel, More, Stop]:
     """What the broker says to a worker."""
     if len(frames) < 3 or frames[0]:
         raise WireError(f"{len(frames)} frames that are neither a job nor an order")
@@ -76,9 +83,12 @@ def read_broker(frames: list[bytes]) -> Union[Job, Cancel, Stop]:
     order = unpack_map(frames[2])
     if order.get("control") == "stop":
         return Stop()
-    subject = order.get("token")
-    if order.get("control") == "cancel" and isinstance(subject, (str, bytes)):
-        return Cancel(subject.encode() if isinstance(subject, str) else subject)
+    subject, parts = order.get("token"), order.get("parts")
+    if isinstance(subject, str):
+        if order.get("control") == "cancel":
+            return Cancel(subject.encode())
+        if order.get("control") == "more" and isinstance(parts, int) and parts >= 0:
+            return More(subject.encode(), parts)
     raise WireError("an order that is not known")
 
 
@@ -117,6 +127,11 @@ class Answer(NamedTuple):
     attempt: int
     more: bool
     frames: list[bytes]
+    #: Microseconds that it waited for workers, and that they had it; None if that is not said.
+    wait_us: Optional[int] = None
+    run_us: Optional[int] = None
+    #: With `busy`: milliseconds after which another try is worth it.
+    retry_after_ms: Optional[int] = None
 
 
 def read_answer(frames: list[bytes]) -> Optional[Answer]:
@@ -138,4 +153,12 @@ def read_answer(frames: list[bytes]) -> Optional[Answer]:
         attempt=attempt if isinstance(attempt, int) else 0,
         more=values.get("more") is True,
         frames=frames[3:],
+        wait_us=_number(values, "wait_us"),
+        run_us=_number(values, "run_us"),
+        retry_after_ms=_number(values, "retry_after_ms"),
     )
+
+
+def _number(values: dict[str, Any], key: str) -> Optional[int]:
+    value = values.get(key)
+    return value if isinstance(value, int) else None
