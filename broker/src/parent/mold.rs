@@ -33,6 +33,8 @@ const EACH: &str = "each";
 /// Forks under way in one mold: it does them one after the other, and a line that holds a
 /// few orders is never full.
 const ORDERED_LIMIT: usize = 8;
+/// A mold that has said nothing for so long, while it was to fork, hangs.
+const SILENCE: Duration = Duration::from_secs(1);
 /// What a mold has to end by itself when it is not needed any more.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// Ended children that nobody knows are kept only while a mold owes a word, and so many.
@@ -64,8 +66,11 @@ pub(super) struct Mold {
     kill_at: Option<Duration>,
     /// Places that want a worker.
     pub(super) waiting: VecDeque<Place>,
-    /// Workers that it was told to fork.
-    pub(super) ordered: BTreeMap<u64, Ordered>,
+    /// Workers that it was told to fork. `None` is one that nobody wants any more: it will
+    /// find its gate gone.
+    pub(super) ordered: BTreeMap<u64, Option<Ordered>>,
+    /// When it said something last, or had nothing to say.
+    heard_at: Duration,
     pub(super) measuring: Measuring,
 }
 
@@ -202,26 +207,25 @@ impl Molds {
     pub(super) fn forget_orders(&mut self) {
         for mold in &mut self.all {
             mold.waiting.clear();
-            mold.ordered.clear();
+            mold.ordered.values_mut().for_each(|ordered| *ordered = None);
         }
     }
 
     /// Takes a place off the lists of what is to be made.
-    pub(super) fn withdraw(&mut self, place: Place) -> Option<Withdrawn> {
+    pub(super) fn withdraw(&mut self, place: Place, now: Duration) -> Option<Withdrawn> {
         for mold in &mut self.all {
             let before = mold.waiting.len();
             mold.waiting.retain(|waiting| *waiting != place);
             if mold.waiting.len() < before {
                 return Some(Withdrawn { last_lines: mold.output.last_lines(), hangs: None });
             }
-            let number = mold
-                .ordered
-                .iter()
-                .find(|(_number, ordered)| ordered.place == place)
-                .map(|(number, _)| *number);
-            if let Some(number) = number {
-                mold.ordered.remove(&number);
-                return Some(Withdrawn { last_lines: mold.output.last_lines(), hangs: Some(mold.pid) });
+            let is_it = |ordered: &&mut Option<Ordered>| {
+                ordered.as_ref().is_some_and(|ordered| ordered.place == place)
+            };
+            if let Some(ordered) = mold.ordered.values_mut().find(is_it) {
+                *ordered = None;
+                let hangs = mold.hangs(now).then_some(mold.pid);
+                return Some(Withdrawn { last_lines: mold.output.last_lines(), hangs });
             }
         }
         None
@@ -261,7 +265,7 @@ impl Molds {
 pub(super) struct Withdrawn {
     /// What its mold wrote last.
     pub(super) last_lines: Vec<String>,
-    /// The mold that was told to fork it, and has not.
+    /// The mold that was to fork it, if it hangs.
     pub(super) hangs: Option<Pid>,
 }
 
@@ -300,6 +304,7 @@ impl Mold {
             kill_at: None,
             waiting: VecDeque::new(),
             ordered: BTreeMap::new(),
+            heard_at: Duration::ZERO,
             measuring: Measuring::NotYet,
         })
     }
@@ -310,7 +315,8 @@ impl Mold {
 
     /// The places of all that it is to make.
     pub(super) fn places(&self) -> impl Iterator<Item = Place> {
-        self.waiting.iter().copied().chain(self.ordered.values().map(|ordered| ordered.place))
+        let ordered = self.ordered.values().flatten().map(|ordered| ordered.place);
+        self.waiting.iter().copied().chain(ordered)
     }
 
     /// Whether it takes another order to fork.
@@ -319,11 +325,15 @@ impl Mold {
     }
 
     /// The next thing that it has said, without waiting.
-    pub(super) fn receive(&mut self) -> Heard {
+    pub(super) fn receive(&mut self, now: Duration) -> Heard {
         let Some(line) = &self.line else { return Heard::Empty };
         // One byte more than any word has, or a longer one would be read as if it were whole.
         let mut packet = [0; MAP_LIMIT + 1];
-        match recv(line.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
+        let received = recv(line.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT);
+        if received.is_ok() {
+            self.heard_at = now;
+        }
+        match received {
             Ok(0) | Err(Errno::ECONNRESET) => Heard::Closed,
             Ok(size) => match MoldWord::decode(packet.get(..size).unwrap_or_default()) {
                 Ok(word) => Heard::Word(word),
@@ -346,6 +356,19 @@ impl Mold {
         let rights = if numbers.is_empty() { &[][..] } else { &rights[..] };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         sendmsg::<()>(line.as_raw_fd(), &[IoSlice::new(&packet)], rights, flags, None).map(|_sent| ())
+    }
+
+    /// Notes a worker that it was told to fork.
+    pub(super) fn note_ordered(&mut self, number: u64, ordered: Ordered, now: Duration) {
+        if self.ordered.is_empty() {
+            self.heard_at = now;
+        }
+        self.ordered.insert(number, Some(ordered));
+    }
+
+    /// Whether it owes a word for longer than any fork takes.
+    fn hangs(&self, now: Duration) -> bool {
+        !self.ordered.is_empty() && SILENCE <= now.saturating_sub(self.heard_at)
     }
 
     /// Is not needed any more: it ends when it sees the end of its line.

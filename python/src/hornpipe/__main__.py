@@ -104,12 +104,14 @@ def _load_file(path: Path) -> object:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     sys.path.insert(0, str(path.resolve().parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A file may be called like a module that is there already, and must not take its place.
+    name = f"hornpipe_app_{path.stem}" if path.stem in sys.modules else path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python program")
     module = importlib.util.module_from_spec(spec)
     # Under its name, for those who import it, and for whatever looks a class up.
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -105,7 +105,7 @@ impl Parent<'_> {
         let order = MoldOrder::Fork(ForkOrder { number, backend, service, slot, incarnation, generation });
         let mold = self.molds.of(pid).ok_or(Errno::ESRCH)?;
         mold.order(&order, &[theirs.as_fd(), threshold.as_fd()])?;
-        mold.ordered.insert(number, Ordered { place, gate, output: ours });
+        mold.note_ordered(number, Ordered { place, gate, output: ours }, clock::now());
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Parent<'_> {
     pub(super) fn hear_mold(&mut self, pid: Pid) {
         for _word in 0..WORDS_PER_TURN {
             let Some(mold) = self.molds.of(pid) else { return };
-            match mold.receive() {
+            match mold.receive(clock::now()) {
                 Heard::Word(word) => self.take_word(pid, word),
                 Heard::Empty => return,
                 Heard::Closed => return mold.hang_up(clock::now()),
@@ -149,12 +149,12 @@ impl Parent<'_> {
             MoldWord::Forked { number, pid: worker } => {
                 // Of a place that is wanted no more, if it is not among the ordered: that
                 // process finds its gate gone.
-                if let Some(ordered) = mold.ordered.remove(&number) {
+                if let Some(Some(ordered)) = mold.ordered.remove(&number) {
                     self.admit(pid, worker, ordered);
                 }
             }
             MoldWord::Failed { number, why } => {
-                if let Some(Ordered { place, .. }) = mold.ordered.remove(&number) {
+                if let Some(Some(Ordered { place, .. })) = mold.ordered.remove(&number) {
                     debug!(slot = place.slot, incarnation = place.incarnation, why, "worker not started");
                     self.tell(ToRouter::NotStarted { place, why });
                 }
@@ -297,7 +297,7 @@ impl Parent<'_> {
 
     /// A worker that was not there yet is to end. False if there is none such.
     pub(super) fn withdraw(&mut self, place: Place, number: Number) -> bool {
-        let Some(withdrawn) = self.molds.withdraw(place) else { return false };
+        let Some(withdrawn) = self.molds.withdraw(place, clock::now()) else { return false };
         if let Some(mold) = withdrawn.hangs.and_then(|pid| self.molds.of(pid)) {
             warn!(pid = mold.pid.as_raw(), "mold does not fork in time, killing it");
             mold.kill();
