@@ -181,9 +181,24 @@ pub struct RawConfig {
     /// How long a request may wait for a worker
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub queue_timeout: Option<Duration>,
+    /// How long a request waits for the worker of its affinity key while others are idle
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
+    pub affinity_wait: Option<Duration>,
     /// How long a worker has after `cancel` until it gets TERM
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub cancel_grace: Option<Duration>,
+    /// End a running request whose client has left
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Requests",
+        hide_short_help = true
+    )]
+    pub cancel_on_disconnect: Option<bool>,
     /// How long a worker has after TERM until it gets KILL, and after `stop` until TERM
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub term_grace: Option<Duration>,
@@ -196,6 +211,12 @@ pub struct RawConfig {
     /// How many bytes of requests are held, waiting or running
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
     pub queue_bytes: Option<u64>,
+    /// How many requests of one client may wait; the next one is answered `busy`
+    #[arg(long, value_name = "N", help_heading = "Requests", hide_short_help = true)]
+    pub client_queue: Option<usize>,
+    /// How many bytes of requests of one client are held, waiting or running
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
+    pub client_queue_bytes: Option<u64>,
     /// The largest body; more is answered `too_large`
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
     pub max_body: Option<u64>,
@@ -334,8 +355,8 @@ layered! {
     mold no_mold
     surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers
     no_autoscale scale_up_wait scale_down_after check_for_waiting
-    timeout queue_timeout cancel_grace term_grace
-    attempts queue queue_bytes max_body plain_errors drain
+    timeout queue_timeout affinity_wait cancel_grace cancel_on_disconnect term_grace
+    attempts queue queue_bytes client_queue client_queue_bytes max_body plain_errors drain
     log_file log_format log_level access_log control control_read control_group http hook
     insecure user group chroot chdir rlimit nice umask env pid_file
 }

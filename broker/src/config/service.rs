@@ -177,6 +177,10 @@ impl RawConfig {
             autoscale,
             spares,
             surge: self.surge.unwrap_or(defaults.surge),
+            affinity_wait: self.affinity_wait.unwrap_or(defaults.affinity_wait),
+            client_backlog_limit: self.client_queue.or(defaults.client_backlog_limit),
+            client_bytes_limit: self.client_queue_bytes.or(defaults.client_bytes_limit),
+            cancel_on_disconnect: self.cancel_on_disconnect == Some(true),
             tell_ends: self.access_log == Some(true),
             probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults

@@ -20,6 +20,7 @@ pub enum Action<B> {
     Answer {
         request: RequestId,
         attempt: u32,
+        spent: Spent,
         body: B,
     },
     /// An error. `attempt` is 0 if no worker ever had it.
@@ -27,6 +28,9 @@ pub enum Action<B> {
         request: RequestId,
         status: Status,
         attempt: u32,
+        spent: Spent,
+        /// After how long another try may be worth it, with `busy`.
+        retry_after: Option<Duration>,
         message: String,
     },
     /// Nobody waits for it any more.
@@ -74,6 +78,15 @@ pub enum Action<B> {
     },
     /// Every worker is gone: the router may end.
     Finished(Finish),
+}
+
+/// Where the time of a request has gone, over all attempts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// In the queue.
+    pub wait: Duration,
+    /// With workers.
+    pub run: Duration,
 }
 
 /// A request handed to a worker.

@@ -142,7 +142,7 @@ impl<B: Clone> Core<B> {
 
     fn scale_up(&mut self, turn: &mut Turn<'_, B>) {
         let Some(rules) = self.settings.autoscale else { return };
-        let oldest = self.requests.oldest_waiting().filter(|_| self.pool.target < self.settings.max);
+        let oldest = self.requests.backlog.oldest().filter(|_| self.pool.target < self.settings.max);
         let Some(since) = oldest else { return self.stop_scaling_up() };
         let overdue = since.after(rules.up_wait);
         if turn.now < overdue {
@@ -156,7 +156,7 @@ impl<B: Clone> Core<B> {
             // What ends that may be no event, but what follows from one.
             return self.arm_scale_up(turn.now.after(rules.up_wait));
         }
-        let waiting = self.requests.backlog_len();
+        let waiting = self.requests.backlog.open_len();
         let coming = self.pool.target.saturating_sub(self.roster.tally().serving);
         let missing = u32::try_from(waiting).unwrap_or(u32::MAX).saturating_sub(coming);
         let step = self.pool.autoscale.step().min(missing).min(self.settings.max - self.pool.target);

@@ -26,6 +26,10 @@ pub(super) struct Crew {
     by_place: BTreeMap<Place, BTreeSet<WorkerId>>,
     /// The processes that have more than one.
     reopened: BTreeSet<Place>,
+    /// Those that have ceased to serve since this was last asked.
+    ceased: Vec<WorkerId>,
+    /// How many requests those that serve run at once, all together.
+    capacity: usize,
     turns: u64,
 }
 
@@ -176,6 +180,11 @@ impl Worker {
         !self.withheld.lastingly() && matches!(self.state, WorkerState::Waiting | WorkerState::Processing)
     }
 
+    /// How many requests it runs at once, if it serves.
+    fn capacity(&self) -> usize {
+        if self.serves() { self.credits as usize } else { 0 }
+    }
+
     /// Whether it is one of ours and idle, and whether it is one of ours and busy.
     /// One that has not said what it does, or that somebody stopped, is neither, and so
     /// is a plain one from its reply until it says that it is ready.
@@ -214,6 +223,10 @@ impl Crew {
     /// The worker is no more. What it held is the caller's.
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Worker> {
         let removed = self.table.remove(&worker)?;
+        self.capacity -= removed.capacity();
+        if removed.serves() {
+            self.ceased.push(worker);
+        }
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
         self.local.subtract(&removed);
         if let Home::Local(place) = removed.home
@@ -264,6 +277,30 @@ impl Crew {
         self.eligible.first().map(|(_load, _turn, worker)| *worker)
     }
 
+    /// Whether it would take a request at this moment.
+    pub(super) fn is_eligible(&self, worker: WorkerId) -> bool {
+        self.table.get(&worker).is_some_and(Worker::takes_more)
+    }
+
+    /// All who would take a request, the next one first.
+    pub(super) fn eligible(&self) -> impl ExactSizeIterator<Item = WorkerId> + '_ {
+        self.eligible.iter().map(|(_load, _turn, worker)| *worker)
+    }
+
+    /// How many requests all who serve run at once.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn some_have_ceased(&self) -> bool {
+        !self.ceased.is_empty()
+    }
+
+    /// Those that have ceased to serve since this was last asked.
+    pub(super) fn take_ceased(&mut self) -> Vec<WorkerId> {
+        std::mem::take(&mut self.ceased)
+    }
+
     /// What our own workers do at present.
     pub(super) fn local(&self) -> Occupations {
         self.local
@@ -292,7 +329,13 @@ impl Crew {
         let worker = self.table.get_mut(&id)?;
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
         self.local.subtract(worker);
+        let served = worker.serves();
+        self.capacity -= worker.capacity();
         let result = change(worker);
+        self.capacity += worker.capacity();
+        if served && !worker.serves() {
+            self.ceased.push(id);
+        }
         self.local.add(worker);
         if worker.takes_more() {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
@@ -423,6 +466,8 @@ impl Crew {
         let mut local = Occupations::default();
         self.table.values().for_each(|worker| local.add(worker));
         debug_assert_eq!(local, self.local, "idle and busy workers are miscounted");
+        let capacity: usize = self.table.values().map(Worker::capacity).sum();
+        debug_assert_eq!(capacity, self.capacity, "what workers can do is miscounted");
         let connected = self.by_place.values().map(BTreeSet::len).sum::<usize>();
         let ours = self.table.values().filter(|worker| worker.home != Home::External).count();
         debug_assert_eq!(connected, ours, "a connection is not among its process's");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hornpipe_proto::Status;
 
-use super::action::Note;
+use super::action::{Note, Spent};
 use super::event::Request;
 use super::flight::Outcome;
 use super::ids::{ClientId, Place, RequestId, Timestamp};
@@ -54,6 +54,14 @@ impl Times {
         self.place = place;
     }
 
+    /// All of it, up to now; `waiting_since` is set while it waits.
+    pub(super) fn spent(&self, waiting_since: Option<Timestamp>, now: Timestamp) -> Spent {
+        match waiting_since {
+            Some(since) => Spent { wait: self.waited + now.since(since), run: self.ran },
+            None => Spent { wait: self.waited, run: self.ran + now.since(self.handed) },
+        }
+    }
+
     /// It waits since then. One that no worker has touched has waited all the time.
     pub(super) fn put_back(&mut self, since: Timestamp) {
         self.ran += since.since(self.handed);
@@ -73,11 +81,8 @@ impl<B: Clone> Core<B> {
         if !self.settings.tell_ends {
             return;
         }
-        let mut times = record.times;
-        match record.waiting_since() {
-            Some(since) => times.waited += turn.now.since(since),
-            None => times.ran += turn.now.since(times.handed),
-        }
+        let times = record.times;
+        let Spent { wait, run } = times.spent(record.waiting_since(), turn.now);
         turn.note(Note::RequestEnded(Box::new(Ended {
             request,
             name: record.name.clone(),
@@ -87,8 +92,8 @@ impl<B: Clone> Core<B> {
             attempt: record.attempt,
             size: record.size,
             reply_size,
-            wait: times.waited,
-            run: times.ran,
+            wait,
+            run,
             outcome,
         })));
     }

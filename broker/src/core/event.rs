@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
+use hornpipe_proto::{Priority, Token};
 
 use super::action::Footprint;
 use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
@@ -26,6 +26,11 @@ pub enum Event<B> {
     /// asked before on this connection.
     ClientLeft {
         client: ClientId,
+    },
+    /// The client takes back what it has asked under this name, on this connection.
+    Cancel {
+        client: ClientId,
+        name: Arc<str>,
     },
 
     // From workers.
@@ -178,7 +183,20 @@ pub struct Request<B> {
     pub attempts: Option<u32>,
     /// Bytes of the body, all frames together.
     pub size: u64,
+    pub wants: Wants,
     pub body: B,
+}
+
+/// What a request asks for beside an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wants {
+    pub priority: Priority,
+    /// Of those with the same word one runs at a time.
+    pub exclusive: Option<Arc<str>>,
+    /// Those with the same word go to the same worker, while it lives.
+    pub affinity: Option<Arc<str>>,
+    /// Whether it waits for that worker, however long it is busy.
+    pub strict: bool,
 }
 
 /// Where a worker's connection comes from.

@@ -1,5 +1,7 @@
 //! One request as it is in a worker's hands.
 
+use std::sync::Arc;
+
 use super::flight::{Outcome, Plan};
 use super::ids::{RequestId, Timestamp, WorkerId};
 
@@ -17,5 +19,7 @@ pub(super) struct Held {
     pub(super) begun: bool,
     /// What its client has heard before the worker let go.
     pub(super) outcome: Option<Outcome>,
+    /// The key under which no other may run until the worker lets go of this one.
+    pub(super) exclusive: Option<Arc<str>>,
     pub(super) plan: Option<Plan>,
 }

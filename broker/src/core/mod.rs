@@ -9,6 +9,12 @@ mod action;
 mod ids;
 mod settings;
 mod requests;
+mod admission;
+mod askers;
+mod backlog;
+mod lines;
+mod affinity;
+mod withdrawal;
 mod held;
 mod loss;
 mod quarantine;
@@ -45,14 +51,16 @@ mod snapshot;
 mod services;
 
 pub use action::{
-    Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause,
+    Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause, Spent,
 };
+pub use affinity::AFFINITY_KEYS;
 pub use autoscale::Cause;
+pub use backlog::AGING;
 pub use counters::{Counters, Reloads};
 pub use crew::BusyTime;
 pub use degraded::Degraded;
 pub use ended::Ended;
-pub use event::{Details, Ending, Event, Home, Request, Speech, Stop};
+pub use event::{Details, Ending, Event, Home, Request, Speech, Stop, Wants};
 pub use exit_kind::ExitKind;
 pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
@@ -72,6 +80,7 @@ pub use stopping::Phase;
 pub use telling::Telling;
 pub use worker_state::WorkerState;
 
+use admission::Pace;
 use crew::Crew;
 use flight::Recorder;
 use pool::Pool;
@@ -86,6 +95,7 @@ pub struct Core<B> {
     phase: Phase,
     pause: Option<Pause>,
     requests: Requests<B>,
+    pace: Pace,
     quarantine: Quarantine<B>,
     recorder: Recorder,
     crew: Crew,
@@ -124,6 +134,7 @@ impl<B: Clone> Core<B> {
             phase: Phase::Starting,
             pause: memory.and_then(|memory| memory.pause),
             requests: Requests::default(),
+            pace: Pace::default(),
             quarantine: Quarantine::default(),
             recorder: Recorder::default(),
             crew: Crew::default(),
@@ -141,6 +152,7 @@ impl<B: Clone> Core<B> {
             Event::UnreadableRequest { request, why } => self.refuse_unreadable(request, why, turn),
             Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
             Event::ClientLeft { client } => self.client_left(client, turn),
+            Event::Cancel { client, name } => self.cancel_named(client, &name, turn),
             Event::Joined { worker, home } => self.worker_joined(worker, home, turn),
             Event::Hello { worker, details } => self.worker_hello(worker, &details, turn),
             Event::Waiting { worker, speech } => self.worker_waiting(worker, &speech, turn),
@@ -189,6 +201,10 @@ impl<B: Clone> Core<B> {
         self.dispatch(turn);
         self.follow_load(turn);
         self.balance(turn);
+        if self.crew.some_have_ceased() {
+            // What waited for them goes to others, who may be idle.
+            self.dispatch(turn);
+        }
         self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
@@ -206,6 +222,7 @@ impl<B: Clone> Core<B> {
         Tables {
             requests: self.requests.len(),
             held: self.requests.all_held_len(),
+            affinities: self.requests.backlog.affinities.len(),
             connections: self.crew.len(),
             processes: self.roster.processes().count(),
             slots: self.roster.slots().count(),
@@ -215,11 +232,25 @@ impl<B: Clone> Core<B> {
         }
     }
 
+    /// Whether this connection could take a request, now or later: what a test cannot see
+    /// from outside while a busy worker is to leave after its request.
+    #[doc(hidden)]
+    pub fn serves(&self, worker: WorkerId) -> bool {
+        self.crew.worker(worker).is_some_and(crew::Worker::serves)
+    }
+
+    /// How often each class has been passed over in a row, the highest first.
+    #[doc(hidden)]
+    pub fn passed_over(&self) -> [u32; 3] {
+        self.requests.backlog.passed_over()
+    }
+
     fn fire_timers(&mut self, turn: &mut Turn<'_, B>) {
         while let Some(timer) = self.timers.pop_due(turn.now) {
             match timer {
                 Timer::Request(request) => self.request_deadline(request, turn),
                 Timer::Queue(request) => self.queue_deadline(request, turn),
+                Timer::Affinity(request) => self.requests.backlog.open_to_all(request),
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
@@ -254,7 +285,7 @@ impl<B: Clone> Core<B> {
             self.crew.check(&self.requests);
             self.roster.check(&self.crew);
             debug_assert!(
-                self.requests.backlog_len() == 0 || self.crew.least_loaded().is_none() || !self.dispatches(),
+                self.next_match().is_none() || !self.dispatches(),
                 "an idle worker while a request waits"
             );
         }

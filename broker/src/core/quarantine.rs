@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use hornpipe_proto::Status;
 
-use super::action::{Action, Note};
-use super::event::Request;
+use super::action::Note;
+use super::backlog::End;
+use super::event::{Request, Wants};
 use super::ids::{ClientId, RequestId, Timestamp};
 use super::loss::Attempt;
 use super::settings::Settings;
@@ -172,27 +173,22 @@ impl<B: Clone> Core<B> {
             timeout: None,
             attempts: None,
             size: entry.size,
+            wants: Wants::default(),
             body,
         };
         self.counters.received += 1;
-        if let Some((status, why)) = self.objection(&again) {
-            self.counters.turn_away(status);
-            self.tell_refusal(&again, status, turn);
-            turn.act(Action::Refuse { request, status, attempt: 0, message: why });
-            return;
+        if let Some(objection) = self.objection(&again) {
+            return self.turn_away(&again, objection, turn);
         }
         if let Some(entry) = self.quarantine.entries.get_mut(&number) {
             entry.retry = Some(request);
         }
-        let order = self.requests.first_order();
-        self.enqueue(again, order, Some(number), turn);
+        self.enqueue(again, End::Head, Some(number), turn);
     }
 
     fn refuse_retry(&mut self, request: RequestId, status: Status, why: &str, turn: &mut Turn<'_, B>) {
         self.counters.received += 1;
-        self.counters.turn_away(status);
-        self.tell_unknown(request, status, turn);
-        turn.act(Action::Refuse { request, status, attempt: 0, message: why.into() });
+        self.refuse_unknown(request, status, why.into(), turn);
     }
 
     pub(super) fn drop_poison(&mut self, number: u64) {

@@ -1,15 +1,17 @@
 //! Every request from its arrival to its answer: what waits, what is held by a
 //! worker, and the accounts of both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
-use super::action::{Action, Note};
+use super::action::{Action, Note, Spent};
+use super::askers::Askers;
+use super::backlog::{Backlog, End};
 use super::ended::Times;
-use super::event::Request;
+use super::event::{Request, Wants};
 use super::flight::{self, Outcome, Plan};
 pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
@@ -20,13 +22,10 @@ use super::{Core, Turn};
 #[derive(Debug)]
 pub(super) struct Requests<B> {
     table: BTreeMap<RequestId, Record<B>>,
-    /// Waiting requests; a retried one stands before all that came later.
-    backlog: BTreeMap<i64, RequestId>,
+    pub(super) backlog: Backlog,
     held: BTreeMap<Token, Held>,
-    by_client: BTreeMap<ClientId, BTreeSet<RequestId>>,
-    held_bytes: u64,
-    next_order: i64,
-    first_order: i64,
+    pub(super) askers: Askers,
+    pub(super) held_bytes: u64,
     /// Of `held`, how many somebody still waits for.
     in_flight: usize,
 }
@@ -50,21 +49,35 @@ pub(super) struct Record<B> {
     pub(super) losses: Vec<Attempt>,
     /// Its number in quarantine, if it comes from there.
     pub(super) quarantined_as: Option<u64>,
+    pub(super) wants: Wants,
     whereabouts: Whereabouts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whereabouts {
-    Backlog { order: i64 },
+    Backlog,
     Worker { token: Token },
 }
 
 impl<B> Record<B> {
+    /// Where its time has gone, up to now.
+    fn spent(&self, now: Timestamp) -> Spent {
+        self.times.spent(self.waiting_since(), now)
+    }
+
     /// Since when it waits for a worker, if it does.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
         match self.whereabouts {
-            Whereabouts::Backlog { .. } => Some(self.waiting_since),
+            Whereabouts::Backlog => Some(self.waiting_since),
             Whereabouts::Worker { .. } => None,
+        }
+    }
+
+    /// Under which token a worker has it, if one has.
+    pub(super) fn token(&self) -> Option<Token> {
+        match self.whereabouts {
+            Whereabouts::Backlog => None,
+            Whereabouts::Worker { token } => Some(token),
         }
     }
 }
@@ -73,12 +86,10 @@ impl<B> Default for Requests<B> {
     fn default() -> Self {
         Self {
             table: BTreeMap::new(),
-            backlog: BTreeMap::new(),
+            backlog: Backlog::default(),
             held: BTreeMap::new(),
-            by_client: BTreeMap::new(),
+            askers: Askers::default(),
             held_bytes: 0,
-            next_order: 0,
-            first_order: 0,
             in_flight: 0,
         }
     }
@@ -105,23 +116,20 @@ impl<B> Requests<B> {
 
     /// Whether the client has asked for something that is not over.
     pub(super) fn has_some_of(&self, client: ClientId) -> bool {
-        self.by_client.contains_key(&client)
+        self.askers.has_some_of(client)
     }
 
     pub(super) fn held_bytes(&self) -> u64 {
         self.held_bytes
     }
 
-    /// Since when the one that has waited longest waits.
+    /// Since when the one that has waited longest waits, whatever it waits for. Looks at all.
     pub(super) fn oldest_waiting(&self) -> Option<Timestamp> {
-        // Those that came back stand before all others: they are few, and in no order of
-        // waiting, because one that no worker has touched has waited all the time.
-        let returned = self.backlog.range(..0);
-        let arrived = self.backlog.range(0..).next();
-        let since = |(_order, request): (&i64, &RequestId)| {
-            self.table.get(request).map(|record| record.waiting_since)
-        };
-        returned.chain(arrived).filter_map(since).min()
+        self.backlog
+            .iter()
+            .filter_map(|request| self.table.get(&request))
+            .map(|record| record.waiting_since)
+            .min()
     }
 
     pub(super) fn held(&self, token: Token) -> Option<&Held> {
@@ -136,31 +144,21 @@ impl<B> Requests<B> {
         self.table.get_mut(&request)
     }
 
-    /// A place at the head of the line.
-    pub(super) fn first_order(&mut self) -> i64 {
-        self.first_order -= 1;
-        self.first_order
-    }
-
     fn insert(&mut self, request: RequestId, record: Record<B>) {
         self.held_bytes += record.size;
-        self.by_client.entry(record.client).or_default().insert(request);
+        self.askers.open(record.client, request, record.name.as_ref(), record.size);
         self.table.insert(request, record);
     }
 
     /// Takes the request out of every account.
-    fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
+    pub(super) fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
         let record = self.table.remove(&request)?;
         self.held_bytes -= record.size;
-        if let Some(others) = self.by_client.get_mut(&record.client) {
-            others.remove(&request);
-            if others.is_empty() {
-                self.by_client.remove(&record.client);
-            }
-        }
+        self.askers.close(record.client, request, record.name.as_ref(), record.size);
         match record.whereabouts {
-            Whereabouts::Backlog { order } => {
-                self.backlog.remove(&order);
+            Whereabouts::Backlog => {
+                self.askers.waits_no_more(record.client);
+                self.backlog.remove(request);
             }
             Whereabouts::Worker { token } => {
                 if let Some(held) = self.held.get_mut(&token) {
@@ -179,29 +177,16 @@ impl<B> Requests<B> {
         debug_assert_eq!(self.table.len(), self.backlog.len() + held, "a request is nowhere, or twice");
         let bytes: u64 = self.table.values().map(|record| record.size).sum();
         debug_assert_eq!(bytes, self.held_bytes, "held bytes are miscounted");
+        self.backlog.check();
     }
 }
 
-/// Arrival.
 impl<B: Clone> Core<B> {
-    pub(super) fn admit(&mut self, request: Request<B>, turn: &mut Turn<'_, B>) {
-        self.counters.received += 1;
-        if let Some((status, why)) = self.objection(&request) {
-            self.counters.turn_away(status);
-            self.tell_refusal(&request, status, turn);
-            turn.act(Action::Refuse { request: request.request, status, attempt: 0, message: why });
-            return;
-        }
-        let order = self.requests.next_order;
-        self.requests.next_order += 1;
-        self.enqueue(request, order, None, turn);
-    }
-
     /// Puts it into the line; `quarantined_as` is its number, if it comes from there.
     pub(super) fn enqueue(
         &mut self,
         request: Request<B>,
-        order: i64,
+        end: End,
         quarantined_as: Option<u64>,
         turn: &Turn<'_, B>,
     ) {
@@ -209,6 +194,7 @@ impl<B: Clone> Core<B> {
         if let Some(deadline) = deadline {
             self.timers.arm(deadline, Timer::Request(request.request));
         }
+        let ticket = request.wants.ticket(request.client, turn.now);
         let attempts = request.attempts.unwrap_or(self.settings.attempts);
         let record = Record {
             client: request.client,
@@ -223,10 +209,12 @@ impl<B: Clone> Core<B> {
             attempts: attempts.clamp(1, self.settings.attempts.max(1)),
             losses: Vec::new(),
             quarantined_as,
-            whereabouts: Whereabouts::Backlog { order },
+            wants: request.wants,
+            whereabouts: Whereabouts::Backlog,
         };
         self.requests.insert(request.request, record);
-        self.requests.backlog.insert(order, request.request);
+        self.requests.askers.waits(request.client);
+        self.requests.backlog.insert(request.request, ticket, end);
         self.limit_wait(request.request, turn.now);
     }
 
@@ -236,58 +224,17 @@ impl<B: Clone> Core<B> {
             self.timers.arm(since.after(timeout), Timer::Queue(request));
         }
     }
-
-    pub(super) fn objection(&self, request: &Request<B>) -> Option<(Status, String)> {
-        let limits = &self.settings;
-        if let Some((status, why)) = self.closed_because() {
-            return Some((status, why.into()));
-        }
-        if let Some(service) = request.service.as_ref().filter(|service| ***service != *limits.service) {
-            let service: String = service.chars().take(64).collect();
-            return Some((Status::NoService, format!("no service {} here", service.escape_debug())));
-        }
-        if request.size > limits.body_limit {
-            let why = format!("the body has {} bytes, at most {} are taken", request.size, limits.body_limit);
-            return Some((Status::TooLarge, why));
-        }
-        let idle =
-            self.crew.least_loaded().is_some() && self.requests.backlog.is_empty() && self.dispatches();
-        if self.requests.backlog.len() >= limits.backlog_limit && !idle {
-            return Some((Status::Busy, format!("{} requests are waiting", self.requests.backlog.len())));
-        }
-        if self.requests.held_bytes + request.size > limits.held_bytes_limit {
-            return Some((Status::Busy, format!("{} bytes are waiting", self.requests.held_bytes)));
-        }
-        None
-    }
-
-    pub(super) fn refuse_unreadable(&mut self, request: RequestId, why: String, turn: &mut Turn<'_, B>) {
-        self.counters.received += 1;
-        self.counters.turn_away(Status::Malformed);
-        self.tell_unknown(request, Status::Malformed, turn);
-        turn.act(Action::Refuse { request, status: Status::Malformed, attempt: 0, message: why });
-    }
-
-    pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
-        for request in self.requests.by_client.remove(&client).unwrap_or_default() {
-            if let Some(record) = self.requests.remove(request, Outcome::Dropped) {
-                self.close_account(request, &record, turn.now);
-                self.counters.dropped += 1;
-                self.tell_end(request, &record, (Outcome::Dropped, None), turn);
-                turn.act(Action::Forget { request });
-            }
-        }
-    }
 }
 
 impl<B> Core<B> {
     /// It has ended, in whatever way.
-    fn close_account(&mut self, request: RequestId, record: &Record<B>, now: Timestamp) {
+    pub(super) fn close_account(&mut self, request: RequestId, record: &Record<B>, now: Timestamp) {
         self.timers.disarm(Timer::Request(request));
         self.timers.disarm(Timer::Queue(request));
+        self.timers.disarm(Timer::Affinity(request));
         let times = &mut self.counters.times;
         times.request.observe(now.since(record.arrived));
-        if let Whereabouts::Backlog { .. } = record.whereabouts {
+        if record.whereabouts == Whereabouts::Backlog {
             times.queue_wait.observe(now.since(record.waiting_since));
         }
     }
@@ -304,6 +251,7 @@ impl<B: Clone> Core<B> {
             ordinal,
             begun: false,
             outcome: None,
+            exclusive: None,
             plan: None,
         };
         self.requests.held.insert(token, held);
@@ -312,15 +260,18 @@ impl<B: Clone> Core<B> {
 
 /// Into a worker's hands and out again.
 impl<B: Clone> Core<B> {
-    /// The first waiting request, now held by `worker` under `token`.
+    /// A waiting request, now held by `worker` under `token`.
     pub(super) fn hand_over(
         &mut self,
+        request: RequestId,
         (worker, token, ordinal): (WorkerId, Token, u64),
         now: Timestamp,
     ) -> Option<(RequestId, u32, Option<Duration>, B)> {
-        let (_order, request) = self.requests.backlog.pop_first()?;
+        self.requests.backlog.take(request, worker);
         let record = self.requests.table.get_mut(&request)?;
         self.timers.disarm(Timer::Queue(request));
+        self.timers.disarm(Timer::Affinity(request));
+        self.requests.askers.waits_no_more(record.client);
         let place = self.crew.place_of(worker);
         let plan = Plan {
             request,
@@ -352,6 +303,7 @@ impl<B: Clone> Core<B> {
             ordinal,
             begun: false,
             outcome: None,
+            exclusive: record.wants.exclusive.clone(),
             plan: Some(plan),
         };
         self.requests.held.insert(token, held);
@@ -368,18 +320,22 @@ impl<B: Clone> Core<B> {
         }
         self.timers.disarm(Timer::Attempt(token));
         self.timers.disarm(Timer::Cancelled(token));
+        if let Some(exclusive) = &held.exclusive {
+            self.requests.backlog.release(exclusive);
+        }
         Some(held)
     }
 
     /// Puts a request that `take_back` returned at the head of the line, where it has
     /// waited since then.
     pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
-        let order = self.requests.first_order();
         if let Some(record) = self.requests.table.get_mut(&request) {
-            record.whereabouts = Whereabouts::Backlog { order };
+            record.whereabouts = Whereabouts::Backlog;
             record.times.put_back(since);
             record.waiting_since = since;
-            self.requests.backlog.insert(order, request);
+            let ticket = record.wants.ticket(record.client, since);
+            self.requests.askers.waits(record.client);
+            self.requests.backlog.insert(request, ticket, End::Head);
             self.limit_wait(request, since);
         }
     }
@@ -407,7 +363,8 @@ impl<B: Clone> Core<B> {
             }
             self.counters.answered += 1;
             self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
-            turn.act(Action::Answer { request, attempt: record.attempt, body });
+            let spent = record.spent(turn.now);
+            turn.act(Action::Answer { request, attempt: record.attempt, spent, body });
         }
     }
 
@@ -425,12 +382,13 @@ impl<B: Clone> Core<B> {
             }
             self.counters.refuse(status);
             self.tell_end(request, &record, (Outcome::Refused(status), None), turn);
-            turn.act(Action::Refuse { request, status, attempt: record.attempt, message });
+            let (attempt, spent) = (record.attempt, record.spent(turn.now));
+            turn.act(Action::Refuse { request, status, attempt, spent, retry_after: None, message });
         }
     }
 
     pub(super) fn refuse_waiting(&mut self, status: Status, message: &str, turn: &mut Turn<'_, B>) {
-        let waiting: Vec<RequestId> = self.requests.backlog.values().copied().collect();
+        let waiting: Vec<RequestId> = self.requests.backlog.iter().collect();
         for request in waiting {
             self.refuse(request, status, message.into(), turn);
         }
@@ -447,10 +405,10 @@ impl<B: Clone> Core<B> {
     pub(super) fn request_deadline(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
         let Some(record) = self.requests.table.get(&request) else { return };
         match record.whereabouts {
-            Whereabouts::Backlog { .. } if record.attempt == 0 => {
+            Whereabouts::Backlog if record.attempt == 0 => {
                 self.refuse(request, Status::Expired, "its time ran out in the queue".into(), turn);
             }
-            Whereabouts::Backlog { .. } => {
+            Whereabouts::Backlog => {
                 let message = "its time ran out while it waited for another worker".into();
                 self.refuse(request, Status::Timeout, message, turn);
             }

@@ -154,7 +154,9 @@ impl<B: Clone> Services<B> {
             | Event::Shrink
             | Event::ScaleTo { .. }
             | Event::ScaleBy { .. } => self.run(ServiceId::DEFAULT, event, turn),
-            Event::ClientLeft { client } => self.client_left(client, turn),
+            Event::ClientLeft { client } | Event::Cancel { client, .. } => {
+                self.run_all(self.asked_by(client), &event, turn);
+            }
             Event::Joined { worker, home } => self.worker_joined(worker, home, turn),
             Event::Hello { worker, .. }
             | Event::Waiting { worker, .. }
@@ -279,11 +281,10 @@ impl<B: Clone> Services<B> {
         self.table.iter().find(|(_, service)| holds(service)).map_or(ServiceId::DEFAULT, |(id, _)| *id)
     }
 
-    fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
+    /// Services in which the client has something open.
+    fn asked_by(&self, client: ClientId) -> Vec<ServiceId> {
         let asked = |service: &Service<B>| service.core.requests.has_some_of(client);
-        let asked: Vec<_> =
-            self.table.iter().filter(|(_, service)| asked(service)).map(|(id, _)| *id).collect();
-        self.run_all(asked, &Event::ClientLeft { client }, turn);
+        self.table.iter().filter(|(_, service)| asked(service)).map(|(id, _)| *id).collect()
     }
 
     /// An earlier router's process. If its service is configured no more, it is let go.

@@ -24,6 +24,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// How long a request may wait for a worker, each time it does.
     pub queue_timeout: Option<Duration>,
+    /// How long a request waits for the worker of its affinity key while others are idle.
+    pub affinity_wait: Duration,
     /// How long a process may take to be ready.
     pub boot_timeout: Duration,
     /// Between `cancel` and TERM.
@@ -34,6 +36,12 @@ pub struct Settings {
     pub backlog_limit: usize,
     /// Bytes of bodies held, waiting or in flight.
     pub held_bytes_limit: u64,
+    /// Requests of one client waiting.
+    pub client_backlog_limit: Option<usize>,
+    /// Bytes of one client's bodies held.
+    pub client_bytes_limit: Option<u64>,
+    /// Whether a running request is broken off when its client leaves.
+    pub cancel_on_disconnect: bool,
     /// Bytes of one body.
     pub body_limit: u64,
     /// How long running requests may take after a stop.
@@ -100,11 +108,15 @@ impl Default for Settings {
             attempts: 2,
             timeout: None,
             queue_timeout: None,
+            affinity_wait: Duration::from_millis(100),
             boot_timeout: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(1),
             term_grace: Duration::from_secs(5),
             backlog_limit: 10_000,
             held_bytes_limit: 256 * 1024 * 1024,
+            client_backlog_limit: None,
+            client_bytes_limit: None,
+            cancel_on_disconnect: false,
             body_limit: 64 * 1024 * 1024,
             drain: Duration::from_secs(25),
             max_requests: None,

@@ -123,6 +123,7 @@ pub struct Tables {
     pub requests: usize,
     /// Requests in workers' hands, whether or not somebody still waits for them.
     pub held: usize,
+    pub affinities: usize,
     pub connections: usize,
     pub processes: usize,
     pub slots: usize,

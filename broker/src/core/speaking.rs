@@ -165,6 +165,7 @@ impl<B: Clone> Core<B> {
             return;
         }
         self.crew.count_reply(worker);
+        self.pace.observe(turn.now.since(held.since));
         if held.request.is_none() {
             self.counters.stale_replies += 1;
         }

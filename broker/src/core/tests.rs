@@ -10,7 +10,7 @@ use hornpipe_proto::{Status, Token};
 
 use super::{
     Action, ClientId, Core, Details, Ending, Event, Finish, Generator, Home, Incarnation, Note, Phase, Place,
-    Request, RequestId, Settings, Slot, Speech, Stop, Timestamp, WorkerId,
+    Request, RequestId, Settings, Slot, Speech, Stop, Timestamp, Wants, WorkerId,
 };
 
 type Body = &'static str;
@@ -67,6 +67,7 @@ impl Story {
             service: None,
             timeout: None,
             attempts: None,
+            wants: Wants::default(),
             size: 5,
             body: "hello",
         };

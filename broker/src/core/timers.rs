@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Request(RequestId),
     /// It has waited long enough for a worker.
     Queue(RequestId),
+    /// It has waited long enough for the worker of its affinity key.
+    Affinity(RequestId),
     /// The worker has had its time.
     Attempt(Token),
     /// The worker has ignored `cancel`.

@@ -5,16 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hornpipe_proto::client::{ClientMessage, ClientMessageError, ReplyMeta, Speech, plain_error};
+use hornpipe_proto::client::{
+    ClientMessage, ClientMessageError, ReplyMeta, RequestMeta, Speech, plain_error,
+};
 use hornpipe_proto::{MAGIC, Status};
 
 use super::connections::{Connections, Sender};
 use super::ffi::SharedFrame;
-use super::frame::{Body, Frame, total_size};
+use super::frame::{Body, Frame, Passing, total_size};
 use super::outbox::Outbox;
 use super::sockets::{Received, RouterSocket, What};
 use crate::config::PlainErrors;
-use crate::core::{ClientId, Event, Request, RequestId, Timestamp};
+use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants};
 
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -51,6 +53,20 @@ enum OriginSpeech {
     },
     /// It sent no empty frame and gets none.
     Bare,
+}
+
+/// An error as the core words it.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: Status,
+    pub(super) attempt: u32,
+    pub(super) spent: Spent,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) message: String,
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Clients {
@@ -104,10 +120,16 @@ impl Clients {
         frames.truncate(message.envelope_len - 1);
         let envelope = std::mem::take(frames);
         let (speech, meta) = match message.speech {
-            Speech::Plain => (OriginSpeech::Plain, Ok(hornpipe_proto::client::RequestMeta::default())),
+            Speech::Plain => (OriginSpeech::Plain, Ok(RequestMeta::default())),
             Speech::Native(Ok(meta)) => (OriginSpeech::Native { id: meta.id.as_str().into() }, Ok(meta)),
             Speech::Native(Err(error)) => (OriginSpeech::Native { id: "".into() }, Err(error)),
         };
+        if let Ok(meta) = &meta
+            && meta.cancel
+        {
+            self.take_back(received, meta, events);
+            return;
+        }
         let name = match &speech {
             OriginSpeech::Native { id } if !id.is_empty() => Some(Arc::clone(id)),
             OriginSpeech::Native { .. } | OriginSpeech::Plain | OriginSpeech::Bare => None,
@@ -125,9 +147,29 @@ impl Clients {
                 service: meta.service,
                 timeout: meta.timeout_ms.map(Duration::from_millis),
                 attempts: meta.attempts,
+                wants: Wants {
+                    priority: meta.priority,
+                    exclusive: meta.exclusive.map(Into::into),
+                    affinity: meta.affinity.map(Into::into),
+                    strict: meta.strict,
+                },
                 size: total_size(&body),
-                body: Body::to_keep(body.into_iter()),
+                body: Body::to_keep(body.into_iter()).with(Passing {
+                    key: meta.key,
+                    trace: meta.trace,
+                    headers: meta.headers,
+                }),
             }),
+        });
+    }
+
+    /// A client does not want what it has asked before. That is no request, and has no answer.
+    fn take_back(&mut self, received: &Received, meta: &RequestMeta, events: &mut Vec<Event<Body>>) {
+        events.push(match self.connections.sender(&received.routing_id) {
+            Sender::Known(client) if !meta.id.is_empty() => {
+                Event::Cancel { client: client.id, name: meta.id.as_str().into() }
+            }
+            Sender::Known(_) | Sender::New | Sender::Replaced(_) => Event::IgnoredClientMessage,
         });
     }
 
@@ -186,7 +228,7 @@ impl Clients {
         &mut self,
         socket: &mut RouterSocket,
         request: RequestId,
-        attempt: u32,
+        (attempt, spent): (u32, Spent),
         body: &Body,
     ) {
         let Some(origin) = self.origins.remove(&request) else { return };
@@ -194,22 +236,28 @@ impl Clients {
             OriginSpeech::Plain | OriginSpeech::Bare => None,
             OriginSpeech::Native { id } => {
                 let id = id.as_ref().to_owned();
-                Some(ReplyMeta { id, attempt, ..ReplyMeta::default() }.encode())
+                let (wait_us, run_us) = (Some(microseconds(spent.wait)), Some(microseconds(spent.run)));
+                Some(ReplyMeta { id, attempt, wait_us, run_us, ..ReplyMeta::default() }.encode())
             }
         };
         self.send(socket, &origin, meta.as_deref(), body.frames());
     }
 
-    pub(super) fn refuse(
-        &mut self,
-        socket: &mut RouterSocket,
-        request: RequestId,
-        (status, attempt, message): (Status, u32, String),
-    ) {
+    pub(super) fn refuse(&mut self, socket: &mut RouterSocket, request: RequestId, refusal: Refusal) {
         let Some(origin) = self.origins.remove(&request) else { return };
+        let Refusal { status, attempt, spent, retry_after, message } = refusal;
         if let OriginSpeech::Native { id } = &origin.speech {
+            let (wait_us, run_us) = if attempt == 0 && spent.wait.is_zero() {
+                // Told at once: nothing has been spent.
+                (None, None)
+            } else {
+                (Some(microseconds(spent.wait)), Some(microseconds(spent.run)))
+            };
+            let retry_after_ms = retry_after.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
             let (id, message) = (id.as_ref().to_owned(), Some(message));
-            let meta = ReplyMeta { id, status, message, attempt, ..ReplyMeta::default() }.encode();
+            let meta =
+                ReplyMeta { id, status, message, attempt, more: false, wait_us, run_us, retry_after_ms };
+            let meta = meta.encode();
             self.send(socket, &origin, Some(&meta), &[]);
         } else if self.plain_errors == PlainErrors::Text {
             let text = Frame::Own(plain_error(status, &message).into_bytes().into());

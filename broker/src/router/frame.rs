@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use hornpipe_proto::Headers;
 use nix::errno::Errno;
 
 use super::ffi::SharedFrame;
@@ -45,21 +46,42 @@ impl Frame {
     }
 }
 
-/// The frames of a request or reply after its head. A clone is a count.
+/// The frames of a request or reply after its head, and what travels with them. A clone is
+/// a count.
 #[derive(Debug, Clone)]
 pub(crate) struct Body {
     frames: Rc<[Frame]>,
+    passing: Option<Rc<Passing>>,
+}
+
+/// What a client wants its worker to know, and nobody in between reads.
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    pub(super) key: Option<String>,
+    pub(super) trace: Option<String>,
+    pub(super) headers: Headers,
 }
 
 impl Body {
     /// A request's body: it may wait, so its small frames are copied.
     pub(super) fn to_keep(frames: impl Iterator<Item = Frame>) -> Self {
-        Self { frames: frames.map(Frame::settled).collect() }
+        Self { frames: frames.map(Frame::settled).collect(), passing: None }
+    }
+
+    /// The same, with what its worker is to know.
+    pub(super) fn with(self, passing: Passing) -> Self {
+        let Passing { key, trace, headers } = &passing;
+        let empty = key.is_none() && trace.is_none() && headers.is_empty();
+        Self { passing: (!empty).then(|| Rc::new(passing)), ..self }
     }
 
     /// A reply's body: it is passed on at once.
     pub(super) fn to_pass(frames: impl Iterator<Item = Frame>) -> Self {
-        Self { frames: frames.collect() }
+        Self { frames: frames.collect(), passing: None }
+    }
+
+    pub(super) fn passing(&self) -> Option<&Passing> {
+        self.passing.as_deref()
     }
 
     pub(super) fn frames(&self) -> &[Frame] {

@@ -47,7 +47,7 @@ use crate::core::{
     Action, Decision, Event, Generation, Generator, Note, Place, RequestId, ServiceId, Services, Timestamp,
 };
 use crate::link::{Signal, ToParent, WorkerSignal};
-use clients::Clients;
+use clients::{Clients, Refusal};
 pub(crate) use configuration::encode_all as encode_configurations;
 use control::ControlSocket;
 use crew::CrewList;
@@ -387,14 +387,15 @@ impl Router {
 
     fn perform(&mut self, service: ServiceId, action: Action<Body>) {
         match action {
-            Action::Answer { request, attempt, body } => {
+            Action::Answer { request, attempt, spent, body } => {
                 if !self.answer_operator(request, &body) {
-                    self.clients.answer(&mut self.sockets.frontend, request, attempt, &body);
+                    self.clients.answer(&mut self.sockets.frontend, request, (attempt, spent), &body);
                 }
             }
-            Action::Refuse { request, status, attempt, message } => {
+            Action::Refuse { request, status, attempt, spent, retry_after, message } => {
                 if !self.refuse_operator(request, status, &message) {
-                    self.clients.refuse(&mut self.sockets.frontend, request, (status, attempt, message));
+                    let refusal = Refusal { status, attempt, spent, retry_after, message };
+                    self.clients.refuse(&mut self.sockets.frontend, request, refusal);
                 }
             }
             Action::Forget { request } => self.clients.forget(request),

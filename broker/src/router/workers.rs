@@ -151,8 +151,18 @@ impl Workers {
         }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            let attempt = assignment.attempt;
-            JobMeta { id: name, attempt, timeout_ms, service, ..JobMeta::default() }.encode()
+            let passing = assignment.body.passing();
+            JobMeta {
+                id: name,
+                attempt: assignment.attempt,
+                timeout_ms,
+                service,
+                key: passing.and_then(|passing| passing.key.clone()),
+                trace: passing.and_then(|passing| passing.trace.clone()),
+                headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
+                window: None,
+            }
+            .encode()
         } else {
             Vec::new()
         };

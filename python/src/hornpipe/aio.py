@@ -188,11 +188,26 @@ class _Wire:
         answers: _Answers = asyncio.Queue()
         self._waiting[request.name] = answers
         self.users += 1
+        is_over = False
         try:
             yield answers
+            is_over = answers.is_over
+        except StatusError:
+            # The broker's last word.
+            is_over = True
+            raise
         finally:
             self.users -= 1
             self._waiting.pop(request.name, None)
+            if not is_over:
+                self._take_back(request)
+
+    def _take_back(self, request: Request) -> None:
+        """Nobody waits for this try any more. If the broker hears it, no worker has to either."""
+        with contextlib.suppress(zmq.ZMQError):
+            zmq.Socket.shadow(self._socket.underlying).send_multipart(
+                wire.take_back(request.name), zmq.NOBLOCK
+            )
 
     async def send(self, request: Request, seconds: float) -> None:
         """Sends it, if there is room in time; if not, there will be no answer either."""

@@ -19,6 +19,8 @@ from .wire import Answer, Bytes
 TIMEOUT = 30.0
 #: How often it is sent at most.
 TRIES = 3
+#: How long (ms) a closed connection goes on trying to say that a request is taken back.
+FAREWELL_MS = 100
 #: With several brokers, how long one may take to be there (s) before the next is asked.
 CONNECT_WAIT = 1.0
 

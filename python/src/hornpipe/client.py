@@ -132,7 +132,7 @@ class Client:
         finally:
             # Whatever was interrupted, no answer to it may come later.
             if request.sent and not is_over:
-                self._disconnect()
+                self._take_back(request)
 
     def _ask(self, request: Request) -> Iterator[Answer]:
         while request.goes_on():
@@ -150,6 +150,8 @@ class Client:
                     if good.more:
                         yield from self._rest(request)
                     return
+                if answer is None:
+                    self._take_back(request)
             self._next_broker()
         raise request.failed()
 
@@ -181,6 +183,14 @@ class Client:
         # Whatever comes over this connection from here on answers a request given up.
         self._disconnect()
         self._current = (self._current + 1) % len(self._endpoints)
+
+    def _take_back(self, request: Request) -> None:
+        """Nobody waits for this try any more. If the broker hears it, no worker has to either."""
+        if self._socket is not None:
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.send_multipart(wire.take_back(request.name), zmq.NOBLOCK)
+            self._socket.close(asking.FAREWELL_MS)
+            self._socket = None
 
     def _disconnect(self) -> None:
         if self._socket is not None:

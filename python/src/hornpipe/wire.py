@@ -118,6 +118,11 @@ def request(meta: dict[str, Any], frames: list[Bytes]) -> list[Bytes]:
     return [b"", MAGIC, pack_map(present), *frames]
 
 
+def take_back(name: str) -> list[bytes]:
+    """A native client's word that it does not wait for that request any more."""
+    return [b"", MAGIC, pack_map({"id": name, "cancel": True})]
+
+
 class Answer(NamedTuple):
     """What a native client hears."""
 

@@ -1,8 +1,9 @@
 //! The entries of the model's books: requests, connections, processes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use hornpipe::core::{ClientId, Details, Generation, Home, RequestId, Speech, Timestamp, WorkerId};
+use hornpipe::core::{ClientId, Details, Generation, Home, RequestId, Speech, Timestamp, Wants, WorkerId};
 use hornpipe_proto::{Status, Token};
 
 /// A request whose client has heard nothing yet.
@@ -28,6 +29,9 @@ pub(super) struct Asked {
     pub(super) since: Timestamp,
     /// Its number in quarantine, if an operator has it tried once more.
     pub(super) quarantined_as: Option<u64>,
+    pub(super) wants: Wants,
+    /// It was with a worker, and waits before all who never were.
+    pub(super) returned: bool,
     /// The request that its body belongs to.
     pub(super) about: RequestId,
     pub(super) state: State,
@@ -101,6 +105,8 @@ pub(super) struct Sheet {
     pub(super) ordinal: u64,
     pub(super) begun: bool,
     pub(super) since: Timestamp,
+    /// What nobody else may run under meanwhile.
+    pub(super) exclusive: Option<Arc<str>>,
 }
 
 /// A process as the router knows it: asked for, and not known to have ended.
@@ -260,6 +266,8 @@ impl Asked {
             deaths: Vec::new(),
             since: Timestamp::default(),
             quarantined_as: None,
+            wants: Wants::default(),
+            returned: false,
             about: RequestId(0),
             state,
         }

@@ -1,13 +1,16 @@
 //! Everybody outside: clients, operators, and those who meddle.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hornpipe::core::{ClientId, Ending, Event, PauseMode, Request, RequestId, Slot, Stop};
+use hornpipe::core::{ClientId, Ending, Event, PauseMode, Request, RequestId, Slot, Stop, Wants};
+use hornpipe_proto::Priority;
 
 use super::Body;
 use super::calendar::Happening;
 use super::faults;
 use super::peer::{Kind, Peer, PeerId};
+use super::random::Random;
 use super::world::World;
 
 /// External workers at most.
@@ -36,6 +39,10 @@ impl World {
         if self.random.percent(self.faults.leave) {
             self.tell(Event::ClientLeft { client });
         }
+        if self.random.percent(self.faults.cancel) {
+            let name = self.some_request_of(client).to_string().into();
+            self.tell(Event::Cancel { client, name });
+        }
         let burst = self.random.percent(self.faults.burst);
         let pause = match (self.calm, burst) {
             (true, _) => self.random.millis(500, 9000),
@@ -57,16 +64,42 @@ impl World {
         if self.random.percent(self.faults.poison) {
             self.poisonous.insert(request);
         }
+        let wants = self.wants();
         self.tell(Event::Request(Request {
             request,
             client,
-            name: None,
+            name: Some(request.to_string().into()),
             service: service.filter(|name| improper || *name == "default").map(str::to_owned),
             timeout: timeout.filter(|_| !self.calm && !self.only_replacements),
             attempts: (attempts < 5).then_some(attempts),
             size,
+            wants,
             body: Body { request, number: 0 },
         }));
+    }
+
+    /// One that the client has open, or one that it has not.
+    fn some_request_of(&mut self, client: ClientId) -> RequestId {
+        let open = self.model.requests.iter().filter(|(_, asked)| asked.client == client);
+        let open: Vec<RequestId> = open.map(|(request, _)| *request).collect();
+        self.random.pick(RequestId(self.names), &open)
+    }
+
+    /// What a client asks for beside an answer: few words, so that they meet.
+    fn wants(&mut self) -> Wants {
+        let word = |random: &mut Random, often: u32| {
+            random.percent(often).then(|| Arc::from(random.pick("a", &["b", "c"])))
+        };
+        Wants {
+            priority: if self.random.percent(self.faults.classes) {
+                self.random.pick(Priority::High, &[Priority::Low])
+            } else {
+                Priority::Normal
+            },
+            exclusive: word(&mut self.random, self.faults.exclusive),
+            affinity: word(&mut self.random, self.faults.affinity),
+            strict: self.random.percent(30),
+        }
     }
 
     fn improper(&mut self, request: RequestId) -> Event<Body> {

@@ -10,12 +10,6 @@ use super::Core;
 use super::books::Post;
 use super::model::Model;
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 const SECOND: Duration = Duration::from_secs(1);
 const HEALTHY: Duration = Duration::from_secs(30);
 

@@ -5,12 +5,6 @@ use hornpipe::core::{Ended, Outcome, Timestamp};
 use super::books::{Due, State};
 use super::model::Model;
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 impl Model {
     /// Told right before its last action, with all its time accounted for.
     pub(super) fn judge_end_of_request(&mut self, ended: &Ended, now: Timestamp) {

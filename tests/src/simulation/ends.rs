@@ -6,12 +6,6 @@ use hornpipe_proto::{Status, Token};
 use super::books::{Desk, Due, State};
 use super::model::{LAST_WORDS, Model, in_order};
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 impl Model {
     pub(super) fn set_halted(&mut self, place: Place, halted: Option<Timestamp>) {
         let Some(post) = self.posts.get_mut(&place) else { return };

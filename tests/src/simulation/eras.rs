@@ -8,12 +8,6 @@ use hornpipe::core::{Generation, Memory, Place, RequestId, Settings, Timestamp};
 use super::books::{Asked, Post, State};
 use super::model::Model;
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 /// How much may be held although less is allowed by now: what was there when that changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {

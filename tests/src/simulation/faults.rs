@@ -94,10 +94,18 @@ faults! {
     late_tick: 50,
     /// Clients leave.
     leave: 30,
+    /// A client takes back what it has asked.
+    cancel: 40,
     /// A client asks for many things at once.
     burst: 40,
     /// Nobody asks for anything for a while.
     hush: 40,
+    /// Clients want some requests before or after others.
+    classes: 60,
+    /// Requests must not run beside each other.
+    exclusive: 60,
+    /// Requests want the worker that had the last one.
+    affinity: 60,
     /// Clients send what is refused.
     improper: 20,
     /// An operator scales.
@@ -128,7 +136,16 @@ impl Faults {
         let reload = random.pick(0, &[80]);
         let recycle = random.pick(0, &[60]);
         let pause = random.pick(0, &[20]);
-        let mut faults = Self { reload, recycle, pause, growth: 50, ..Self::default() };
+        let mut faults = Self {
+            reload,
+            recycle,
+            pause,
+            growth: 50,
+            classes: 40,
+            exclusive: 20,
+            affinity: 20,
+            ..Self::default()
+        };
         if random.percent(50) {
             faults.boot_death = 30;
             faults.never_ready = 20;
@@ -151,6 +168,7 @@ pub(super) fn draw_change(random: &mut Random, settings: &Settings) -> Settings 
     }
     Settings {
         body_limit: settings.body_limit,
+        affinity_wait: settings.affinity_wait,
         quarantine_limit: settings.quarantine_limit,
         quarantine_bytes_limit: settings.quarantine_bytes_limit,
         fresh: settings.fresh,
@@ -173,11 +191,15 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         timeout: random.pick(None, &[Some(Duration::from_millis(150)), Some(Duration::from_secs(1))]),
         queue_timeout: random
             .pick(None, &[None, Some(Duration::from_millis(120)), Some(Duration::from_secs(2))]),
+        affinity_wait: random.pick(Duration::from_millis(100), &[Duration::ZERO, Duration::from_secs(1)]),
         boot_timeout: random.millis(300, 4000),
         cancel_grace: random.pick(Duration::ZERO, &[Duration::from_millis(50), Duration::from_secs(1)]),
         term_grace: random.pick(Duration::ZERO, &[Duration::from_millis(100), Duration::from_secs(5)]),
         backlog_limit: random.pick(1, &[3, 20, 10_000]),
         held_bytes_limit: random.pick(4096, &[1 << 20, 1 << 28]),
+        client_backlog_limit: random.pick(None, &[None, None, Some(2)]),
+        client_bytes_limit: random.pick(None, &[None, None, Some(1500)]),
+        cancel_on_disconnect: random.percent(30),
         body_limit: 2048,
         drain: random.pick(Duration::ZERO, &[Duration::from_millis(300), Duration::from_secs(5)]),
         max_requests: random.pick(None, &[None, Some(1), Some(7), Some(30)]),

@@ -3,20 +3,14 @@
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place, RequestId, Slot,
-    Timestamp, WorkerId,
+    AFFINITY_KEYS, Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place,
+    RequestId, Slot, Timestamp, WorkerId,
 };
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
 use super::{Body, Core, PROBE};
-
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
 
 /// After the last answer, before the router parts.
 const LAST_CALL: Duration = Duration::from_millis(100);
@@ -32,7 +26,7 @@ impl Model {
         );
         law!(self, !is_order || self.parting != Some(Parting::Done), "handed over, and then {action:?}");
         match action {
-            Action::Answer { request, attempt, body } => self.judge_answer(*request, *attempt, body),
+            Action::Answer { request, attempt, body, .. } => self.judge_answer(*request, *attempt, body),
             Action::Refuse { request, status, attempt, .. } => {
                 self.judge_refusal(*request, *status, *attempt, (now, core));
             }
@@ -134,6 +128,7 @@ impl Model {
         let overdue = late || asked.until.is_some_and(|until| until <= now);
         let (attempts, size, service) = (asked.attempts, asked.size, asked.service.clone());
         law!(self, attempt == attempts, "{request}: attempt {attempt}, not {attempts}");
+        let (deadline, crowded) = (asked.deadline.is_some(), self.is_crowded(request, asked));
         let gave_up = self.gave_up(core);
         let is_parting = self.parting.is_some();
         let is_parting_time = matches!(self.parting, Some(Parting::Until(end)) if end <= now);
@@ -161,7 +156,8 @@ impl Model {
                 let full =
                     arrival.waiting >= self.settings.backlog_limit && !(arrival.idle && arrival.waiting == 0);
                 arrival.refused = true;
-                full || arrival.bytes + size > self.settings.held_bytes_limit
+                let hurried = deadline && arrival.waiting > 0;
+                full || crowded || hurried || arrival.bytes + size > self.settings.held_bytes_limit
             }),
             (Status::TooLarge, State::Waiting) => arriving.is_some() && size > self.settings.body_limit,
             (Status::NoService, State::Waiting) => {
@@ -182,10 +178,11 @@ impl Model {
         let about = self.requests.get(request).map(|asked| asked.about);
         law!(self, self.paused.is_none(), "{request} is handed out while paused");
         law!(self, about == Some(body.request) && body.number == 0, "{request} goes out with {body:?}");
-        let first = self.line.pop_front();
-        law!(self, first == Some(*request), "{request} given to {worker} before {first:?}");
+        let own = self.judge_turn(*request, *worker, core);
+        let exclusive = self.requests.get(request).and_then(|asked| asked.wants.exclusive.clone());
         let idle = self.desks.values().filter(|desk| desk.is_eligible() && !self.is_finishing(desk));
-        let best = idle.map(rank).min();
+        // One that waits for this worker gets it, whoever else is idle.
+        let best = idle.map(rank).min().filter(|_| !own);
         let Some(desk) = self.desks.get_mut(worker) else {
             law!(self, false, "work for {worker}, which is gone");
             return;
@@ -196,7 +193,7 @@ impl Model {
         desk.sent += 1;
         desk.last_turn = self.turns;
         desk.ready = native;
-        let sheet = Sheet { request: *request, ordinal: desk.sent, begun: false, since: now };
+        let sheet = Sheet { request: *request, ordinal: desk.sent, begun: false, since: now, exclusive };
         let doubled = desk.held.insert(*token, sheet).is_some();
         law!(self, !doubled, "{worker} has {token:?} twice");
         law!(self, eligible, "{worker} is not idle");
@@ -339,6 +336,7 @@ fn rank(desk: &Desk) -> (usize, u64) {
 impl Model {
     pub(super) fn check(&mut self, now: Timestamp, core: &Core) {
         self.check_accounts(core);
+        self.note_turns(core);
         if self.parting != Some(Parting::Done) {
             self.check_measures(core);
         }
@@ -401,15 +399,17 @@ impl Model {
     }
 
     fn check_idle(&self, core: &Core) {
-        let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
-        let Some((worker, _)) = idle else { return };
+        let idle = self.desks.iter().filter(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
+        let mut idle = idle.map(|(worker, _)| *worker).peekable();
+        let Some(any) = idle.peek().copied() else { return };
+        let idle = idle.find(|worker| self.has_work_for(*worker));
         let serving = matches!(
             core.phase(),
             Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
         );
         let serving = serving && self.paused.is_none();
-        law!(self, !serving || self.line.is_empty(), "{worker} is idle while {:?} wait", self.line);
-        law!(self, core.phase() != Phase::Failing, "{worker} is idle, and requests are refused");
+        law!(self, !serving || idle.is_none(), "{idle:?} is idle while {:?} wait", self.line);
+        law!(self, core.phase() != Phase::Failing, "{any} is idle, and requests are refused");
     }
 
     /// A process with two connections may be on its way out by the other one.
@@ -477,6 +477,7 @@ impl Model {
         let held: usize = self.desks.values().map(|desk| desk.held.len()).sum();
         law!(self, tables.requests == self.requests.len(), "{} requests are kept", tables.requests);
         law!(self, tables.held == held, "{} held, not {held}", tables.held);
+        law!(self, tables.affinities <= AFFINITY_KEYS, "{} affinity keys are kept", tables.affinities);
         law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
         law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
         let (recorders, flights) = (tables.recorders, tables.flights);

@@ -36,12 +36,6 @@ pub(super) struct Measures {
     pub(super) returned: u64,
 }
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 impl Model {
     /// Before anything is heard: what was in hand until now was so all the time.
     pub(super) fn count_busy(&mut self, now: Timestamp) {

@@ -5,6 +5,13 @@
 //! `run(seed, events)` is everything; a law that is broken panics with the seed
 //! and the step, and the same two numbers play the same run again.
 
+/// What must hold in the run of a model, or the run ends here.
+macro_rules! law {
+    ($model:expr, $holds:expr, $($why:tt)+) => {
+        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
+    };
+}
+
 mod world;
 mod faults;
 mod crowd;
@@ -13,6 +20,7 @@ mod peer;
 mod workers;
 mod calendar;
 mod model;
+mod clients;
 mod ends;
 mod ended;
 mod quarantine;
@@ -21,6 +29,7 @@ mod trial;
 mod eras;
 mod wishes;
 mod laws;
+mod order;
 mod renewal;
 mod wear;
 mod load;

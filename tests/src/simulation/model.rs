@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    ClientId, Details, Ending, Event, Generation, Home, Memory, PauseMode, Phase, Place, Request, RequestId,
-    Settings, Speech, Timestamp, WorkerId,
+    ClientId, Details, Ending, Event, Generation, Home, Memory, PauseMode, Phase, Place, RequestId, Settings,
+    Speech, Timestamp, WorkerId,
 };
 use hornpipe_proto::worker::ReplyStatus;
 use hornpipe_proto::{Status, Token};
@@ -16,6 +16,7 @@ use super::early::Early;
 use super::eras::Room;
 use super::load::Load;
 use super::measures::Measures;
+use super::order::Turns;
 use super::wishes::STOP_SLACK;
 use super::{Body, Core};
 
@@ -48,6 +49,7 @@ pub(super) struct Model {
     pub(super) paused_in_memory: Option<PauseMode>,
     pub(super) parting: Option<Parting>,
     pub(super) turns: u64,
+    pub(super) turns_taken: Turns,
     pub(super) quarantine: BTreeMap<u64, Kept>,
     /// How many requests have ever been in quarantine, and how many had to go.
     pub(super) poisoned: u64,
@@ -111,6 +113,7 @@ impl Model {
             paused_in_memory: memory.and_then(|memory| memory.pause).map(|pause| pause.mode),
             parting: None,
             turns: 0,
+            turns_taken: Turns::default(),
             quarantine: BTreeMap::new(),
             poisoned: 0,
             evicted: 0,
@@ -158,6 +161,7 @@ impl Model {
                 self.requests.insert(*request, Asked::new(ClientId(0), 0, state));
             }
             Event::ClientLeft { client } => self.client_left(*client),
+            Event::Cancel { client, name } => self.cancelled(*client, name),
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
             Event::Hello { worker, details } => self.hello(*worker, details),
             Event::RetryPoison { number, request } => self.asked_again(*number, *request, now),
@@ -214,53 +218,6 @@ impl Model {
             self.stopped = self.stopped.map(|stopped| Stopped { now: true, ..stopped });
         }
         self.expire(now);
-    }
-}
-
-/// Clients.
-impl Model {
-    pub(super) fn asked(&mut self, request: &Request<Body>, now: Timestamp) {
-        self.received += 1;
-        self.arrival = Some(Arrival {
-            request: request.request,
-            waiting: self.line.len(),
-            idle: self.paused.is_none() && self.desks.values().any(Desk::is_eligible),
-            bytes: self.bytes(),
-            refused: false,
-        });
-        let most = self.settings.attempts.max(1);
-        let asked = Asked {
-            service: request.service.clone(),
-            arrived: Some(now),
-            waiting_since: now,
-            deadline: request.timeout.map(|timeout| now.after(timeout)),
-            attempts_limit: request.attempts.map_or(most, |attempts| attempts.clamp(1, most)),
-            since: now,
-            about: request.request,
-            ..Asked::new(request.client, request.size, State::Waiting)
-        };
-        self.requests.insert(request.request, asked);
-        self.line.push_back(request.request);
-    }
-
-    fn client_left(&mut self, client: ClientId) {
-        let theirs = |asked: &Asked| asked.client == client;
-        let requests: Vec<_> =
-            self.requests.iter().filter(|(_, one)| theirs(one)).map(|(id, _)| *id).collect();
-        for request in requests {
-            self.due(request, Due::Forget);
-        }
-    }
-
-    pub(super) fn due(&mut self, request: RequestId, due: Due) {
-        self.line.retain(|waiting| *waiting != request);
-        if let Some(asked) = self.requests.get_mut(&request) {
-            let state = std::mem::replace(&mut asked.state, State::Due(due));
-            if state == State::Waiting {
-                self.measures.ended_waiting += 1;
-                self.measures.waits += self.now.since(asked.since);
-            }
-        }
     }
 }
 
@@ -457,6 +414,7 @@ impl Model {
             asked.state = State::Waiting;
             asked.since = since;
             asked.waiting_since = since;
+            asked.returned = true;
             self.line.push_front(request);
         }
     }

@@ -10,12 +10,6 @@ use super::books::{Asked, Due, Kept, State};
 use super::model::Model;
 use super::{Body, Core};
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 impl Model {
     pub(super) fn let_go(&mut self, worker: WorkerId, token: Token, by_itself: bool, now: Timestamp) {
         let Some(request) = self.take(worker, token).filter(|request| self.holds(*request, token)) else {
@@ -92,9 +86,10 @@ impl Model {
         let body = Body { request, number: 0 };
         let client = ClientId::OPERATOR;
         let (name, service, timeout, attempts) = (None, None, None, None);
-        self.asked(&Request { request, client, name, service, timeout, attempts, size, body }, now);
+        let wants = hornpipe::core::Wants::default();
+        self.asked(&Request { request, client, name, service, timeout, attempts, size, wants, body }, now);
         if let Some(asked) = self.requests.get_mut(&request) {
-            (asked.about, asked.quarantined_as) = (about, Some(number));
+            (asked.about, asked.quarantined_as, asked.returned) = (about, Some(number), true);
         }
         // The operator waits: it is the next.
         self.line.rotate_right(1);

@@ -7,12 +7,6 @@ use super::books::{Desk, Post, Sheet};
 use super::model::Model;
 use super::{Core, PROBE};
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 impl Model {
     pub(super) fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
         let Probe { worker, token, left, detailed } = *probe;
@@ -28,7 +22,10 @@ impl Model {
         desk.sent += 1;
         desk.last_turn = self.turns;
         desk.ready = native;
-        desk.held.insert(token, Sheet { request: PROBE, ordinal: desk.sent, begun: false, since: now });
+        desk.held.insert(
+            token,
+            Sheet { request: PROBE, ordinal: desk.sent, begun: false, since: now, exclusive: None },
+        );
         law!(self, fit, "{worker} is to prove nothing, or not yet");
         law!(self, native == detailed, "{worker} gets details: {detailed}");
         let Home::Local(place) = home else {

@@ -171,6 +171,7 @@ impl World {
             service,
             timeout: None,
             attempts: None,
+            wants: hornpipe::core::Wants::default(),
             size: 1,
             body: request,
         }));

@@ -8,12 +8,6 @@ use hornpipe::core::{ExitReason, Home, Place, RecycleCause, Timestamp};
 use super::books::{Desk, Post};
 use super::model::Model;
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long it may take, one at a time and in calm, until whoever is spent is replaced.

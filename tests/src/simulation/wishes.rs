@@ -11,12 +11,6 @@ use super::model::Model;
 /// The parent ends everything so long after the drain time.
 pub(super) const STOP_SLACK: Duration = Duration::from_secs(5);
 
-macro_rules! law {
-    ($model:expr, $holds:expr, $($why:tt)+) => {
-        assert!($holds, "seed {} step {}: {}", $model.seed, $model.step, format_args!($($why)+))
-    };
-}
-
 impl Model {
     pub(super) fn scale(&mut self, target: u32) {
         let target = target.clamp(self.settings.min, self.settings.max);

@@ -179,6 +179,7 @@ impl World {
                 self.tell(Event::Tick);
             }
             (_, Some(_)) => {
+                self.ticks = 0;
                 if let Some((at, happening)) = self.calendar.pop() {
                     self.now = self.now.max(at);
                     self.happen(happening);
@@ -342,6 +343,7 @@ impl World {
                 timeout: None,
                 attempts: None,
                 size: 1,
+                wants: hornpipe::core::Wants::default(),
                 body,
             }));
         }

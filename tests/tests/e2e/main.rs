@@ -13,6 +13,7 @@
 
 mod bursts;
 mod routing;
+mod turns;
 
 mod bodies;
 mod dialects;

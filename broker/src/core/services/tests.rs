@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Decision, MAX_SERVICES, SLOTS_APART, Services};
 use crate::core::{
     Action, ClientId, Details, Event, Finish, Generation, Generator, Home, Incarnation, Memory, Note, Phase,
-    Place, Request, RequestId, ServiceId, Settings, Slot, Speech, Stop, Timestamp, WorkerId,
+    Place, Request, RequestId, ServiceId, Settings, Slot, Speech, Stop, Timestamp, Wants, WorkerId,
 };
 
 type Body = &'static str;
@@ -60,6 +60,7 @@ impl Story {
             service: Some(service.into()),
             timeout: None,
             attempts: None,
+            wants: Wants::default(),
             size: 1,
             body: "body",
         }));

@@ -1,0 +1,58 @@
+//! Requests that their clients no longer want: taken back by a word, or by leaving.
+
+use hornpipe_proto::Status;
+
+use super::action::Action;
+use super::crew::Tongue;
+use super::flight::Outcome;
+use super::ids::{ClientId, RequestId};
+use super::{Core, Turn};
+
+impl<B: Clone> Core<B> {
+    /// The client is gone: what waits is dropped, and so is what runs, if the service says so.
+    pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
+        for request in self.requests.askers.of(client) {
+            let token = self.requests.record_mut(request).and_then(|record| record.token());
+            self.forget(request, turn);
+            if let Some(token) = token.filter(|_| self.settings.cancel_on_disconnect) {
+                self.break_off(token, turn);
+            }
+        }
+    }
+
+    /// Nobody waits for it any more.
+    fn forget(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
+        if let Some(record) = self.requests.remove(request, Outcome::Dropped) {
+            self.close_account(request, &record, turn.now);
+            self.counters.dropped += 1;
+            self.tell_end(request, &record, (Outcome::Dropped, None), turn);
+            turn.act(Action::Forget { request });
+        }
+    }
+
+    /// The client takes back its request of this name.
+    pub(super) fn cancel_named(&mut self, client: ClientId, name: &str, turn: &mut Turn<'_, B>) {
+        match self.requests.askers.named(client, name) {
+            Some(request) => self.cancel(request, turn),
+            // The answer and this have crossed.
+            None => self.counters.ignored_clients += 1,
+        }
+    }
+
+    fn cancel(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
+        let token = self.requests.record_mut(request).and_then(|record| record.token());
+        self.refuse(request, Status::Cancelled, "taken back by its client".into(), turn);
+        if let Some(token) = token {
+            self.break_off(token, turn);
+        }
+    }
+
+    /// The worker need not finish. One that cannot be told so finishes all the same: it is
+    /// not worth its life.
+    fn break_off(&mut self, token: hornpipe_proto::Token, turn: &mut Turn<'_, B>) {
+        let Some(worker) = self.requests.held(token).map(|held| held.worker) else { return };
+        if self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native) {
+            self.worker_stuck(worker, token, turn);
+        }
+    }
+}
