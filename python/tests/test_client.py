@@ -13,7 +13,7 @@ import time
 
 import pytest
 import zmq
-from conftest import SOURCE
+from conftest import SOURCE, eventually
 
 import hornpipe
 from hornpipe import errors, wire
@@ -59,12 +59,16 @@ class Fake:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         self.seen = []
+        self.taken_back = 0
         self.thread = threading.Thread(target=self.run, args=(script,), daemon=True)
         self.thread.start()
 
     def run(self, script):
         for act in script:
             frames = self.socket.recv_multipart()
+            while wire.unpack_map(frames[3]).get("cancel"):
+                self.taken_back += 1
+                frames = self.socket.recv_multipart()
             self.seen.append((frames[0], wire.unpack_map(frames[3]), frames[4:]))
             for answer in act(*self.seen[-1]):
                 self.socket.send_multipart(answer)
@@ -90,6 +94,7 @@ def test_a_request_without_an_answer_is_sent_again_with_the_same_id_over_a_new_c
     assert asks(kind, fake.port, b"x", timeout=2, tries=2).value == b"x"
     fake.end()
     (first, second) = fake.seen
+    assert fake.taken_back == 1, "the first try"
     assert first[1]["id"] == second[1]["id"]
     assert first[0] != second[0], "another connection"
     assert second[1]["timeout_ms"] < first[1]["timeout_ms"] <= 2000, "the time that is left travels along"
@@ -269,6 +274,45 @@ def test_an_async_request_can_be_cancelled_and_the_client_used_on(broker):
             return await client.ask(b"0.01")
 
     assert asyncio.run(ask()) == b"0.01"
+
+
+PATIENT = """
+import time
+from hornpipe import worker
+@worker
+def handle(body, ctx):
+    print("began", body.decode())
+    while body == b"long" and not ctx.cancelled:
+        time.sleep(0.005)
+    print("ended", body.decode(), ctx.cancelled)
+    return body
+"""
+
+
+@both
+def test_a_worker_hears_that_a_request_was_given_up(broker, kind):
+    served = broker(PATIENT)
+    if kind == "sync":
+        with served.client(timeout=2, tries=2) as client, pytest.raises(hornpipe.AskError):
+            client.request(b"long")
+        # The second try was begun, so the one worker was free of the first one before its time.
+        eventually(lambda: served.log().count("began long") == 2)
+    else:
+
+        async def ask():
+            async with hornpipe.AsyncClient(served.frontend) as client:
+                task = asyncio.create_task(client.ask(b"long"))
+                while "began long" not in served.log():
+                    await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        asyncio.run(ask())
+    eventually(lambda: "ended long True" in served.log())
+    with served.client() as client:
+        assert client.ask(b"short") == b"short"
+    assert served.log().count("worker ready") == 1
 
 
 def test_closing_ends_what_is_under_way():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Optional, Union
 
@@ -91,20 +91,28 @@ class AsyncClient:
             if not await used.is_up(request.connect_share()):
                 self._give_up(used)
                 continue
-            with used.ask(request) as answers:
+            answers = used.expect(request)
+            is_over = False
+            try:
                 share = request.share()
                 request.sent += 1
                 await used.send(request, share)
                 answer = await _next(answers, share)
+                is_over = answer is not None and not answer.more
                 good = request.read(answer) if answer is not None else None
                 while good is not None:
                     yield good
-                    if not good.more:
+                    if is_over:
                         return
                     answer = await _next(answers, request.left())
                     if answer is None:
                         raise request.failed()
+                    is_over = not answer.more
                     good = request.read_rest(answer)
+            finally:
+                used.leave(request)
+                if not is_over:
+                    used.take_back(request)
             self._give_up(used)
         raise request.failed()
 
@@ -182,32 +190,25 @@ class _Wire:
         finally:
             self.users -= 1
 
-    @contextlib.contextmanager
-    def ask(self, request: Request) -> Iterator[_Answers]:
+    def expect(self, request: Request) -> _Answers:
         """Where the answers to a request will come."""
         answers: _Answers = asyncio.Queue()
         self._waiting[request.name] = answers
         self.users += 1
-        is_over = False
-        try:
-            yield answers
-            is_over = answers.is_over
-        except StatusError:
-            # The broker's last word.
-            is_over = True
-            raise
-        finally:
-            self.users -= 1
-            self._waiting.pop(request.name, None)
-            if not is_over:
-                self._take_back(request)
+        return answers
 
-    def _take_back(self, request: Request) -> None:
+    def leave(self, request: Request) -> None:
+        """No more answers are expected."""
+        self.users -= 1
+        self._waiting.pop(request.name, None)
+
+    def take_back(self, request: Request) -> None:
         """Nobody waits for this try any more. If the broker hears it, no worker has to either."""
+        if self._socket.closed:
+            return
         with contextlib.suppress(zmq.ZMQError):
-            zmq.Socket.shadow(self._socket.underlying).send_multipart(
-                wire.take_back(request.name), zmq.NOBLOCK
-            )
+            plain = zmq.Socket.shadow(self._socket.underlying)
+            plain.send_multipart(wire.take_back(request.name), zmq.NOBLOCK)
 
     async def send(self, request: Request, seconds: float) -> None:
         """Sends it, if there is room in time; if not, there will be no answer either."""
@@ -231,4 +232,4 @@ class _Wire:
         for waiting in self._waiting.values():
             waiting.put_nowait(None)
         with contextlib.suppress(zmq.ZMQError):
-            self._socket.close(0)
+            self._socket.close(asking.FAREWELL_MS)
