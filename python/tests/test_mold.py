@@ -156,6 +156,19 @@ def test_nothing_is_left_when_the_parent_is_killed(broker, marks):
         eventually(lambda pid=pid: not lives(pid))
 
 
+def test_nothing_is_left_when_parent_and_router_are_killed_together(broker, marks):
+    served = broker(app(marks), workers=3)
+    found = ready(served, 3)
+    (mold,) = loads(marks)
+    router = status(served)["router_pid"]
+    # Stopped, it cannot start another router, which would see to the workers.
+    os.kill(served.pid, signal.SIGSTOP)
+    os.kill(router, signal.SIGKILL)
+    os.kill(served.pid, signal.SIGKILL)
+    for pid in [mold, *(worker["pid"] for worker in found.values())]:
+        eventually(lambda pid=pid: not lives(pid))
+
+
 def test_nothing_is_left_when_the_parent_is_killed_while_workers_are_forked(broker, marks):
     served = broker(app(marks), workers=1)
     ready(served, 1)
