@@ -16,7 +16,8 @@ use hornpipe_proto::control::{
     ReloadReport, RetryReport, Scale, ServiceMetrics, ServiceRequest, SlotReport, StateCounts, StatusReport,
     Timing,
 };
-use hornpipe_proto::dialect::Dialect;
+use hornpipe_proto::dialect::majordomo::{ClientRequest, Command, Edition, Part};
+use hornpipe_proto::dialect::{Dialect, paranoid};
 use hornpipe_proto::mold::{ForkOrder, MoldOrder, MoldWord};
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
@@ -426,6 +427,7 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("reply-native", message(&[b"", MAGIC, &reply().encode(), b"HELLO"])),
         ("reply-native-error", message(&[b"", MAGIC, &refusal().encode()])),
     ];
+    all.extend(guide_messages());
     all.extend(control_requests().map(|(name, request)| (name, vec![control::encode(&request)])));
     all.extend(control_responses().map(|(name, response)| (name, vec![control::encode(&response)])));
     all.extend(mold_orders().map(|(name, order)| (name, vec![order.encode()])));
@@ -454,6 +456,39 @@ fn mold_words() -> [(&'static str, MoldWord); 4] {
         ("mold-forked", MoldWord::Forked { number: 7, pid: 4711 }),
         ("mold-failed", MoldWord::Failed { number: 7, why: "cannot fork: no room".into() }),
         ("mold-measured", measured),
+    ]
+}
+
+/// Of the Guide's protocols: what their peers send, written down as their RFCs have it, and what
+/// this crate makes for them.
+fn guide_messages() -> Vec<(&'static str, Frames)> {
+    let token = token();
+    let address = token.as_bytes();
+    let with = |head: &[&[u8]], body: &[&[u8]]| message(&[head, body].concat());
+    vec![
+        ("paranoid-ready", message(&[&[1]])),
+        ("paranoid-heartbeat", message(&paranoid::heartbeat())),
+        ("paranoid-job", with(&paranoid::job_head(&token), &[b"hello"])),
+        ("paranoid-reply", message(&[address, b"", b"HELLO"])),
+        ("majordomo-1-request", message(&[b"", b"MDPC01", b"echo", b"hello"])),
+        (
+            "majordomo-1-reply",
+            with(&[&b""[..]], &[&*Edition::V1.reply_head("echo", Part::Final), &[b"HELLO"]].concat()),
+        ),
+        ("majordomo-1-worker-ready", message(&[b"", b"MDPW01", &[1], b"echo"])),
+        ("majordomo-1-worker-request", with(&Edition::V1.job_head(&token), &[b"hello"])),
+        ("majordomo-1-worker-reply", message(&[b"", b"MDPW01", &[3], address, b"", b"HELLO"])),
+        ("majordomo-1-heartbeat", message(&Edition::V1.heartbeat())),
+        ("majordomo-1-disconnect", message(&Edition::V1.disconnect())),
+        ("majordomo-2-request", message(&[b"MDPC02", &[1], b"echo", b"hello"])),
+        ("majordomo-2-partial", with(&Edition::V2.reply_head("echo", Part::Partial), &[b"HEL"])),
+        ("majordomo-2-final", with(&Edition::V2.reply_head("echo", Part::Final), &[b"LO"])),
+        ("majordomo-2-worker-ready", message(&[b"MDPW02", &[1], b"echo"])),
+        ("majordomo-2-worker-request", with(&Edition::V2.job_head(&token), &[b"hello"])),
+        ("majordomo-2-worker-partial", message(&[b"MDPW02", &[3], address, b"", b"HEL"])),
+        ("majordomo-2-worker-final", message(&[b"MDPW02", &[4], address, b"", b"LO"])),
+        ("majordomo-2-heartbeat", message(&Edition::V2.heartbeat())),
+        ("majordomo-2-disconnect", message(&Edition::V2.disconnect())),
     ]
 }
 
@@ -524,6 +559,44 @@ fn golden_words_of_workers_are_understood() {
         ("worker-reply-retry", reply(failure(ReplyStatus::Retry))),
     ] {
         assert_eq!(WorkerMessage::decode(&vector(name)), Ok(meaning), "{name}");
+    }
+}
+
+#[test]
+fn golden_words_of_the_guides_workers_are_understood() {
+    use paranoid::Word;
+    for (name, meaning) in [
+        ("paranoid-ready", Word::Ready),
+        ("paranoid-heartbeat", Word::Heartbeat),
+        ("paranoid-reply", Word::Reply(Some(token()))),
+    ] {
+        let frames = vector(name);
+        assert_eq!(Dialect::of_worker(&frames), Dialect::ParanoidPirate, "{name}");
+        assert_eq!(Word::decode(&frames), Ok(meaning), "{name}");
+    }
+    let ready = || Command::Ready { service: "echo".into() };
+    let reply = |more| Command::Reply { token: Some(token()), more };
+    for (name, edition, meaning) in [
+        ("majordomo-1-worker-ready", Edition::V1, ready()),
+        ("majordomo-1-worker-reply", Edition::V1, reply(false)),
+        ("majordomo-1-heartbeat", Edition::V1, Command::Heartbeat),
+        ("majordomo-1-disconnect", Edition::V1, Command::Disconnect),
+        ("majordomo-2-worker-ready", Edition::V2, ready()),
+        ("majordomo-2-worker-partial", Edition::V2, reply(true)),
+        ("majordomo-2-worker-final", Edition::V2, reply(false)),
+        ("majordomo-2-heartbeat", Edition::V2, Command::Heartbeat),
+        ("majordomo-2-disconnect", Edition::V2, Command::Disconnect),
+    ] {
+        let frames = vector(name);
+        assert_eq!(Dialect::of_worker(&frames), Dialect::Majordomo(edition), "{name}");
+        assert_eq!(edition.decode(&frames), Ok(meaning), "{name}");
+    }
+    for (name, envelope_len, edition) in
+        [("majordomo-1-request", 1, Edition::V1), ("majordomo-2-request", 0, Edition::V2)]
+    {
+        let request = ClientRequest { edition, service: Ok("echo".into()) };
+        let meaning = ClientMessage { envelope_len, speech: Speech::Majordomo(request) };
+        assert_eq!(ClientMessage::decode(&vector(name)), Ok(meaning), "{name}");
     }
 }
 

@@ -80,6 +80,9 @@ pub(super) const KEYS: &[Key] = &[
     service("queue-bytes", Change::AtOnce),
     service("client-queue", Change::AtOnce),
     service("client-queue-bytes", Change::AtOnce),
+    service("key-window", Change::AtOnce),
+    service("keys", Change::AtOnce),
+    service("key-bytes", Change::AtOnce),
     // libzmq gives the largest message to a listener when it is made.
     service("max-body", Change::Upgrade),
     broker("plain-errors", Change::AtOnce),

@@ -181,6 +181,9 @@ impl RawConfig {
             client_backlog_limit: self.client_queue.or(defaults.client_backlog_limit),
             client_bytes_limit: self.client_queue_bytes.or(defaults.client_bytes_limit),
             cancel_on_disconnect: self.cancel_on_disconnect == Some(true),
+            key_window: self.key_window.unwrap_or(defaults.key_window),
+            keys_limit: self.keys.unwrap_or(defaults.keys_limit),
+            key_bytes_limit: self.key_bytes.unwrap_or(defaults.key_bytes_limit),
             tell_ends: self.access_log == Some(true),
             probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults

@@ -21,5 +21,7 @@ pub(super) struct Held {
     pub(super) outcome: Option<Outcome>,
     /// The key under which no other may run until the worker lets go of this one.
     pub(super) exclusive: Option<Arc<str>>,
+    /// The key whose work it is.
+    pub(super) key: Option<Arc<str>>,
     pub(super) plan: Option<Plan>,
 }

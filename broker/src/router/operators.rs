@@ -85,7 +85,9 @@ impl Router {
             settings: &self.setup.service(id).unwrap_or(&self.setup.default).settings,
             last_reload: self.reloads.last(id),
         };
-        let services = self.core.numbered_snapshots(now).map(of_one).collect();
+        // Names that clients ask for in vain are no labels.
+        let snapshots = self.core.numbered_snapshots(now).filter(|(id, ..)| !self.core.is_awaited(*id));
+        let services = snapshots.map(of_one).collect();
         let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
         metrics::metrics(self.core.snapshot(now), services, self.surroundings(now), unready)
     }

@@ -1,7 +1,10 @@
-//! Answers that a slow client has no room for yet. They are tried again on a
-//! timer, and dropped, counted, when they become too many.
+//! Answers that a slow client has no room for yet, in a line for each client. They are tried
+//! again, and dropped and counted when one client has too many: the others notice nothing.
+//!
+//! libzmq counts messages and not bytes, so its own queue for a client is short and most of
+//! what waits is here.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,73 +13,153 @@ use super::frame::{Frame, total_size};
 use super::sockets::{RouterSocket, Sent};
 use crate::core::Timestamp;
 
-/// Between two tries.
-const RETRY: Duration = Duration::from_millis(10);
+/// Between two tries while somebody makes room, and at most. A router that has nothing else to
+/// do waits a millisecond in any case, which is what `poll` can count.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LAST_PAUSE: Duration = Duration::from_millis(32);
 
-/// So many answers, and so many bytes of them, are kept for slow clients.
+/// So many lines are tried at once, the others after them.
+const LINES_AT_ONCE: usize = 256;
+
+/// So many answers are kept for one client, and so many bytes of them. The first one is kept
+/// whatever its size.
 const COUNT_LIMIT: usize = 10_000;
 const BYTES_LIMIT: u64 = 64 * 1024 * 1024;
 
+/// And so many bytes for all clients together: beyond them, who has most loses first.
+const TOTAL_LIMIT: u64 = 4 * BYTES_LIMIT;
+
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Answer>,
+    lines: HashMap<Rc<[u8]>, Line>,
+    /// Whose line is tried next.
+    turns: VecDeque<Rc<[u8]>>,
     bytes: u64,
     retry_at: Option<Timestamp>,
+    pause: Duration,
     dropped: u64,
 }
 
-#[derive(Debug)]
-struct Answer {
-    routing_id: Rc<[u8]>,
-    frames: Vec<Frame>,
-    size: u64,
+/// What waits for one client, in its order.
+#[derive(Debug, Default)]
+struct Line {
+    answers: VecDeque<(Vec<Frame>, u64)>,
+    bytes: u64,
 }
 
 impl Outbox {
+    /// Sends an answer behind those that this client has still to take.
     pub(super) fn send(&mut self, socket: &mut RouterSocket, routing_id: &Rc<[u8]>, frames: Vec<Frame>) {
+        if self.lines.contains_key(routing_id) {
+            return self.keep(routing_id, frames);
+        }
         match socket.send(routing_id, &[], frames.iter()) {
             Sent::Yes => (),
             Sent::Gone => self.dropped += 1,
-            Sent::Full => {
-                self.keep(Answer { routing_id: Rc::clone(routing_id), size: total_size(&frames), frames });
-            }
+            Sent::Full => self.keep(routing_id, frames),
         }
     }
 
-    fn keep(&mut self, answer: Answer) {
-        if self.waiting.len() >= COUNT_LIMIT || self.bytes + answer.size > BYTES_LIMIT {
+    fn keep(&mut self, routing_id: &Rc<[u8]>, frames: Vec<Frame>) {
+        let size = total_size(&frames);
+        if self.lines.get(routing_id).is_some_and(|line| line.is_full(size)) {
             self.dropped += 1;
             return;
         }
-        self.bytes += answer.size;
-        self.waiting.push_back(answer);
-        self.retry_at.get_or_insert_with(|| clock::now().after(RETRY));
+        if !self.lines.contains_key(routing_id) {
+            self.turns.push_back(Rc::clone(routing_id));
+        }
+        let line = self.lines.entry(Rc::clone(routing_id)).or_default();
+        line.bytes += size;
+        line.answers.push_back((frames, size));
+        self.bytes += size;
+        if self.bytes > TOTAL_LIMIT {
+            self.make_room();
+        }
+        if self.retry_at.is_none() {
+            self.pause = FIRST_PAUSE;
+            self.retry_at = Some(clock::now().after(self.pause));
+        }
+    }
+
+    /// Whoever has most waiting loses what came last.
+    fn make_room(&mut self) {
+        while self.bytes > TOTAL_LIMIT
+            && let Some(line) = self.lines.values_mut().max_by_key(|line| line.bytes)
+            && let Some((_frames, size)) = line.answers.pop_back()
+        {
+            line.bytes -= size;
+            self.bytes -= size;
+            self.dropped += 1;
+        }
+    }
+
+    /// The client has left: nobody takes what waits for it.
+    pub(super) fn forget(&mut self, routing_id: &[u8]) {
+        if let Some(line) = self.lines.remove(routing_id) {
+            self.bytes -= line.bytes;
+            self.dropped += line.answers.len() as u64;
+            self.turns.retain(|waiting| **waiting != *routing_id);
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.retry_at
     }
 
-    /// Tries each answer once more, if it is time.
+    /// Tries each client once more, if it is time.
     pub(super) fn retry(&mut self, socket: &mut RouterSocket, now: Timestamp) {
         if self.retry_at.is_none_or(|at| now < at) {
             return;
         }
-        for _once in 0..self.waiting.len() {
-            let Some(answer) = self.waiting.pop_front() else { break };
-            match socket.send(&answer.routing_id, &[], answer.frames.iter()) {
-                Sent::Yes => self.bytes -= answer.size,
-                Sent::Full => self.waiting.push_back(answer),
-                Sent::Gone => {
-                    self.bytes -= answer.size;
-                    self.dropped += 1;
-                }
+        let mut moved = false;
+        for _line in 0..self.turns.len().min(LINES_AT_ONCE) {
+            let Some(routing_id) = self.turns.pop_front() else { break };
+            let Some(line) = self.lines.get_mut(&routing_id) else { continue };
+            let before = line.bytes;
+            let left = line.flush(socket, &routing_id);
+            self.bytes -= before - line.bytes;
+            moved |= left.took > 0;
+            self.dropped += left.lost;
+            if line.answers.is_empty() {
+                self.lines.remove(&routing_id);
+            } else {
+                self.turns.push_back(routing_id);
             }
         }
-        self.retry_at = (!self.waiting.is_empty()).then(|| now.after(RETRY));
+        self.pause = if moved { FIRST_PAUSE } else { (self.pause * 2).min(LAST_PAUSE) };
+        self.retry_at = (!self.lines.is_empty()).then(|| now.after(self.pause));
     }
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
+    }
+}
+
+/// What became of a line that was tried.
+#[derive(Debug, Default)]
+struct Flushed {
+    took: u64,
+    lost: u64,
+}
+
+impl Line {
+    fn is_full(&self, more: u64) -> bool {
+        self.answers.len() >= COUNT_LIMIT || self.bytes + more > BYTES_LIMIT
+    }
+
+    /// Sends on for as long as there is room.
+    fn flush(&mut self, socket: &mut RouterSocket, routing_id: &[u8]) -> Flushed {
+        let mut flushed = Flushed::default();
+        while let Some((frames, size)) = self.answers.front() {
+            match socket.send(routing_id, &[], frames.iter()) {
+                Sent::Yes => flushed.took += 1,
+                Sent::Full => break,
+                Sent::Gone => flushed.lost += 1,
+            }
+            self.bytes -= size;
+            self.answers.pop_front();
+        }
+        flushed
     }
 }
