@@ -18,6 +18,7 @@ use hornpipe_proto::control::{
 };
 use hornpipe_proto::dialect::majordomo::{ClientRequest, Command, Edition, Part};
 use hornpipe_proto::dialect::{Dialect, paranoid};
+use hornpipe_proto::mold::{ForkOrder, MoldOrder, MoldWord};
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
 };
@@ -430,7 +431,33 @@ fn encoded() -> BTreeMap<String, Frames> {
     all.extend(guide_messages());
     all.extend(control_requests().map(|(name, request)| (name, vec![control::encode(&request)])));
     all.extend(control_responses().map(|(name, response)| (name, vec![control::encode(&response)])));
+    all.extend(mold_orders().map(|(name, order)| (name, vec![order.encode()])));
+    all.extend(mold_words().map(|(name, word)| (name, vec![word.encode()])));
     all.into_iter().map(|(name, frames)| (name.to_owned(), frames)).collect()
+}
+
+fn mold_orders() -> [(&'static str, MoldOrder); 2] {
+    let fork = ForkOrder {
+        number: 7,
+        backend: "ipc:///run/hornpipe/6660.crew".into(),
+        service: "default".into(),
+        slot: 3,
+        incarnation: 2,
+        generation: 1,
+    };
+    let measure = MoldOrder::Measure { number: 8, pids: vec![4711, 4712] };
+    [("mold-order-fork", MoldOrder::Fork(fork)), ("mold-order-measure", measure)]
+}
+
+fn mold_words() -> [(&'static str, MoldWord); 4] {
+    let measured =
+        MoldWord::Measured { number: 8, shared_kib: 304_000, private_kib: 77_000, alone_kib: 310_000 };
+    [
+        ("mold-ready", MoldWord::Ready { version: 1, sdk: Some("example/1.0".into()) }),
+        ("mold-forked", MoldWord::Forked { number: 7, pid: 4711 }),
+        ("mold-failed", MoldWord::Failed { number: 7, why: "cannot fork: no room".into() }),
+        ("mold-measured", measured),
+    ]
 }
 
 /// Of the Guide's protocols: what their peers send, written down as their RFCs have it, and what
@@ -627,6 +654,17 @@ fn golden_control_messages_are_understood() {
         let response = control::take::<ControlResponse>(&mut bytes, control::RESPONSE_LIMIT);
         assert_eq!((response, bytes.len()), (Ok(Some(meaning)), 0), "{name}");
     }
+}
+
+#[test]
+fn golden_packets_of_molds_are_understood() {
+    for (name, meaning) in mold_orders() {
+        assert_eq!(MoldOrder::decode(&vector(name).concat()), Ok(meaning), "{name}");
+    }
+    for (name, meaning) in mold_words() {
+        assert_eq!(MoldWord::decode(&vector(name).concat()), Ok(meaning), "{name}");
+    }
+    assert!(MoldWord::decode(b"\x81\xa3say\xa4what").is_err());
 }
 
 #[test]

@@ -245,8 +245,15 @@ mod tests {
         match key {
             "frontend" | "backend" => "7000",
             "program" => "['x']",
-            "each" | "lines" => "true\nprogram = ['x']",
+            "each" | "lines" | "mold" => {
+                "true
+program = ['x']"
+            }
             "fresh" | "cancel-on-disconnect" | "no-external" | "insecure" | "access-log" => "true",
+            "no-mold" => {
+                "true
+program = ['python3', '-m', 'hornpipe']"
+            }
             "no-autoscale" => "true\nmin = 2\nmax = 4",
             "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
             | "affinity-wait" | "key-window" | "cancel-grace" | "term-grace" | "drain" => "'77s'",

@@ -22,7 +22,8 @@ const PREFIX: &str = "HORNPIPE_";
 const CONFIG: &str = "CONFIG";
 
 /// What workers, their programs and hooks are told.
-const GIVEN: &[&str] = &["BACKEND", "SERVICE", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
+const GIVEN: &[&str] =
+    &["BACKEND", "SERVICE", "SLOT", "INCARNATION", "GENERATION", "MOLD_FD", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
 
 /// What a service manager says to the process that it starts, and to no other.

@@ -55,6 +55,8 @@ pub(super) const KEYS: &[Key] = &[
     service("max-memory-hard", Change::AtOnce),
     // Processes that have one request each are counted otherwise from the first one on.
     service("fresh", Change::Upgrade),
+    service("mold", Change::AtOnce),
+    service("no-mold", Change::AtOnce),
     broker("check-for-dead", Change::AtOnce),
     service("surge", Change::AtOnce),
     service("probe", Change::AtOnce),

@@ -84,6 +84,30 @@ pub struct RawConfig {
         hide_short_help = true
     )]
     pub fresh: Option<bool>,
+    /// The program is a mold: load it once, and let it fork the workers
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub mold: Option<bool>,
+    /// Load the program in each worker, also one that would be a mold (python3 -m hornpipe)
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub no_mold: Option<bool>,
     /// A dead worker is noticed within this time. The kernel tells at once, so any value is met
     #[arg(
         long,
@@ -337,6 +361,7 @@ macro_rules! layered {
 layered! {
     each lines
     workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard fresh
+    mold no_mold
     surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers
     no_autoscale scale_up_wait scale_down_after check_for_waiting
     timeout queue_timeout affinity_wait cancel_grace cancel_on_disconnect term_grace

@@ -173,6 +173,8 @@ fn of_service(raw: &RawConfig, service: &ServiceConfig) -> BTreeMap<&'static str
         ("max-memory", Value::or_unset(core.max_memory, Value::size)),
         ("max-memory-hard", Value::or_unset(core.max_memory_hard, Value::size)),
         ("fresh", Value::Switch(core.fresh)),
+        ("mold", Value::Switch(service.molded)),
+        ("no-mold", Value::Switch(raw.no_mold == Some(true))),
         ("access-log", Value::Switch(core.tell_ends)),
         ("surge", Value::number(core.surge)),
         ("probe", Value::or_unset(raw.probe.clone(), Value::Text)),

@@ -31,6 +31,7 @@ mod deaths;
 mod flights;
 mod halted;
 mod hooks;
+mod molds;
 mod parent_death;
 mod poison;
 mod router_death;
