@@ -69,7 +69,7 @@ fn prove() -> Result<ExitCode, Box<dyn Error>> {
     let screen = server.stdout.take().ok_or("no screen")?;
     let line = BufReader::new(screen).lines().next().ok_or("the server did not start")??;
     let endpoint = line.split_whitespace().find(|word| word.starts_with("tcp://")).ok_or("no endpoint")?;
-    let mut client = Client::connect(endpoint)?;
+    let client = Client::connect(endpoint)?;
     let mut workers = std::collections::BTreeMap::new();
     while workers.len() < WORKERS as usize {
         let reply = client.ask("memory")?;

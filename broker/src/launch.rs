@@ -3,6 +3,7 @@
 
 pub(crate) mod rehearsal;
 mod reread;
+mod saved;
 mod takeover;
 
 use std::cell::RefCell;
@@ -24,7 +25,7 @@ use crate::config::{
 };
 use crate::core::Settings;
 use crate::http;
-use crate::link::ExitStatus;
+use crate::link::{ConfigRead, ExitStatus};
 use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
@@ -195,10 +196,15 @@ fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
         ),
         on_reopen: Box::new(reopen_log),
         on_ready: Box::new(move || endpoints.print()),
+        on_saved: Box::new(saved::print),
         http: Box::new(move |process| {
             title::set(http_title.as_deref().unwrap_or_default());
             http::run(http::Start { listener: process.listener, line: process.line })
         }),
+        config_read: rereader
+            .in_force
+            .has_file()
+            .then(|| ConfigRead { succeeded: true, at: parent::clock::now() }),
         on_hup: Box::new(move || rereader.read()),
         successor,
         supervision,
@@ -351,6 +357,8 @@ fn routed(service: &ServiceConfig) -> router::ServiceSetup {
         probe: service.probe.clone(),
         reload_on: service.reload_on.clone(),
         silent_workers_hint: match service.program {
+            // It speaks no less than its mold did.
+            ProgramKind::Exec(_) if service.molded => "",
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
             }
@@ -410,6 +418,7 @@ fn recipe(service: &ServiceConfig, program: Program) -> Recipe {
         program: Rc::new(RefCell::new(program)),
         conditions: service.conditions.clone(),
         environment: service.worker_environment.clone(),
+        molded: service.molded,
     }
 }
 

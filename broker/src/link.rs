@@ -5,6 +5,7 @@
 //! `hornpipe-proto` holds what strangers may rely on; nobody may rely on this.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
@@ -77,6 +78,8 @@ pub enum ToRouter {
     HookEnded { pid: i32 },
     /// Other settings hold from here on: bytes that only routers understand.
     Configured { settings: Vec<u8> },
+    /// The configuration file was read, at this router's birth or at HUP.
+    ConfigRead(ConfigRead),
     /// A signal came.
     Signal(Signal),
     /// How are you? Answered by `Pulse` as soon as the loop has come round.
@@ -85,6 +88,15 @@ pub enum ToRouter {
     HandOver,
     /// There will be none: why. The answer to `Upgrade`, if it is no.
     UpgradeRefused { why: String },
+}
+
+/// How the last reading of the configuration file went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRead {
+    /// It could be used.
+    pub succeeded: bool,
+    /// When, since the machine started.
+    pub at: Duration,
 }
 
 /// What an operator may have programs run for.

@@ -1,63 +1,81 @@
-//! The client: one request at a time, each to its end.
-//!
-//! Sockets are `connection.rs`, the meaning of frames is `reply.rs`.
+//! The client, and how it shall be.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar};
+use std::time::Duration;
 
-use hornpipe_proto::MAGIC;
-use hornpipe_proto::client::RequestMeta;
-
+use crate::brokers::Brokers;
 use crate::clock;
-use crate::connection::{Connection, Heard};
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::Endpoint;
+use crate::engine::Engine;
+use crate::errand::Order;
 use crate::error::AskError;
-use crate::reply::{Reply, read_answer};
+use crate::helm::Helm;
+use crate::pending::{Parts, Pending};
+use crate::reply::Reply;
 use crate::request::{Body, Request};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_TRIES: u32 = 3;
+const DEFAULT_IN_FLIGHT: usize = 1000;
 const IDENTITY_LIMIT: usize = 255;
 
-/// Asks one broker, one request at a time.
+/// Asks a broker, or a list of brokers.
 ///
-/// It connects with its first request and keeps the connection for the next
-/// ones. Dropping it never waits.
+/// It connects with its first request and keeps the connection for the next ones. Threads
+/// may share it, and any number of requests are out on one connection. It has no thread of
+/// its own: whoever waits moves everybody's requests along. Dropping it never waits.
 pub struct Client {
-    endpoint: Endpoint,
-    address: Address,
-    timeout: Duration,
-    tries: u32,
-    identity: Option<Vec<u8>>,
-    nonce: u64,
-    asked: u64,
-    opened: u64,
-    dropped: u64,
-    pid: u32,
-    /// `None` only while the client is dropped.
-    wires: Option<Wires>,
+    helm: Arc<Helm>,
+    defaults: Defaults,
 }
 
-/// What belongs to libzmq. Fields drop in order: the context waits for its sockets.
-struct Wires {
-    connection: Option<Connection>,
-    context: zmq::Context,
+/// What requests have that do not say otherwise.
+#[derive(Debug, Clone)]
+pub(crate) struct Defaults {
+    pub(crate) endpoints: Vec<Endpoint>,
+    timeout: Duration,
+    tries: u32,
 }
 
 /// How a client shall be. `Client::builder().endpoint("6660").build()`.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
-    endpoint: String,
+    endpoints: Vec<String>,
     timeout: Duration,
     tries: u32,
+    in_flight: usize,
     identity: Option<Vec<u8>>,
 }
 
 impl Builder {
-    /// Where the broker is, as [`crate::endpoint`] reads it. There is no default.
+    pub(crate) fn new() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            tries: DEFAULT_TRIES,
+            in_flight: DEFAULT_IN_FLIGHT,
+            identity: None,
+        }
+    }
+
+    /// Where a broker is, as [`crate::endpoint`] reads it. There is no default.
+    ///
+    /// Said several times it is a list: a request goes to the first of them that is well,
+    /// and to the next when that one is not there, is lost, keeps silent for a whole try, or
+    /// refuses it as `busy`, `draining`, `unavailable` or `no_service`. Requests with an
+    /// affinity, a key or an exclusive word (the first of these that they have) have an order
+    /// of their own for each word, the same in every client with the same list, so they meet
+    /// at one broker.
     pub fn endpoint(mut self, spelling: impl Into<String>) -> Self {
-        self.endpoint = spelling.into();
+        self.endpoints.push(spelling.into());
+        self
+    }
+
+    /// All of a list; see [`Builder::endpoint`].
+    pub fn endpoints(mut self, spellings: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.endpoints.extend(spellings.into_iter().map(Into::into));
         self
     }
 
@@ -68,42 +86,64 @@ impl Builder {
     }
 
     /// How often a request is sent before it is given up, at least once. 3 unless set.
+    ///
+    /// It is sent again, with the same id, when its connection is lost, and when nothing at
+    /// all came over that connection for its share of the time: what is left, divided by the
+    /// tries that are. It may then run more than once, unless it has a
+    /// [key](Request::key); with one, a lost connection does not count as a try.
     pub fn tries(mut self, tries: u32) -> Self {
-        self.tries = tries;
+        self.tries = tries.max(1);
         self
     }
 
-    /// The routing id the broker shall know this client by; none unless set.
+    /// How many requests may be out at once; the next one waits until another has ended.
+    /// 1000 unless set.
+    pub fn in_flight(mut self, limit: usize) -> Self {
+        self.in_flight = limit.max(1);
+        self
+    }
+
+    /// The routing id the brokers shall know this client by; none unless set.
     /// Two clients of one identity take each other's replies.
     pub fn identity(mut self, identity: impl Into<Vec<u8>>) -> Self {
         self.identity = Some(identity.into());
         self
     }
 
-    /// The client. Nothing is connected yet, but the endpoint is resolved.
+    /// The client. Nothing is connected yet, but the endpoints are resolved.
     ///
     /// # Errors
-    /// If the endpoint or the identity is none.
+    /// If an endpoint is none, or there is none, or the identity is none.
     pub fn build(self) -> Result<Client, AskError> {
-        let wrong = |source| AskError::Endpoint { spelling: self.endpoint.clone(), source };
-        let endpoint: Endpoint = self.endpoint.parse().map_err(wrong)?;
-        let address = endpoint.resolve().map_err(wrong)?;
+        let (helm, defaults) = self.open()?;
+        Ok(Client { helm, defaults })
+    }
+
+    pub(crate) fn open(self) -> Result<(Arc<Helm>, Defaults), AskError> {
+        let spellings = if self.endpoints.is_empty() { vec![String::new()] } else { self.endpoints };
+        let mut endpoints = Vec::new();
+        for spelling in spellings {
+            let wrong = |source| AskError::Endpoint { spelling: spelling.clone(), source };
+            let endpoint: Endpoint = spelling.parse().map_err(wrong)?;
+            let address = endpoint.resolve().map_err(wrong)?;
+            endpoints.push((endpoint, address));
+        }
         if self.identity.as_deref().is_some_and(|identity| !may_be_identity(identity)) {
             return Err(AskError::Identity);
         }
-        Ok(Client {
-            endpoint,
-            address,
+        let nonce = getrandom::u64().map_err(|_error| AskError::Entropy)?;
+        let defaults = Defaults {
+            endpoints: endpoints.iter().map(|(endpoint, _)| endpoint.clone()).collect(),
             timeout: self.timeout,
-            tries: self.tries.max(1),
-            identity: self.identity,
-            nonce: getrandom::u64().map_err(|_error| AskError::Entropy)?,
-            asked: 0,
-            opened: 0,
-            dropped: 0,
-            pid: std::process::id(),
-            wires: Some(Wires { connection: None, context: zmq::Context::new() }),
-        })
+            tries: self.tries,
+        };
+        let engine = Engine::new(Brokers::new(endpoints, self.identity), nonce);
+        Ok((Arc::new(Helm::new(engine, self.in_flight)?), defaults))
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn limit(&self) -> usize {
+        self.in_flight
     }
 }
 
@@ -112,13 +152,25 @@ fn may_be_identity(identity: &[u8]) -> bool {
     identity.len() <= IDENTITY_LIMIT && identity.first().is_some_and(|byte| *byte != 0)
 }
 
-/// How one try ended.
-enum Try {
-    Answered(Result<Reply, AskError>),
-    /// It was sent; the answer did not come, or cannot come any more.
-    Unanswered,
-    /// The broker was not there.
-    Unsent,
+impl Defaults {
+    pub(crate) fn order(&self, request: Request, in_parts: InParts) -> Result<Order, AskError> {
+        request.check()?;
+        let mut meta = request.meta;
+        meta.more = in_parts == InParts::Yes;
+        Ok(Order {
+            meta,
+            body: request.body,
+            deadline: clock::deadline(request.timeout.unwrap_or(self.timeout)),
+            tries: request.tries.unwrap_or(self.tries),
+        })
+    }
+}
+
+/// Whether somebody reads a reply part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InParts {
+    Yes,
+    No,
 }
 
 impl Client {
@@ -132,14 +184,14 @@ impl Client {
 
     /// A client to be described.
     pub fn builder() -> Builder {
-        Builder { endpoint: String::new(), timeout: DEFAULT_TIMEOUT, tries: DEFAULT_TRIES, identity: None }
+        Builder::new()
     }
 
     /// Asks the default service and waits for the reply.
     ///
     /// # Errors
     /// As [`Client::request`].
-    pub fn ask(&mut self, body: impl Into<Body>) -> Result<Reply, AskError> {
+    pub fn ask(&self, body: impl Into<Body>) -> Result<Reply, AskError> {
         self.request(Request::new(body))
     }
 
@@ -149,115 +201,52 @@ impl Client {
     /// Says how the request ended. [`AskError::Handler`] and
     /// [`AskError::Refused`] are the broker's word and final for this call;
     /// after [`AskError::NoAnswer`] nobody knows whether it was run.
-    pub fn request(&mut self, request: Request) -> Result<Reply, AskError> {
-        if self.is_forked() {
+    pub fn request(&self, request: Request) -> Result<Reply, AskError> {
+        self.send(request)?.wait()
+    }
+
+    /// Asks and does not wait, except for room if [`Builder::in_flight`] requests are out, and
+    /// the first time a moment for the connection, at most a second.
+    ///
+    /// # Errors
+    /// If the request is none, or there came to be no room in its time. All else is told by
+    /// [`Pending::wait`].
+    pub fn send(&self, request: Request) -> Result<Pending, AskError> {
+        self.begin(request, InParts::No)
+    }
+
+    /// Asks, and takes the reply part by part. A part cannot be asked for again: once one
+    /// has come, the request is not sent again, and a lost connection is its end.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub fn parts(&self, request: Request) -> Result<Parts, AskError> {
+        self.begin(request, InParts::Yes).map(Parts::new)
+    }
+
+    fn begin(&self, request: Request, in_parts: InParts) -> Result<Pending, AskError> {
+        if self.helm.is_forked() {
             return Err(AskError::Forked);
         }
-        self.asked += 1;
-        let began = clock::now();
-        let deadline = clock::deadline(request.timeout.unwrap_or(self.timeout));
-        let mut meta = RequestMeta {
-            id: format!("{:016x}-{:x}", self.nonce, self.asked),
-            service: request.service,
-            timeout_ms: None,
-            attempts: request.attempts,
-            ..RequestMeta::default()
-        };
-
-        let mut sent = 0;
-        for left in (1..=self.tries).rev() {
-            let share = clock::deadline(clock::left(deadline) / left);
-            match self.attempt_once(&mut meta, &request.body, share, deadline)? {
-                Try::Answered(answer) => return answer,
-                Try::Unanswered => sent += 1,
-                Try::Unsent => {}
-            }
-            // Whatever comes over it from here on answers a request given up.
-            self.disconnect();
-        }
-        let waited = began.elapsed();
-        if sent == 0 {
-            return Err(AskError::Unreachable { endpoint: self.endpoint.clone(), waited });
-        }
-        Err(AskError::NoAnswer { tries: sent, waited })
+        let caller = Arc::new(Condvar::new());
+        let ticket = self.helm.ask(self.defaults.order(request, in_parts)?, &caller)?;
+        Ok(Pending::new(Arc::clone(&self.helm), ticket, caller))
     }
 
-    /// How many messages of the broker answered nothing that was asked: late,
+    /// How many messages of the brokers answered nothing that was asked: late,
     /// doubled or unreadable. They were dropped.
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.helm.dropped()
     }
 
-    /// Where the broker is looked for.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
-    fn attempt_once(
-        &mut self,
-        meta: &mut RequestMeta,
-        body: &Body,
-        share: Instant,
-        deadline: Instant,
-    ) -> Result<Try, AskError> {
-        let Some(wires) = &mut self.wires else { return Ok(Try::Unsent) };
-        let connection = match &mut wires.connection {
-            Some(connection) => connection,
-            closed => {
-                // The broker may have moved; if its name is lost, so is only this change.
-                self.address = self.endpoint.resolve().unwrap_or_else(|_error| self.address.clone());
-                self.opened += 1;
-                let identity = self.identity.as_deref();
-                let opened = Connection::open(&wires.context, &self.address, identity, self.opened)?;
-                closed.insert(opened)
-            }
-        };
-        if !connection.wait_until_up(share)? {
-            return Ok(Try::Unsent);
-        }
-        let left = clock::left(deadline).as_millis();
-        meta.timeout_ms = Some(u64::try_from(left).unwrap_or(u64::MAX));
-        let map = meta.encode();
-        let head = [&b""[..], MAGIC, &map];
-        if !connection.send(head.into_iter().chain(body.frames().iter().map(Vec::as_slice)))? {
-            return Ok(Try::Unsent);
-        }
-        loop {
-            let Heard::Message(frames) = connection.receive(share)? else { return Ok(Try::Unanswered) };
-            match read_answer(frames, &meta.id) {
-                Some(answer) => return Ok(Try::Answered(answer)),
-                None => self.dropped += 1,
-            }
-            // A flood of messages that answer nothing must not hold this call.
-            if clock::left(share).is_zero() {
-                return Ok(Try::Unanswered);
-            }
-        }
-    }
-
-    fn disconnect(&mut self) {
-        if let Some(wires) = &mut self.wires {
-            wires.connection = None;
-        }
-    }
-
-    /// A forked child has libzmq's memory but none of its threads.
-    fn is_forked(&self) -> bool {
-        self.pid != std::process::id()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Ending an inherited context waits for threads that are not there.
-        if self.is_forked() {
-            std::mem::forget(self.wires.take());
-        }
+    /// Where brokers are looked for.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.defaults.endpoints
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Client").field("endpoints", &self.defaults.endpoints).finish_non_exhaustive()
     }
 }

@@ -1,39 +1,39 @@
-//! One DEALER socket to the broker, and what became of its connection.
+//! One DEALER socket to a broker, and what became of its connection. Nothing here waits.
 //!
-//! Who retries, and for how long, is the client's business.
+//! Who retries, and for how long, is the engine's business.
 
-use std::time::Instant;
-
-use crate::clock;
 use crate::endpoint::{Address, Family};
 
-/// What a wait for the broker ended with.
-#[derive(Debug)]
-pub(crate) enum Heard {
-    /// A message, all its frames.
-    Message(Vec<Vec<u8>>),
-    /// The connection that the last message went over is gone, and everything that came
-    /// over it was read.
-    Lost,
-    /// Nothing, and the time is over.
-    Nothing,
-}
+/// After a connection that did not come about, libzmq tries again after this many
+/// milliseconds, then after twice as long, ...
+const RECONNECT_MS: i32 = 50;
+
+/// ... but no longer than this.
+const RECONNECT_MAX_MS: i32 = 1000;
+
+/// A connection over which nothing came for so many seconds is asked whether it lives, ...
+const KEEPALIVE_IDLE_S: i32 = 10;
+
+/// ... again after so many, ...
+const KEEPALIVE_INTERVAL_S: i32 = 3;
+
+/// ... and so often.
+const KEEPALIVE_COUNT: i32 = 3;
 
 pub(crate) struct Connection {
-    dealer: zmq::Socket,
-    monitor: zmq::Socket,
-    state: State,
-    losses: u64,
-    /// `losses` when a message was last sent: one more, and its answer is lost.
-    losses_before: u64,
+    pub(crate) dealer: zmq::Socket,
+    pub(crate) monitor: zmq::Socket,
 }
 
+/// What became of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// No ZMTP handshake yet, or the last one's connection is gone.
-    Down,
+pub(crate) enum News {
     /// The broker is at the other end.
     Up,
+    /// It was, and is gone.
+    Lost,
+    /// Nobody was there; libzmq tries again by itself.
+    Failed,
 }
 
 impl Connection {
@@ -47,6 +47,15 @@ impl Connection {
         let dealer = context.socket(zmq::DEALER)?;
         dealer.set_linger(0)?;
         dealer.set_ipv6(address.family == Family::Ipv6)?;
+        // A machine that is gone says nothing; the kernel finds out, if somebody asks it to.
+        dealer.set_tcp_keepalive(1)?;
+        dealer.set_tcp_keepalive_idle(KEEPALIVE_IDLE_S)?;
+        dealer.set_tcp_keepalive_intvl(KEEPALIVE_INTERVAL_S)?;
+        dealer.set_tcp_keepalive_cnt(KEEPALIVE_COUNT)?;
+        dealer.set_reconnect_ivl(RECONNECT_MS)?;
+        dealer.set_reconnect_ivl_max(RECONNECT_MAX_MS)?;
+        // How many requests are out is limited, so the socket needs no limit of its own.
+        dealer.set_sndhwm(0)?;
         if let Some(identity) = identity {
             dealer.set_identity(identity)?;
         }
@@ -56,29 +65,20 @@ impl Connection {
         // else it does: a limit would let a flapping broker stop the client.
         monitor.set_rcvhwm(0)?;
         let place = format!("inproc://hornpipe-monitor-{number}");
-        let events = zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() | zmq::SocketEvent::DISCONNECTED.to_raw();
-        dealer.monitor(&place, i32::from(events))?;
+        let events = [
+            zmq::SocketEvent::HANDSHAKE_SUCCEEDED,
+            zmq::SocketEvent::DISCONNECTED,
+            zmq::SocketEvent::CONNECT_RETRIED,
+        ];
+        let events = events.into_iter().fold(0, |all, event| all | i32::from(event.to_raw()));
+        dealer.monitor(&place, events)?;
         monitor.connect(&place)?;
         dealer.connect(&address.text)?;
-        Ok(Self { dealer, monitor, state: State::Down, losses: 0, losses_before: 0 })
-    }
-
-    /// Waits until the broker is at the other end; false if `deadline` came first.
-    pub(crate) fn wait_until_up(&mut self, deadline: Instant) -> zmq::Result<bool> {
-        loop {
-            self.read_monitor()?;
-            let left = clock::left(deadline);
-            if self.state == State::Up || left.is_zero() {
-                return Ok(self.state == State::Up);
-            }
-            let mut items = [self.monitor.as_poll_item(zmq::POLLIN)];
-            poll(&mut items, clock::poll_timeout(left))?;
-        }
+        Ok(Self { dealer, monitor })
     }
 
     /// Sends a message; false if there is no room for it, so that nothing was sent.
-    pub(crate) fn send<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>) -> zmq::Result<bool> {
-        self.losses_before = self.losses;
+    pub(crate) fn send<'a>(&self, frames: impl IntoIterator<Item = &'a [u8]>) -> zmq::Result<bool> {
         let mut frames = frames.into_iter().peekable();
         // Only the first frame of a message can be refused for want of room.
         while let Some(frame) = frames.next() {
@@ -92,39 +92,26 @@ impl Connection {
         Ok(true)
     }
 
-    /// Waits for what the broker says next.
-    pub(crate) fn receive(&mut self, deadline: Instant) -> zmq::Result<Heard> {
-        loop {
-            // The monitor first: what was sent before the connection went is
-            // in the DEALER by the time the monitor tells of the loss.
-            self.read_monitor()?;
-            if let Some(frames) = receive_message(&self.dealer)? {
-                return Ok(Heard::Message(frames));
-            }
-            if self.losses != self.losses_before {
-                return Ok(Heard::Lost);
-            }
-            let left = clock::left(deadline);
-            if left.is_zero() {
-                return Ok(Heard::Nothing);
-            }
-            let mut items = [self.dealer.as_poll_item(zmq::POLLIN), self.monitor.as_poll_item(zmq::POLLIN)];
-            poll(&mut items, clock::poll_timeout(left))?;
-        }
+    /// The next message of the broker, if one is there.
+    pub(crate) fn receive(&self) -> zmq::Result<Option<Vec<Vec<u8>>>> {
+        receive_message(&self.dealer)
     }
 
-    fn read_monitor(&mut self) -> zmq::Result<()> {
+    /// What became of the connection since this was last asked; the last news is the state.
+    pub(crate) fn news(&self) -> zmq::Result<Option<News>> {
         while let Some(frames) = receive_message(&self.monitor)? {
-            let event =
-                frames.first().and_then(|frame| frame.first_chunk()).map(|bytes| u16::from_ne_bytes(*bytes));
-            if event == Some(zmq::SocketEvent::HANDSHAKE_SUCCEEDED.to_raw()) {
-                self.state = State::Up;
-            } else if event == Some(zmq::SocketEvent::DISCONNECTED.to_raw()) {
-                self.state = State::Down;
-                self.losses += 1;
+            let event = frames.first().and_then(|frame| frame.first_chunk());
+            let event = event.map(|bytes| u16::from_ne_bytes(*bytes));
+            let known = [
+                (zmq::SocketEvent::HANDSHAKE_SUCCEEDED, News::Up),
+                (zmq::SocketEvent::DISCONNECTED, News::Lost),
+                (zmq::SocketEvent::CONNECT_RETRIED, News::Failed),
+            ];
+            if let Some((_, news)) = known.into_iter().find(|(known, _)| event == Some(known.to_raw())) {
+                return Ok(Some(news));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

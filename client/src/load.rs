@@ -4,6 +4,7 @@
 //! makes is the caller's business: run it in several processes.
 
 mod generator;
+mod mix;
 mod outcome;
 mod payload;
 mod peer;
@@ -13,7 +14,8 @@ mod slots;
 use std::fmt;
 use std::time::Duration;
 
-pub use outcome::{Counts, Latency, Outcome};
+pub use mix::{EmptyMix, Mix};
+pub use outcome::{Band, Counts, Latency, Outcome, Progress};
 
 use crate::endpoint::{Endpoint, EndpointError};
 use generator::Generator;
@@ -30,8 +32,8 @@ pub const BODY_MIN: usize = payload::NAME_LEN;
 /// What load to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Where the server is.
-    pub endpoint: Endpoint,
+    /// Where the servers are. Connections are shared out among them in turns.
+    pub endpoints: Vec<Endpoint>,
     /// How many connections.
     pub clients: usize,
     /// How many requests each connection has out at most. 1 is what a REQ socket does.
@@ -40,8 +42,10 @@ pub struct Plan {
     pub mode: Mode,
     /// What sets the pace.
     pub shape: Shape,
-    /// Bytes of the body to be echoed, `verb_prefix` not counted; at least [`BODY_MIN`].
-    pub body_size: usize,
+    /// Bytes of the bodies to be echoed, `verb_prefix` not counted; at least [`BODY_MIN`].
+    pub body_sizes: Mix<usize>,
+    /// The services to ask, none for the default one. Only native requests can name one.
+    pub services: Mix<Option<String>>,
     /// When to stop sending.
     pub until: Until,
     /// A request without reply for this long is lost. Noticed within a tenth of a second.
@@ -120,8 +124,17 @@ pub enum LoadError {
 /// If the plan is impossible or the server is not there. Replies that are
 /// missing or wrong are no errors but counts.
 pub fn run(plan: &Plan) -> Result<Outcome, LoadError> {
+    run_watched(plan, &mut |_progress| ())
+}
+
+/// The same, and tells from time to time how far it is: about ten times a second, from the
+/// thread that makes the load, so it should be quick about it.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(&Progress<'_>)) -> Result<Outcome, LoadError> {
     check(plan)?;
-    Generator::connect(plan)?.run()
+    Generator::connect(plan)?.run(watch)
 }
 
 fn check(plan: &Plan) -> Result<(), LoadError> {
@@ -129,7 +142,12 @@ fn check(plan: &Plan) -> Result<(), LoadError> {
         (plan.clients == 0 || plan.depth == 0, "it takes a client with a request to make load"),
         (plan.clients > CLIENTS_LIMIT, "one process has at most 1000 clients"),
         (plan.clients.saturating_mul(plan.depth) > SLOTS_LIMIT, "at most 1048576 requests are out at once"),
-        (plan.body_size < BODY_MIN, "a body has at least 16 bytes"),
+        (plan.endpoints.is_empty(), "it takes a server to make load for"),
+        (plan.body_sizes.kinds().any(|size| *size < BODY_MIN), "a body has at least 16 bytes"),
+        (
+            plan.mode == Mode::Plain && plan.services.kinds().any(Option::is_some),
+            "a plain request cannot name a service",
+        ),
         (plan.timeout < Duration::from_millis(1), "a timeout has at least a millisecond"),
         (
             matches!(plan.shape, Shape::Open { rate } if !(0.001..=1e9).contains(&rate)),

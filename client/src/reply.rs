@@ -1,17 +1,27 @@
 //! What comes back: a broker's frames, read as the answer to one request.
 
-use hornpipe_proto::client::decode_reply_meta;
+use std::time::Duration;
+
+use hornpipe_proto::client::{ReplyMeta, decode_reply_meta};
 use hornpipe_proto::{MAGIC, Status};
 
+use crate::endpoint::Endpoint;
 use crate::error::AskError;
 
 /// What a handler answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reply {
     /// The frames of the body, as many as the worker sent.
     pub frames: Vec<Vec<u8>>,
     /// How many workers had the request, the one that answered included.
     pub attempt: u32,
+    /// How long it waited for workers, if the broker says so.
+    pub waited: Option<Duration>,
+    /// How long workers had it, if the broker says so.
+    pub ran: Option<Duration>,
+    /// The broker that it came from.
+    pub broker: Endpoint,
 }
 
 impl Reply {
@@ -21,29 +31,60 @@ impl Reply {
     }
 }
 
-/// What a message from the broker means to whoever asked request `id`:
-/// nothing (`None`), or how the request ended.
-pub(crate) fn read_answer(mut frames: Vec<Vec<u8>>, id: &str) -> Option<Result<Reply, AskError>> {
-    match frames.as_slice() {
-        [empty, magic, map, ..] if empty.is_empty() && magic == MAGIC => {
-            let meta = decode_reply_meta(map).ok().filter(|meta| meta.id == id)?;
-            let message = meta.message.unwrap_or_default();
-            Some(match meta.status {
-                Status::Ok => Ok(Reply { frames: frames.split_off(3), attempt: meta.attempt }),
-                status => Err(refusal(status, message)),
-            })
-        }
-        // A broker that cannot read a request does not know that it is native,
-        // nor its id. Only one request is out on a connection, so it is ours.
-        [empty, text] if empty.is_empty() => read_plain_error(text),
-        [text] => read_plain_error(text),
-        _ => None,
-    }
+/// A broker's message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Empty if the broker could not read which request it answers.
+    pub(crate) meta: ReplyMeta,
+    pub(crate) frames: Vec<Vec<u8>>,
 }
 
-fn read_plain_error(text: &[u8]) -> Option<Result<Reply, AskError>> {
-    let (status, message) = split_plain_error(text)?;
-    Some(Err(refusal(status, String::from_utf8_lossy(message).into_owned())))
+impl Answer {
+    /// What a message says; nothing (`None`) if it is no answer.
+    pub(crate) fn read(mut frames: Vec<Vec<u8>>) -> Option<Self> {
+        match frames.as_slice() {
+            [empty, magic, map, ..] if empty.is_empty() && magic == MAGIC => {
+                let meta = decode_reply_meta(map).ok()?;
+                Some(Self { meta, frames: frames.split_off(3) })
+            }
+            // A broker that cannot read a request does not know that it is native.
+            [empty, text] if empty.is_empty() => Self::read_plain(text),
+            [text] => Self::read_plain(text),
+            _ => None,
+        }
+    }
+
+    fn read_plain(text: &[u8]) -> Option<Self> {
+        let (status, message) = split_plain_error(text)?;
+        let message = Some(String::from_utf8_lossy(message).into_owned());
+        let meta = ReplyMeta { status, message, ..ReplyMeta::default() };
+        Some(Self { meta, frames: Vec::new() })
+    }
+
+    /// How the request ended; for the last message about it.
+    pub(crate) fn conclude(self, broker: &Endpoint) -> Result<Reply, AskError> {
+        let Self { meta, frames } = self;
+        let broker = broker.clone();
+        let attempt = meta.attempt;
+        let message = meta.message.unwrap_or_default();
+        match meta.status {
+            Status::Ok => Ok(Reply {
+                frames,
+                attempt,
+                waited: meta.wait_us.map(Duration::from_micros),
+                ran: meta.run_us.map(Duration::from_micros),
+                broker,
+            }),
+            Status::Error => Err(AskError::Handler { message, broker, attempt }),
+            status => Err(AskError::Refused {
+                status,
+                message,
+                broker,
+                attempt,
+                retry_after: meta.retry_after_ms.map(Duration::from_millis),
+            }),
+        }
+    }
 }
 
 /// The status and the sentence of `ERR <status> <sentence>`.
@@ -53,31 +94,26 @@ pub(crate) fn split_plain_error(text: &[u8]) -> Option<(Status, &[u8])> {
     (status != Status::Ok).then_some((status, words.next().unwrap_or_default()))
 }
 
-fn refusal(status: Status, message: String) -> AskError {
-    match status {
-        Status::Error => AskError::Handler { message },
-        status => AskError::Refused { status, message },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use hornpipe_proto::client::{RequestMeta, plain_error};
 
     use super::*;
 
-    fn read(frames: &[&[u8]]) -> Option<Result<Reply, AskError>> {
-        read_answer(frames.iter().map(|frame| frame.to_vec()).collect(), "7")
+    fn read(frames: &[&[u8]]) -> Option<Answer> {
+        Answer::read(frames.iter().map(|frame| frame.to_vec()).collect())
     }
 
     #[test]
     fn a_plain_error_is_understood_with_and_without_delimiter() {
         let text = plain_error(Status::Malformed, "no map");
-        let refused = AskError::Refused { status: Status::Malformed, message: "no map".into() };
-        assert_eq!(read(&[b"", text.as_bytes()]), Some(Err(refused.clone())));
-        assert_eq!(read(&[text.as_bytes()]), Some(Err(refused)));
-        let silent = AskError::Refused { status: Status::Busy, message: String::new() };
-        assert_eq!(read(&[b"ERR busy"]), Some(Err(silent)));
+        let says = |status: Status, message: &str| {
+            let meta = ReplyMeta { status, message: Some(message.into()), ..ReplyMeta::default() };
+            Some(Answer { meta, frames: Vec::new() })
+        };
+        assert_eq!(read(&[b"", text.as_bytes()]), says(Status::Malformed, "no map"));
+        assert_eq!(read(&[text.as_bytes()]), says(Status::Malformed, "no map"));
+        assert_eq!(read(&[b"ERR busy"]), says(Status::Busy, ""));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{PATIENCE, Server, answer, free_port, read_request, reply, timed};
-use hornpipe_client::{AskError, Client, EndpointError, Request};
+use hornpipe_client::{AskError, Client, EndpointError, Request, endpoint};
 use hornpipe_proto::Status;
 
 fn echo() -> Server {
@@ -22,10 +22,15 @@ fn client(server: &Server) -> Client {
     Client::builder().endpoint(&server.endpoint).timeout(PATIENCE).build().unwrap()
 }
 
+fn refusal(server: &Server, status: Status, attempt: u32) -> AskError {
+    let broker = endpoint(&server.endpoint).unwrap();
+    AskError::Refused { status, message: "so it is".into(), broker, attempt, retry_after: None }
+}
+
 #[test]
 fn a_reply_comes_back_frame_by_frame() {
     let server = echo();
-    let mut client = client(&server);
+    let client = client(&server);
     let hello = client.ask("hello").unwrap();
     assert_eq!((hello.bytes(), hello.attempt), (b"hello".to_vec(), 1));
     let frames = vec![b"a".to_vec(), Vec::new(), b"c".to_vec()];
@@ -50,7 +55,7 @@ fn the_map_tells_the_service_the_attempts_and_the_time_left() {
         tell.send(meta.clone()).unwrap();
         vec![reply(peer, &meta.id, body)]
     });
-    let mut client = client(&server);
+    let client = client(&server);
     client.ask("x").unwrap();
     let request = Request::new("x").service("thumbnails").attempts(1).timeout(Duration::from_secs(5));
     client.request(request).unwrap();
@@ -68,23 +73,25 @@ fn a_refusal_is_final_and_says_its_status() {
         let status = Status::from_word(std::str::from_utf8(&body[0]).unwrap()).unwrap();
         vec![answer(peer, &meta.id, status, Some("so it is"), &[])]
     });
-    let mut client = client(&server);
+    let client = client(&server);
+    let broker = endpoint(&server.endpoint).unwrap();
     let failed = client.ask("error").unwrap_err();
-    assert_eq!(failed, AskError::Handler { message: "so it is".into() });
+    let handler = AskError::Handler { message: "so it is".into(), broker: broker.clone(), attempt: 1 };
+    assert_eq!(failed, handler);
     for status in [Status::Busy, Status::Draining, Status::Lost, Status::TooLarge] {
         let refused = client.ask(status.as_str()).unwrap_err();
-        assert_eq!(refused, AskError::Refused { status, message: "so it is".into() });
+        assert_eq!(refused, refusal(&server, status, 1));
+        assert!(refused.to_string().contains(&format!("at {broker}: ")), "{refused}");
     }
 }
 
 #[test]
 fn a_plain_error_of_a_broker_that_could_not_read_us_is_understood() {
     let server = Server::start(|peer, _frames| {
-        vec![vec![peer.to_vec(), Vec::new(), b"ERR malformed the request map: no".to_vec()]]
+        vec![vec![peer.to_vec(), Vec::new(), b"ERR malformed so it is".to_vec()]]
     });
     let refused = client(&server).ask("x").unwrap_err();
-    let message = "the request map: no".into();
-    assert_eq!(refused, AskError::Refused { status: Status::Malformed, message });
+    assert_eq!(refused, refusal(&server, Status::Malformed, 0));
 }
 
 #[test]
@@ -96,9 +103,9 @@ fn a_silent_broker_is_asked_again_on_a_fresh_connection_with_the_same_id() {
         Vec::new()
     });
     let timeout = Duration::from_millis(600);
-    let mut client = Client::builder().endpoint(&server.endpoint).timeout(timeout).tries(3).build().unwrap();
+    let client = Client::builder().endpoint(&server.endpoint).timeout(timeout).tries(3).build().unwrap();
     let (error, took) = timed(|| client.ask("x").unwrap_err());
-    assert!(matches!(error, AskError::NoAnswer { tries: 3, waited } if waited >= timeout), "{error:?}");
+    assert!(matches!(error, AskError::NoAnswer { tries: 3, waited, .. } if waited >= timeout), "{error:?}");
     assert!(timeout <= took && took < timeout + PATIENCE, "{took:?}");
     let heard: Vec<_> = told.try_iter().collect();
     assert_eq!(heard.len(), 3, "{heard:?}");
@@ -116,7 +123,7 @@ fn the_second_try_may_be_the_lucky_one() {
         if heard == 2 { vec![reply(peer, &meta.id, body)] } else { Vec::new() }
     });
     let timeout = Duration::from_secs(2);
-    let mut client = Client::builder().endpoint(&server.endpoint).timeout(timeout).build().unwrap();
+    let client = Client::builder().endpoint(&server.endpoint).timeout(timeout).build().unwrap();
     assert_eq!(client.ask("x").unwrap().bytes(), b"x");
 }
 
@@ -132,7 +139,7 @@ fn a_stale_reply_is_dropped_and_counted() {
         earlier.push(meta.id);
         answers
     });
-    let mut client = client(&server);
+    let client = client(&server);
     for turn in 0..4 {
         let body = format!("turn {turn}");
         assert_eq!(client.ask(body.as_str()).unwrap().bytes(), body.as_bytes());
@@ -145,7 +152,7 @@ fn a_stale_reply_is_dropped_and_counted() {
 fn a_flood_of_noise_does_not_hold_a_call_beyond_its_time() {
     let server = Server::start(|peer, _frames| vec![vec![peer.to_vec(), Vec::new(), b"noise".to_vec()]; 900]);
     let timeout = Duration::from_millis(300);
-    let mut client = Client::builder().endpoint(&server.endpoint).timeout(timeout).tries(1).build().unwrap();
+    let client = Client::builder().endpoint(&server.endpoint).timeout(timeout).tries(1).build().unwrap();
     let (error, took) = timed(|| client.ask("x").unwrap_err());
     assert!(matches!(error, AskError::NoAnswer { tries: 1, .. }), "{error:?}");
     assert!(took < timeout + PATIENCE, "{took:?}");
@@ -155,7 +162,7 @@ fn a_flood_of_noise_does_not_hold_a_call_beyond_its_time() {
 #[test]
 fn a_broker_that_is_not_there_is_unreachable() {
     let timeout = Duration::from_millis(300);
-    let mut client = Client::builder().endpoint(free_port().to_string()).timeout(timeout).build().unwrap();
+    let client = Client::builder().endpoint(free_port().to_string()).timeout(timeout).build().unwrap();
     let error = client.ask("x").unwrap_err();
     assert!(matches!(error, AskError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().starts_with("no broker at tcp://127.0.0.1:"), "{error}");
@@ -167,14 +174,14 @@ fn a_server_that_speaks_no_zeromq_is_unreachable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let timeout = Duration::from_millis(300);
-    let mut client = Client::builder().endpoint(port.to_string()).timeout(timeout).build().unwrap();
+    let client = Client::builder().endpoint(port.to_string()).timeout(timeout).build().unwrap();
     assert!(matches!(client.ask("x"), Err(AskError::Unreachable { .. })));
 }
 
 #[test]
 fn a_client_that_is_first_waits_for_its_broker() {
     let port = free_port();
-    let mut client = Client::builder().endpoint(port.to_string()).timeout(PATIENCE).build().unwrap();
+    let client = Client::builder().endpoint(port.to_string()).timeout(PATIENCE).build().unwrap();
     let (at, asked) = mpsc::channel();
     let asking = common::start_thread(move || {
         at.send(()).unwrap();
@@ -196,7 +203,7 @@ fn a_broker_that_restarts_with_the_request_is_asked_again_at_once() {
         Vec::new()
     });
     let endpoint = first.endpoint.clone();
-    let mut client =
+    let client =
         Client::builder().endpoint(&endpoint).timeout(Duration::from_mins(1)).tries(2).build().unwrap();
     let asking = common::start_thread(move || timed(|| client.ask("x").map(|reply| reply.bytes())));
     let id = told.recv_timeout(PATIENCE).unwrap();
@@ -216,7 +223,7 @@ fn a_broker_that_restarts_with_the_request_is_asked_again_at_once() {
 fn a_broker_that_restarts_between_requests_goes_unnoticed() {
     let first = echo();
     let endpoint = first.endpoint.clone();
-    let mut client = client(&first);
+    let client = client(&first);
     client.ask("before").unwrap();
     first.stop();
     let _second = Server::start_at(&endpoint, |peer, frames| {
@@ -263,10 +270,10 @@ fn what_is_no_endpoint_is_refused_before_anything_is_connected() {
 fn dropping_a_client_never_waits() {
     let timeout = Duration::from_millis(100);
     let nobody = free_port().to_string();
-    let mut unreachable = Client::builder().endpoint(nobody).timeout(timeout).build().unwrap();
+    let unreachable = Client::builder().endpoint(nobody).timeout(timeout).build().unwrap();
     assert!(unreachable.ask(vec![0; 1 << 20]).is_err());
     let silent = Server::start(|_peer, _frames| Vec::new());
-    let mut unanswered = Client::builder().endpoint(&silent.endpoint).timeout(timeout).build().unwrap();
+    let unanswered = Client::builder().endpoint(&silent.endpoint).timeout(timeout).build().unwrap();
     assert!(unanswered.ask(vec![0; 1 << 20]).is_err());
     let ((), took) = timed(|| drop((unreachable, unanswered)));
     assert!(took < Duration::from_secs(1), "{took:?}");

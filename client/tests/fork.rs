@@ -16,7 +16,7 @@ fn a_forked_copy_refuses_drops_and_leaves_the_original_alone() {
         let (meta, body) = read_request(frames);
         vec![reply(peer, &meta.id, body)]
     });
-    let mut client = Client::builder().endpoint(&server.endpoint).timeout(PATIENCE).build().unwrap();
+    let client = Client::builder().endpoint(&server.endpoint).timeout(PATIENCE).build().unwrap();
     client.ask("before").unwrap();
 
     // SAFETY: other threads exist, so the child may only do what needs none of

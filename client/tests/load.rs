@@ -11,19 +11,22 @@ use std::time::Duration;
 
 use common::{Frames, PATIENCE, Server, answer, free_port, read_request, reply};
 use hornpipe_client::endpoint;
-use hornpipe_client::load::{Counts, LoadError, Mode, Outcome, Plan, Shape, Until, run};
+use hornpipe_client::load::{
+    Counts, LoadError, Mix, Mode, Outcome, Plan, Progress, Shape, Until, run, run_watched,
+};
 use hornpipe_proto::Status;
 
 const REQUESTS: u64 = 1000;
 
 fn plan(server: &Server) -> Plan {
     Plan {
-        endpoint: endpoint(&server.endpoint).unwrap(),
+        endpoints: vec![endpoint(&server.endpoint).unwrap()],
         clients: 4,
         depth: 1,
         mode: Mode::Plain,
         shape: Shape::Closed,
-        body_size: 100,
+        body_sizes: Mix::of(100),
+        services: Mix::of(None),
         until: Until::Count(REQUESTS),
         timeout: PATIENCE,
         verb_prefix: Vec::new(),
@@ -74,7 +77,7 @@ fn an_honest_echo_is_flawless_in_each_mode_and_depth() {
     });
     for (server, mode) in [(&server, Mode::Plain), (&native, Mode::Native)] {
         for (clients, depth, body_size) in [(1, 1, 16), (1, 64, 100), (4, 1, 100_000), (20, 8, 17)] {
-            let plan = Plan { clients, depth, body_size, mode, ..plan(server) };
+            let plan = Plan { clients, depth, body_sizes: Mix::of(body_size), mode, ..plan(server) };
             let outcome = counted(&plan);
             assert_eq!(outcome.counts, all_ok(), "{mode:?} {clients} {depth} {body_size}");
             assert!(outcome.counts.is_flawless());
@@ -326,7 +329,7 @@ fn a_server_that_restarts_costs_no_more_than_what_it_held() {
 fn a_server_that_is_not_there_is_unreachable() {
     let server = Server::start(|_peer, _frames| Vec::new());
     let nobody = endpoint(&free_port().to_string()).unwrap();
-    let plan = Plan { endpoint: nobody, timeout: Duration::from_millis(200), ..plan(&server) };
+    let plan = Plan { endpoints: vec![nobody], timeout: Duration::from_millis(200), ..plan(&server) };
     assert!(matches!(run(&plan), Err(LoadError::Unreachable { connected: 0, .. })));
 }
 
@@ -337,9 +340,55 @@ fn an_impossible_plan_is_refused() {
         Plan { clients: 0, ..plan(&server) },
         Plan { clients: 1001, ..plan(&server) },
         Plan { depth: usize::MAX, ..plan(&server) },
-        Plan { body_size: 15, ..plan(&server) },
+        Plan { body_sizes: Mix::of(15), ..plan(&server) },
         Plan { shape: Shape::Open { rate: f64::NAN }, ..plan(&server) },
     ] {
         assert!(matches!(run(&plan), Err(LoadError::Plan { .. })), "{plan:?}");
     }
+}
+
+#[test]
+fn servers_services_and_sizes_are_mixed_as_was_said() {
+    let (tell, told) = mpsc::channel();
+    let serve = |name: &'static str| {
+        let tell = tell.clone();
+        Server::start(move |peer, frames| {
+            let (meta, body) = read_request(frames);
+            tell.send((name, meta.service, body[0].len())).unwrap();
+            vec![reply(peer, &meta.id, body)]
+        })
+    };
+    let servers = [serve("a"), serve("b")];
+    let plan = Plan {
+        endpoints: servers.iter().map(|server| endpoint(&server.endpoint).unwrap()).collect(),
+        mode: Mode::Native,
+        body_sizes: Mix::weighted([(16, 3), (5000, 1)]).unwrap(),
+        services: Mix::weighted([(None, 1), (Some("images".to_owned()), 1)]).unwrap(),
+        ..plan(&servers[0])
+    };
+    let mut progress = Vec::new();
+    let mut watch = |now: &Progress<'_>| progress.push((now.elapsed, now.counts.sent));
+    assert_eq!(run_watched(&plan, &mut watch).unwrap().counts, all_ok());
+    assert!(!progress.is_empty() && progress.is_sorted(), "{progress:?}");
+    let heard: Vec<(&str, bool, bool)> = told
+        .try_iter()
+        .map(|(server, service, size)| (server, service.as_deref() == Some("images"), size == 5000))
+        .collect();
+    let first = heard.iter().filter(|(server, ..)| *server == "a").count();
+    let images = heard.iter().filter(|(_, is_images, _)| *is_images).count();
+    let large = heard.iter().filter(|(.., is_large)| *is_large).count();
+    // Size and service are drawn apart from one another.
+    let both = heard.iter().filter(|(_, is_images, is_large)| *is_images && *is_large).count();
+    assert!((300..700).contains(&first) && (350..650).contains(&images), "{first} {images}");
+    assert!((150..350).contains(&large) && (60..190).contains(&both), "{large} {both}");
+}
+
+#[test]
+fn the_bands_hold_every_right_reply() {
+    let server = Server::start(|peer, frames| vec![echo(peer, frames)]);
+    let outcome = counted(&plan(&server));
+    assert_eq!(outcome.bands.iter().map(|band| band.count).sum::<u64>(), REQUESTS);
+    assert!(outcome.bands.windows(2).all(|pair| (pair[1].limit / pair[0].limit - 2.0).abs() < 0.01));
+    let slowest = outcome.bands.last().unwrap().limit;
+    assert!(outcome.latency.max <= slowest * 1.01 && outcome.latency.max > slowest / 2.1, "{outcome:?}");
 }

@@ -6,11 +6,14 @@
 //! broker -> client   the same envelope, then the reply in the same way
 //! ```
 //!
+//! Clients of Majordomo are recognised in [`crate::dialect`].
+//!
 //! A plain client hears of an error in one frame of text, because a REQ client
 //! that calls `recv` once would leave a second frame in its socket.
 
 use serde::{Deserialize, Serialize};
 
+use crate::dialect::majordomo::ClientRequest;
 use crate::{HEADERS_BYTES, HEADERS_COUNT, Headers, MAGIC, MapError, Priority, Status, map};
 
 /// An envelope of more frames than this is dropped.
@@ -148,9 +151,10 @@ impl ReplyMeta {
 /// A client's message, as the broker reads it (frames after the routing id).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientMessage {
-    /// How many frames come back in front of the reply, the empty one included.
+    /// How many frames come back in front of the reply, the empty one included; 0 for a
+    /// client of Majordomo 0.2 that sends none.
     pub envelope_len: usize,
-    /// Plain or native.
+    /// Plain, native, or Majordomo's.
     pub speech: Speech,
 }
 
@@ -161,6 +165,8 @@ pub enum Speech {
     Plain,
     /// A map follows the envelope and [`MAGIC`]; the body comes after it.
     Native(Result<RequestMeta, NativeError>),
+    /// A head of Majordomo's follows the envelope; the body comes after it.
+    Majordomo(ClientRequest),
 }
 
 /// Why a native request cannot be read; the client hears `malformed`.
@@ -212,6 +218,9 @@ impl ClientMessage {
     /// # Errors
     /// Says why it is no request.
     pub fn decode<F: AsRef<[u8]>>(frames: &[F]) -> Result<Self, ClientMessageError> {
+        if let Some(request) = ClientRequest::decode(0, frames) {
+            return Ok(Self { envelope_len: 0, speech: Speech::Majordomo(request) });
+        }
         let Some(delimiter) = frames.iter().position(|frame| frame.as_ref().is_empty()) else {
             return Err(ClientMessageError::NoDelimiter);
         };
@@ -222,7 +231,7 @@ impl ClientMessage {
         let speech = match frames.get(envelope_len..) {
             None | Some([]) => return Err(ClientMessageError::NoBody),
             Some([magic, rest @ ..]) if magic.as_ref() == MAGIC => Speech::Native(read_meta(rest)),
-            Some(_) => Speech::Plain,
+            Some(body) => ClientRequest::decode(envelope_len, body).map_or(Speech::Plain, Speech::Majordomo),
         };
         Ok(Self { envelope_len, speech })
     }
@@ -230,9 +239,10 @@ impl ClientMessage {
     /// How many frames stand before the body.
     #[must_use]
     pub const fn head_len(&self) -> usize {
-        match self.speech {
+        match &self.speech {
             Speech::Plain => self.envelope_len,
             Speech::Native(_) => self.envelope_len + 2,
+            Speech::Majordomo(request) => self.envelope_len + request.head_len(),
         }
     }
 }
@@ -299,7 +309,7 @@ mod tests {
         assert!(matches!(speech(&[b"", MAGIC, b"junk"]), Speech::Native(Err(NativeError::Map(_)))));
         let refused = |meta: RequestMeta| match decode(&[b"", MAGIC, &meta.encode()]).unwrap().speech {
             Speech::Native(Err(error)) => error,
-            other @ (Speech::Plain | Speech::Native(Ok(_))) => panic!("{other:?}"),
+            other @ (Speech::Plain | Speech::Majordomo(_) | Speech::Native(Ok(_))) => panic!("{other:?}"),
         };
         let long = RequestMeta { id: "x".repeat(ID_LIMIT + 1), ..RequestMeta::default() };
         assert_eq!(refused(long), NativeError::LongId);

@@ -13,6 +13,7 @@ pub mod control;
 pub mod dialect;
 mod headers;
 mod map;
+pub mod mold;
 mod priority;
 mod status;
 mod token;

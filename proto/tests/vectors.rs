@@ -16,7 +16,9 @@ use hornpipe_proto::control::{
     ReloadReport, RetryReport, Scale, ServiceMetrics, ServiceRequest, SlotReport, StateCounts, StatusReport,
     Timing,
 };
-use hornpipe_proto::dialect::Dialect;
+use hornpipe_proto::dialect::majordomo::{ClientRequest, Command, Edition, Part};
+use hornpipe_proto::dialect::{Dialect, paranoid};
+use hornpipe_proto::mold::{ForkOrder, MoldOrder, MoldWord};
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
 };
@@ -184,6 +186,7 @@ fn metrics() -> MetricsReport {
     let StatusReport { pool, queue, requests, noise, .. } = report();
     let timing = |counts: [u64; 3], sum_us| Timing { counts: counts.to_vec(), sum_us };
     MetricsReport {
+        config_read: Some(LastReload { succeeded: true, at_ms: 1_795_860_005_042 }),
         version: "0.1.0".into(),
         pid: 100,
         router_pid: 101,
@@ -425,9 +428,69 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("reply-native", message(&[b"", MAGIC, &reply().encode(), b"HELLO"])),
         ("reply-native-error", message(&[b"", MAGIC, &refusal().encode()])),
     ];
+    all.extend(guide_messages());
     all.extend(control_requests().map(|(name, request)| (name, vec![control::encode(&request)])));
     all.extend(control_responses().map(|(name, response)| (name, vec![control::encode(&response)])));
+    all.extend(mold_orders().map(|(name, order)| (name, vec![order.encode()])));
+    all.extend(mold_words().map(|(name, word)| (name, vec![word.encode()])));
     all.into_iter().map(|(name, frames)| (name.to_owned(), frames)).collect()
+}
+
+fn mold_orders() -> [(&'static str, MoldOrder); 2] {
+    let fork = ForkOrder {
+        number: 7,
+        backend: "ipc:///run/hornpipe/6660.crew".into(),
+        service: "default".into(),
+        slot: 3,
+        incarnation: 2,
+        generation: 1,
+    };
+    let measure = MoldOrder::Measure { number: 8, pids: vec![4711, 4712] };
+    [("mold-order-fork", MoldOrder::Fork(fork)), ("mold-order-measure", measure)]
+}
+
+fn mold_words() -> [(&'static str, MoldWord); 4] {
+    let measured =
+        MoldWord::Measured { number: 8, shared_kib: 304_000, private_kib: 77_000, alone_kib: 310_000 };
+    [
+        ("mold-ready", MoldWord::Ready { version: 1, sdk: Some("example/1.0".into()) }),
+        ("mold-forked", MoldWord::Forked { number: 7, pid: 4711 }),
+        ("mold-failed", MoldWord::Failed { number: 7, why: "cannot fork: no room".into() }),
+        ("mold-measured", measured),
+    ]
+}
+
+/// Of the Guide's protocols: what their peers send, written down as their RFCs have it, and what
+/// this crate makes for them.
+fn guide_messages() -> Vec<(&'static str, Frames)> {
+    let token = token();
+    let address = token.as_bytes();
+    let with = |head: &[&[u8]], body: &[&[u8]]| message(&[head, body].concat());
+    vec![
+        ("paranoid-ready", message(&[&[1]])),
+        ("paranoid-heartbeat", message(&paranoid::heartbeat())),
+        ("paranoid-job", with(&paranoid::job_head(&token), &[b"hello"])),
+        ("paranoid-reply", message(&[address, b"", b"HELLO"])),
+        ("majordomo-1-request", message(&[b"", b"MDPC01", b"echo", b"hello"])),
+        (
+            "majordomo-1-reply",
+            with(&[&b""[..]], &[&*Edition::V1.reply_head("echo", Part::Final), &[b"HELLO"]].concat()),
+        ),
+        ("majordomo-1-worker-ready", message(&[b"", b"MDPW01", &[1], b"echo"])),
+        ("majordomo-1-worker-request", with(&Edition::V1.job_head(&token), &[b"hello"])),
+        ("majordomo-1-worker-reply", message(&[b"", b"MDPW01", &[3], address, b"", b"HELLO"])),
+        ("majordomo-1-heartbeat", message(&Edition::V1.heartbeat())),
+        ("majordomo-1-disconnect", message(&Edition::V1.disconnect())),
+        ("majordomo-2-request", message(&[b"MDPC02", &[1], b"echo", b"hello"])),
+        ("majordomo-2-partial", with(&Edition::V2.reply_head("echo", Part::Partial), &[b"HEL"])),
+        ("majordomo-2-final", with(&Edition::V2.reply_head("echo", Part::Final), &[b"LO"])),
+        ("majordomo-2-worker-ready", message(&[b"MDPW02", &[1], b"echo"])),
+        ("majordomo-2-worker-request", with(&Edition::V2.job_head(&token), &[b"hello"])),
+        ("majordomo-2-worker-partial", message(&[b"MDPW02", &[3], address, b"", b"HEL"])),
+        ("majordomo-2-worker-final", message(&[b"MDPW02", &[4], address, b"", b"LO"])),
+        ("majordomo-2-heartbeat", message(&Edition::V2.heartbeat())),
+        ("majordomo-2-disconnect", message(&Edition::V2.disconnect())),
+    ]
 }
 
 /// Every file of the folder.
@@ -501,6 +564,44 @@ fn golden_words_of_workers_are_understood() {
 }
 
 #[test]
+fn golden_words_of_the_guides_workers_are_understood() {
+    use paranoid::Word;
+    for (name, meaning) in [
+        ("paranoid-ready", Word::Ready),
+        ("paranoid-heartbeat", Word::Heartbeat),
+        ("paranoid-reply", Word::Reply(Some(token()))),
+    ] {
+        let frames = vector(name);
+        assert_eq!(Dialect::of_worker(&frames), Dialect::ParanoidPirate, "{name}");
+        assert_eq!(Word::decode(&frames), Ok(meaning), "{name}");
+    }
+    let ready = || Command::Ready { service: "echo".into() };
+    let reply = |more| Command::Reply { token: Some(token()), more };
+    for (name, edition, meaning) in [
+        ("majordomo-1-worker-ready", Edition::V1, ready()),
+        ("majordomo-1-worker-reply", Edition::V1, reply(false)),
+        ("majordomo-1-heartbeat", Edition::V1, Command::Heartbeat),
+        ("majordomo-1-disconnect", Edition::V1, Command::Disconnect),
+        ("majordomo-2-worker-ready", Edition::V2, ready()),
+        ("majordomo-2-worker-partial", Edition::V2, reply(true)),
+        ("majordomo-2-worker-final", Edition::V2, reply(false)),
+        ("majordomo-2-heartbeat", Edition::V2, Command::Heartbeat),
+        ("majordomo-2-disconnect", Edition::V2, Command::Disconnect),
+    ] {
+        let frames = vector(name);
+        assert_eq!(Dialect::of_worker(&frames), Dialect::Majordomo(edition), "{name}");
+        assert_eq!(edition.decode(&frames), Ok(meaning), "{name}");
+    }
+    for (name, envelope_len, edition) in
+        [("majordomo-1-request", 1, Edition::V1), ("majordomo-2-request", 0, Edition::V2)]
+    {
+        let request = ClientRequest { edition, service: Ok("echo".into()) };
+        let meaning = ClientMessage { envelope_len, speech: Speech::Majordomo(request) };
+        assert_eq!(ClientMessage::decode(&vector(name)), Ok(meaning), "{name}");
+    }
+}
+
+#[test]
 fn golden_jobs_and_orders_are_understood() {
     let token = token().as_bytes().to_vec();
     let text = String::from_utf8(token.clone()).unwrap();
@@ -553,6 +654,17 @@ fn golden_control_messages_are_understood() {
         let response = control::take::<ControlResponse>(&mut bytes, control::RESPONSE_LIMIT);
         assert_eq!((response, bytes.len()), (Ok(Some(meaning)), 0), "{name}");
     }
+}
+
+#[test]
+fn golden_packets_of_molds_are_understood() {
+    for (name, meaning) in mold_orders() {
+        assert_eq!(MoldOrder::decode(&vector(name).concat()), Ok(meaning), "{name}");
+    }
+    for (name, meaning) in mold_words() {
+        assert_eq!(MoldWord::decode(&vector(name).concat()), Ok(meaning), "{name}");
+    }
+    assert!(MoldWord::decode(b"\x81\xa3say\xa4what").is_err());
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! The core against the simulation, as part of every `cargo test`. Longer runs
 //! are the binary `simulate`'s; both name the seed and the step of a failure.
 
-use hornpipe_tests::simulation::{self, services};
+use hornpipe_tests::simulation::{self, keys, services};
 
 /// Enough for each planted bug that was tried to be found.
 const SEEDS: std::ops::Range<u64> = 0..3000;
 
 /// The same for several services, whose single cores are played above.
 const SERVICES_SEEDS: std::ops::Range<u64> = 0..300;
+
+/// The same for idempotency keys.
+const KEYS_SEEDS: std::ops::Range<u64> = 0..200;
 
 /// Long enough for a pool to come up, be disturbed and come up again.
 const EVENTS: u64 = 400;
@@ -28,6 +31,20 @@ fn the_same_seed_plays_the_same_run() {
 }
 
 #[test]
+fn the_work_of_a_key_runs_once() {
+    let mut seen = keys::Tally::default();
+    for seed in KEYS_SEEDS {
+        let one = keys::run(seed, EVENTS);
+        seen = seen + one;
+        if seed < 20 {
+            assert_eq!(one, keys::run(seed, EVENTS), "seed {seed}");
+        }
+    }
+    let kinds = [seen.answered, seen.repeated, seen.refused, seen.dropped, seen.runs];
+    assert!(kinds.iter().all(|count| *count > 500), "{seen:?}");
+}
+
+#[test]
 fn services_keep_to_themselves_whatever_happens() {
     let mut seen = services::Tally::default();
     for seed in SERVICES_SEEDS {
@@ -38,6 +55,7 @@ fn services_keep_to_themselves_whatever_happens() {
         }
     }
     // What is to be judged must have happened.
-    let kinds = [seen.answered, seen.refused, seen.opened, seen.closed, seen.moved, seen.lives];
+    let kinds =
+        [seen.answered, seen.refused, seen.opened, seen.closed, seen.moved, seen.disowned, seen.lives];
     assert!(kinds.iter().all(|count| *count > 500), "{seen:?}");
 }

@@ -11,6 +11,7 @@ use hornpipe_tests::harness::{Process, hornpipe};
 
 /// Where `unsafe` may be, and why.
 const UNSAFE: &[(&str, &str)] = &[
+    ("broker/src/cli/lock/child.rs", "what the command of `lock run` does between fork and exec"),
     ("broker/src/parent/process.rs", "fork, wait, dispositions, _exit"),
     ("broker/src/parent/title.rs", "the command line is changed in place"),
     ("broker/src/router/ffi.rs", "raw socket options, shared frames"),
@@ -40,8 +41,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("zmq-sys", &[]),
     ("worker", &["hornpipe-proto"]),
     ("client", &["hornpipe-proto"]),
-    ("broker", &["hornpipe-proto", "hornpipe-worker", "hornpipe-client"]),
-    ("tests", &["hornpipe", "hornpipe-proto", "hornpipe-worker", "hornpipe-client"]),
+    ("lock", &[]),
+    ("broker", &["hornpipe-proto", "hornpipe-worker", "hornpipe-client", "hornpipe-lock"]),
+    ("tests", &["hornpipe", "hornpipe-proto", "hornpipe-worker", "hornpipe-client", "hornpipe-lock"]),
 ];
 
 /// What each part of the broker may use of the others. `launch` joins them and may use all.
@@ -62,7 +64,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-/// The only parts of the broker that may use the crates `worker` and `client`; `lib` hands on their types.
+/// The only parts of the broker that may use the crates `worker`, `client` and `lock`; `lib` hands on their types.
 const EMPLOYERS: &[&str] = &["cli", "launch", "server", "lib"];
 
 /// Hosts that tracked files may name. Where packages come from is the machine's business.
@@ -176,7 +178,7 @@ fn crates_depend_one_way() {
             }
         }
     }
-    assert_none(findings, "proto <- worker, client, broker <- tests");
+    assert_none(findings, "proto <- worker, client; lock; all of them <- broker <- tests");
 }
 
 #[test]
@@ -201,11 +203,16 @@ fn parts_of_the_broker_depend_one_way() {
 fn only_those_who_employ_workers_and_clients_know_them() {
     let is_outside = |part: &String| !EMPLOYERS.contains(&part.as_str());
     let knows = |text: &str| {
-        code(text).any(|line| line.contains("hornpipe_worker") || line.contains("hornpipe_client"))
+        code(text).any(|line| {
+            ["hornpipe_worker", "hornpipe_client", "hornpipe_lock"].iter().any(|name| line.contains(name))
+        })
     };
     let found = with_extension("rs")
         .filter(|(path, text)| part_of(path).is_some_and(|part| is_outside(&part)) && knows(text));
-    assert_none(found.map(|(path, _)| path), "only cli, launch and server use the crates worker and client");
+    assert_none(
+        found.map(|(path, _)| path),
+        "only cli, launch and server use the crates worker, client and lock",
+    );
 }
 
 #[test]
@@ -333,6 +340,7 @@ fn words_of(verb: &str) -> &'static [&'static str] {
     match verb {
         "poison" => &["list", "show", "retry", "drop"],
         "config" => &["show", "check", "schema"],
+        "lock" => &["run", "status", "release", "doctor"],
         _ => &[],
     }
 }
@@ -377,7 +385,7 @@ fn variables(text: &str) -> BTreeSet<String> {
 fn every_option_in_operations_exists() {
     let mut known: BTreeSet<String> = verbs().iter().flat_map(|verb| options(&help(&[verb]))).collect();
     known.extend(options(&help(&["worker", "demo"])));
-    known.extend(["poison", "config"].into_iter().flat_map(options_of));
+    known.extend(["poison", "config", "lock"].into_iter().flat_map(options_of));
     // Net::Server's, which help does not show.
     known.extend(["min-servers", "max-servers"].map(str::to_owned));
     let page = read("docs/OPERATIONS.md");

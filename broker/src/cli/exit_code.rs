@@ -70,6 +70,28 @@ exit_codes! {
 }
 
 exit_codes! {
+    /// How a verb of `lock` ended. `run` ends as its command does where that has run.
+    LockExit {
+        /// As was asked.
+        Done = 0,
+        /// There is a problem with the servers.
+        No = 1,
+        /// The arguments cannot be meant.
+        Usage = USAGE,
+        /// Too few servers answer: `EX_UNAVAILABLE` of sysexits.h.
+        Unavailable = 69,
+        /// Somebody else holds it: `EX_TEMPFAIL`.
+        Busy = 75,
+        /// The lock was lost while its command ran.
+        Lost = 76,
+        /// As shells have it: the command is not to be executed.
+        NotExecutable = 126,
+        /// As shells have it: there is no such command.
+        NoCommand = 127,
+    }
+}
+
+exit_codes! {
     /// How a verb ended that writes what it knows by itself.
     WriteExit {
         /// All of it is written.

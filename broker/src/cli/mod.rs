@@ -11,6 +11,7 @@ mod completions;
 mod events;
 mod config;
 pub mod exit_code;
+mod lock;
 mod man;
 mod operator;
 mod output;
@@ -43,6 +44,7 @@ Run
   serve   bind two ports, start workers, hand each request to an idle one
   worker  be a worker by hand: `worker demo` does as it is told
   config  show what settings mean and where they come from, or check them
+  lock    a command under a lock, of this machine or many   hornpipe lock run NAME -- ./backup
 Ask
   req     send one request and print the reply          hornpipe req 6660 hello
   bench   make load and check every reply               hornpipe bench 6660 -c 16 -d 10s
@@ -91,6 +93,7 @@ enum Verb {
     Config(config::ConfigArguments),
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
+    Lock(lock::LockArguments),
     Status(status::StatusArguments),
     Workers(workers::WorkersArguments),
     Events(events::EventsArguments),
@@ -127,6 +130,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Config(arguments) => config::run(arguments),
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),
+        Verb::Lock(arguments) => lock::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments).into(),
         Verb::Workers(arguments) => workers::run(&arguments).into(),
         Verb::Events(arguments) => events::run(&arguments).into(),

@@ -125,6 +125,11 @@ impl fmt::Display for OperatorError {
 }
 
 impl Target {
+    /// The broker with this frontend, for verbs that have words of their own for it.
+    pub(super) fn new(frontend: Address, control: Option<PathBuf>, timeout: Duration) -> Self {
+        Self { frontend, control, timeout: Some(timeout) }
+    }
+
     /// Connects, asks, and gives what `answered` makes of the answer.
     pub(super) fn ask(
         &self,

@@ -249,7 +249,8 @@ fn workers(report: &StatusReport) -> Vec<String> {
     if report.workers.is_empty() {
         return Vec::new();
     }
-    let head = ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "MEMORY", "NOW", "INC", "GEN", "LAST EXIT"];
+    let head =
+        ["SLOT", "PID", "STATE", "AGE", "REQUESTS", "PRIVATE", "SHARED", "NOW", "INC", "GEN", "LAST EXIT"];
     let row = |worker: &hornpipe_proto::control::WorkerReport| {
         let exit = worker.last_exit.as_ref();
         [
@@ -259,6 +260,7 @@ fn workers(report: &StatusReport) -> Vec<String> {
             age(worker.age_ms),
             worker.requests.to_string(),
             worker.private_bytes.map_or("-".into(), memory),
+            worker.shared_bytes.map_or("-".into(), memory),
             worker.processing_ms.map_or("-".into(), age),
             worker.incarnation.to_string(),
             worker.generation.to_string(),
@@ -277,10 +279,10 @@ fn workers(report: &StatusReport) -> Vec<String> {
 
 /// A row of workers with one cell more.
 fn with_service<T>(
-    [slot, pid, state, age, requests, memory, now, incarnation, generation, exit]: [T; 10],
+    [slot, pid, state, age, requests, private, shared, now, incarnation, generation, exit]: [T; 11],
     service: T,
-) -> [T; 11] {
-    [slot, pid, service, state, age, requests, memory, now, incarnation, generation, exit]
+) -> [T; 12] {
+    [slot, pid, service, state, age, requests, private, shared, now, incarnation, generation, exit]
 }
 
 fn externals(report: &StatusReport) -> Vec<String> {
@@ -459,9 +461,9 @@ paused    for 1m01s: requests wait until hornpipe resume
 target    2   autoscaling   1 to 2 2s ago, queue wait: 3 waiting, the oldest for 51 ms
 degraded  1 of 2 workers cannot start: exit code 1
 noise     3 stale replies
-SLOT  PID   STATE       AGE    REQUESTS  MEMORY  NOW    INC  GEN  LAST EXIT
-0     4713  waiting     2h14m  9         29MiB   -      1    0    -
-1     9120  processing  1m01s  1         -       120ms  2    0    1m01s ago: killed by SIGKILL
+SLOT  PID   STATE       AGE    REQUESTS  PRIVATE  SHARED  NOW    INC  GEN  LAST EXIT
+0     4713  waiting     2h14m  9         29MiB    977KiB  -      1    0    -
+1     9120  processing  1m01s  1         -        -       120ms  2    0    1m01s ago: killed by SIGKILL
 ";
         let screen = screen(&report());
         assert!(screen.starts_with(expected), "{screen}");

@@ -245,15 +245,25 @@ mod tests {
         match key {
             "frontend" | "backend" => "7000",
             "program" => "['x']",
-            "each" | "lines" => "true\nprogram = ['x']",
+            "each" | "lines" | "mold" => {
+                "true
+program = ['x']"
+            }
             "fresh" | "cancel-on-disconnect" | "no-external" | "insecure" | "access-log" => "true",
+            "no-mold" => {
+                "true
+program = ['python3', '-m', 'hornpipe']"
+            }
             "no-autoscale" => "true\nmin = 2\nmax = 4",
             "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
-            | "part-timeout" | "affinity-wait" | "cancel-grace" | "term-grace" | "drain" => "'77s'",
+            | "part-timeout" | "affinity-wait" | "key-window" | "cancel-grace" | "term-grace" | "drain" => {
+                "'77s'"
+            }
             "probe-timeout" => "'77s'\nprobe = 'x'",
             "scale-up-wait" | "scale-down-after" => "'77s'\nmin = 2\nmax = 4",
             "check-for-waiting" => "'77s'\nmax-spare-servers = 4",
-            "max-memory" | "max-memory-hard" | "max-body" | "queue-bytes" | "client-queue-bytes" => "'77MiB'",
+            "max-memory" | "max-memory-hard" | "max-body" | "queue-bytes" | "client-queue-bytes"
+            | "key-bytes" => "'77MiB'",
             "plain-errors" => "'silent'",
             "log-format" => "'json'",
             "log-level" => "'debug'",

@@ -22,7 +22,8 @@ const PREFIX: &str = "HORNPIPE_";
 const CONFIG: &str = "CONFIG";
 
 /// What workers, their programs and hooks are told.
-const GIVEN: &[&str] = &["BACKEND", "SERVICE", "SLOT", "INCARNATION", "GENERATION", "EVENT", "PID", "REASON"];
+const GIVEN: &[&str] =
+    &["BACKEND", "SERVICE", "SLOT", "INCARNATION", "GENERATION", "MOLD_FD", "EVENT", "PID", "REASON"];
 const GIVEN_FAMILIES: &[&str] = &["REQUEST_", "LOCK_"];
 
 /// What a service manager says to the process that it starts, and to no other.
@@ -155,6 +156,11 @@ impl Environment {
     /// The control socket, for the verbs that talk to a running broker.
     pub fn control(&self) -> Option<PathBuf> {
         self.value("HORNPIPE_CONTROL").map(PathBuf::from)
+    }
+
+    /// Where the verbs of `lock` lock.
+    pub fn lock_servers(&self) -> Option<String> {
+        self.text("HORNPIPE_LOCK_SERVERS")
     }
 
     /// The user's directory for sockets and the like.

@@ -101,6 +101,8 @@ pub enum ConfigError {
     },
     /// Workers may be wanted later, but nothing says which.
     NoProgramToGrow,
+    /// `--mold` without a program that speaks the worker protocol.
+    NothingToMold,
     /// A group for a socket that nobody asked for.
     GroupWithoutSocket,
     /// A number that may not be zero.
@@ -225,6 +227,7 @@ impl ConfigError {
             Self::MinAboveMax { .. } => vec!["min", "max"],
             Self::SoftAboveHard { .. } => vec!["max-memory", "max-memory-hard"],
             Self::WorkersOutside { .. } | Self::NoProgramToGrow => vec!["workers", "min", "max"],
+            Self::NothingToMold => vec!["mold"],
             Self::BodyAboveQueue { .. } => vec!["max-body", "queue-bytes"],
             Self::BodyTooLarge => vec!["max-body"],
             Self::ProbeTooLarge { .. } => vec!["probe"],
@@ -239,6 +242,11 @@ impl ConfigError {
         }
     }
 }
+
+const NOTHING_TO_MOLD: &str = "--mold needs a program after -- that is a mold, as in `-- python3 -m hornpipe app.py`, and \
+                               neither --each nor --lines";
+const GROUP_WITHOUT_SOCKET: &str =
+    "--control-group is for the socket of --control-read PATH: say where that is to be";
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -293,13 +301,12 @@ impl fmt::Display for ConfigError {
             Self::WorkersOutside { workers, min, max } => {
                 write!(f, "--workers {workers} is not between --min {min} and --max {max}")
             }
+            Self::NothingToMold => f.write_str(NOTHING_TO_MOLD),
             Self::NoProgramToGrow => f.write_str(
                 "with --workers 0 and no program there is nothing to start later: leave out --min and --max, or \
                  name a program after --",
             ),
-            Self::GroupWithoutSocket => f.write_str(
-                "--control-group is for the socket of --control-read PATH: say where that is to be",
-            ),
+            Self::GroupWithoutSocket => f.write_str(GROUP_WITHOUT_SOCKET),
             Self::Zero { option } => write!(f, "{option} must be more than 0"),
             Self::BodyAboveQueue { max_body, queue_bytes } => write!(
                 f,

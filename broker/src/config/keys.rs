@@ -55,6 +55,8 @@ pub(super) const KEYS: &[Key] = &[
     service("max-memory-hard", Change::AtOnce),
     // Processes that have one request each are counted otherwise from the first one on.
     service("fresh", Change::Upgrade),
+    service("mold", Change::AtOnce),
+    service("no-mold", Change::AtOnce),
     broker("check-for-dead", Change::AtOnce),
     service("surge", Change::AtOnce),
     service("probe", Change::AtOnce),
@@ -79,6 +81,9 @@ pub(super) const KEYS: &[Key] = &[
     service("queue-bytes", Change::AtOnce),
     service("client-queue", Change::AtOnce),
     service("client-queue-bytes", Change::AtOnce),
+    service("key-window", Change::AtOnce),
+    service("keys", Change::AtOnce),
+    service("key-bytes", Change::AtOnce),
     // libzmq gives the largest message to a listener when it is made.
     service("max-body", Change::Upgrade),
     broker("plain-errors", Change::AtOnce),

@@ -84,6 +84,30 @@ pub struct RawConfig {
         hide_short_help = true
     )]
     pub fresh: Option<bool>,
+    /// The program is a mold: load it once, and let it fork the workers
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub mold: Option<bool>,
+    /// Load the program in each worker, also one that would be a mold (python3 -m hornpipe)
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = switch,
+        help_heading = "Pool",
+        hide_short_help = true
+    )]
+    pub no_mold: Option<bool>,
     /// A dead worker is noticed within this time. The kernel tells at once, so any value is met
     #[arg(
         long,
@@ -196,6 +220,15 @@ pub struct RawConfig {
     /// How many bytes of requests of one client are held, waiting or running
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
     pub client_queue_bytes: Option<u64>,
+    /// How long the reply to a request with a key is kept for others of the key
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
+    pub key_window: Option<Duration>,
+    /// How many keys are remembered; one more is answered `busy`
+    #[arg(long, value_name = "N", help_heading = "Requests", hide_short_help = true)]
+    pub keys: Option<usize>,
+    /// How many bytes of replies are kept for their keys
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
+    pub key_bytes: Option<u64>,
     /// The largest body; more is answered `too_large`
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Requests", hide_short_help = true)]
     pub max_body: Option<u64>,
@@ -331,10 +364,11 @@ macro_rules! layered {
 layered! {
     each lines
     workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard fresh
+    mold no_mold
     surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers
     no_autoscale scale_up_wait scale_down_after check_for_waiting
     timeout queue_timeout part_timeout affinity_wait cancel_grace cancel_on_disconnect term_grace
-    attempts queue queue_bytes client_queue client_queue_bytes max_body plain_errors drain
+    attempts queue queue_bytes client_queue client_queue_bytes key_window keys key_bytes max_body plain_errors drain
     log_file log_format log_level access_log control control_read control_group http hook
     insecure user group chroot chdir rlimit nice umask env pid_file
 }

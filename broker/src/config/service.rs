@@ -29,6 +29,8 @@ pub struct ServiceConfig {
     pub core: Settings,
     /// What a worker is.
     pub program: ProgramKind,
+    /// Whether the program is loaded once, in a mold, which forks the workers.
+    pub molded: bool,
     /// What each worker of a reload is asked first.
     pub probe: Option<Vec<u8>>,
     /// Paths whose change is a reload.
@@ -69,6 +71,7 @@ impl RawConfig {
         Ok(ServiceConfig {
             name: name.to_owned(),
             core: self.resolve_settings(&program, surroundings)?,
+            molded: self.is_molded(&program)?,
             probe: self.resolve_probe()?,
             reload_on: watched(self.reload_on.clone().unwrap_or_default())?,
             conditions: self.resolve_conditions(),
@@ -102,6 +105,19 @@ impl RawConfig {
             (false, false) if self.workers == Some(0) => Ok(ProgramKind::None),
             (false, false) => Ok(ProgramKind::Echo),
         }
+    }
+
+    /// A program is a mold if its command line says so; what it does when it is started is
+    /// found out too late.
+    fn is_molded(&self, program: &ProgramKind) -> Result<bool, ConfigError> {
+        let ProgramKind::Exec(argv) = program else {
+            return if self.mold == Some(true) { Err(ConfigError::NothingToMold) } else { Ok(false) };
+        };
+        if self.no_mold == Some(true) {
+            return Ok(false);
+        }
+        // Each process of `--fresh` is to run the code as it is by then.
+        Ok(self.mold.unwrap_or_else(|| self.fresh != Some(true) && runs_our_module(argv)))
     }
 
     fn resolve_settings(
@@ -167,11 +183,19 @@ impl RawConfig {
             client_backlog_limit: self.client_queue.or(defaults.client_backlog_limit),
             client_bytes_limit: self.client_queue_bytes.or(defaults.client_bytes_limit),
             cancel_on_disconnect: self.cancel_on_disconnect == Some(true),
+            key_window: self.key_window.unwrap_or(defaults.key_window),
+            keys_limit: self.keys.unwrap_or(defaults.keys_limit),
+            key_bytes_limit: self.key_bytes.unwrap_or(defaults.key_bytes_limit),
             tell_ends: self.access_log == Some(true),
             probe_timeout: self.probe.is_some().then(|| self.probe_timeout.unwrap_or(PROBE_TIMEOUT)),
             ..defaults
         })
     }
+}
+
+/// `python3 -m hornpipe app.py`, whatever stands around it.
+fn runs_our_module(argv: &[OsString]) -> bool {
+    argv.windows(2).any(|pair| matches!(pair, [option, module] if option == "-m" && module == "hornpipe"))
 }
 
 /// A path that is not there is a typing mistake, most of the time.
@@ -207,6 +231,22 @@ mod tests {
 
     fn raw() -> RawConfig {
         RawConfig::default()
+    }
+
+    #[test]
+    fn a_program_is_a_mold_by_its_command_line_or_by_the_operators_word() {
+        let ours = ["poetry", "run", "python3", "-m", "hornpipe", "app.py"];
+        let is_molded = |raw: RawConfig, argv: &[&str]| resolve(raw, argv).map(|service| service.molded);
+        let (mold, no_mold) = (Some(true), Some(true));
+        assert_eq!(is_molded(raw(), &ours), Ok(true));
+        assert_eq!(is_molded(raw(), &["python3", "hornpipe", "-m"]), Ok(false));
+        assert_eq!(is_molded(RawConfig { no_mold, ..raw() }, &ours), Ok(false));
+        assert_eq!(is_molded(RawConfig { fresh: Some(true), ..raw() }, &ours), Ok(false));
+        assert_eq!(is_molded(RawConfig { fresh: Some(true), mold, ..raw() }, &ours), Ok(true));
+        assert_eq!(is_molded(RawConfig { mold, ..raw() }, &["./mold"]), Ok(true));
+        assert_eq!(is_molded(RawConfig { mold, ..raw() }, &[]), Err(ConfigError::NothingToMold));
+        let each = RawConfig { mold, each: Some(true), ..raw() };
+        assert_eq!(is_molded(each, &["cat"]), Err(ConfigError::NothingToMold));
     }
 
     #[test]

@@ -66,6 +66,11 @@ pub enum Action<B> {
     Dismiss {
         worker: WorkerId,
     },
+    /// It has been silent for too long, and counts as gone. Should it be heard once more, it
+    /// is a newcomer.
+    Disown {
+        worker: WorkerId,
+    },
 
     // To the parent.
     Spawn {
@@ -343,7 +348,7 @@ pub enum ExitReason {
     Malformed,
     /// Its connection was lost while it lived.
     Disconnected,
-    /// A new router did not hear of it.
+    /// A new router did not hear of it, or its heartbeats failed to come.
     Silent,
     /// Somebody stopped it and did not let it go on.
     Halted,
@@ -372,7 +377,7 @@ impl std::fmt::Display for ExitReason {
             Self::MemoryLimit => f.write_str("memory limit"),
             Self::Malformed => f.write_str("malformed message"),
             Self::Disconnected => f.write_str("connection lost"),
-            Self::Silent => f.write_str("silent after a router restart"),
+            Self::Silent => f.write_str("silent"),
             Self::Halted => f.write_str("stopped by a signal"),
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),

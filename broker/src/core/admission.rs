@@ -48,11 +48,11 @@ pub(super) struct Objection {
 }
 
 impl Objection {
-    fn new(status: Status, why: impl Into<String>) -> Self {
+    pub(super) fn new(status: Status, why: impl Into<String>) -> Self {
         Self { status, why: why.into(), retry_after: None }
     }
 
-    fn busy(why: String, retry_after: Option<Duration>) -> Self {
+    pub(super) fn busy(why: String, retry_after: Option<Duration>) -> Self {
         let retry_after = retry_after.map(|hint| hint.clamp(HINTS.0, HINTS.1));
         Self { status: Status::Busy, why, retry_after }
     }
@@ -61,6 +61,7 @@ impl Objection {
 impl<B: Clone> Core<B> {
     pub(super) fn admit(&mut self, request: Request<B>, turn: &mut Turn<'_, B>) {
         self.counters.received += 1;
+        let Some(request) = self.join(request, turn) else { return };
         match self.objection(&request) {
             Some(objection) => self.turn_away(&request, objection, turn),
             None => self.enqueue(request, End::Back, None, turn),
@@ -96,6 +97,11 @@ impl<B: Clone> Core<B> {
     }
 
     pub(super) fn objection(&self, request: &Request<B>) -> Option<Objection> {
+        self.unfit(request).or_else(|| self.objection_to_key(request)).or_else(|| self.crowding(request))
+    }
+
+    /// Why nothing like it is taken in at present, however little there is to do.
+    pub(super) fn unfit(&self, request: &Request<B>) -> Option<Objection> {
         let limits = &self.settings;
         if let Some((status, why)) = self.closed_because() {
             return Some(Objection::new(status, why));
@@ -109,7 +115,7 @@ impl<B: Clone> Core<B> {
             let why = format!("the body has {} bytes, at most {} are taken", request.size, limits.body_limit);
             return Some(Objection::new(Status::TooLarge, why));
         }
-        self.crowding(request)
+        None
     }
 
     /// Whether there is no room for it, or no time.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hornpipe_proto::Token;
 
+use super::busy_time::BusyTime;
 use super::event::{Details, Home, Speech};
 use super::ids::{Place, Timestamp, WorkerId};
 use super::loss::Fate;
@@ -31,23 +32,6 @@ pub(super) struct Crew {
     /// How many requests those that serve run at once, all together.
     capacity: usize,
     turns: u64,
-}
-
-/// How long workers have held at least one request each: spells of several workers add up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BusyTime {
-    pub local: Duration,
-    pub external: Duration,
-}
-
-impl BusyTime {
-    fn add(&mut self, home: Home, spell: Duration) {
-        let sum = match home {
-            Home::Local(_) => &mut self.local,
-            Home::External => &mut self.external,
-        };
-        *sum = sum.saturating_add(spell);
-    }
 }
 
 /// Of workers that are ours and are not made to leave.
@@ -84,6 +68,10 @@ pub(super) struct Worker {
     /// Why it is given nothing at present, whatever it says.
     withheld: Withheld,
     pub(super) joined: Timestamp,
+    /// Between two of its heartbeats, if it sends any.
+    pub(super) beat: Option<Duration>,
+    /// When it last said anything.
+    pub(super) heard: Timestamp,
     /// Jobs sent on this connection.
     pub(super) sent: u64,
     pub(super) served: u64,
@@ -138,6 +126,8 @@ impl Worker {
             busy_since: None,
             withheld: Withheld::default(),
             joined,
+            beat: None,
+            heard: joined,
             sent: 0,
             served: 0,
             cut: false,
@@ -157,6 +147,11 @@ impl Worker {
     /// Whether it has still to answer its probe.
     pub(super) fn is_unproven(&self) -> bool {
         self.withheld.unproven
+    }
+
+    /// Whether somebody stopped its process.
+    pub(super) fn is_halted(&self) -> bool {
+        self.withheld.halted
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -348,8 +343,12 @@ impl Crew {
             worker.withheld.elsewhere = !served_here;
             (worker.tongue, worker.credits) = match speech {
                 Speech::Plain => (Tongue::Plain, 1),
-                Speech::PlainReadyByReply => (Tongue::PlainReadyByReply, 1),
+                Speech::PlainReadyByReply | Speech::Beating { .. } => (Tongue::PlainReadyByReply, 1),
                 Speech::Native(details) => (Tongue::Native, details.credits.clamp(1, MAX_CREDITS)),
+            };
+            worker.beat = match speech {
+                Speech::Beating { interval, .. } => Some(*interval),
+                Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
             };
             if let Speech::Native(Details { name: Some(name), .. }) = speech {
                 worker.name = Some(name.clone());
@@ -406,6 +405,13 @@ impl Crew {
             worker.cut
         };
         self.change(id, doom).unwrap_or_default()
+    }
+
+    /// It lives.
+    pub(super) fn hear(&mut self, id: WorkerId, now: Timestamp) {
+        if let Some(worker) = self.table.get_mut(&id) {
+            worker.heard = now;
+        }
     }
 
     pub(super) fn set_halted(&mut self, id: WorkerId) {

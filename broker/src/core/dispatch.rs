@@ -14,7 +14,7 @@ use super::{Core, Turn};
 
 impl Wants {
     pub(super) fn ticket(&self, client: ClientId, since: Timestamp) -> Ticket {
-        let Self { priority, exclusive, affinity, strict: _, parts: _ } = self;
+        let Self { priority, key: _, exclusive, affinity, strict: _, parts: _ } = self;
         let (exclusive, affinity) = (exclusive.clone(), affinity.clone());
         Ticket { client, priority: *priority, exclusive, affinity, since }
     }

@@ -98,6 +98,32 @@ impl<B: Clone> Core<B> {
         })));
     }
 
+    /// It has waited for another's run, or for none.
+    pub(super) fn tell_end_without_run(
+        &self,
+        (request, client, name, size): (RequestId, ClientId, Option<Arc<str>>, u64),
+        (outcome, reply_size): (Outcome, Option<u64>),
+        (attempt, wait): (u32, Duration),
+        turn: &mut Turn<'_, B>,
+    ) {
+        if !self.settings.tell_ends {
+            return;
+        }
+        turn.note(Note::RequestEnded(Box::new(Ended {
+            request,
+            name,
+            service: None,
+            client: Some(client),
+            place: None,
+            attempt,
+            size,
+            reply_size,
+            wait,
+            run: Duration::ZERO,
+            outcome,
+        })));
+    }
+
     /// It is refused as it arrives.
     pub(super) fn tell_refusal(&self, request: &Request<B>, status: Status, turn: &mut Turn<'_, B>) {
         if self.settings.tell_ends {

@@ -20,6 +20,10 @@ pub enum Event<B> {
         request: RequestId,
         why: String,
     },
+    /// A request follows for a service that may not be there yet: its client would wait.
+    Sought {
+        service: String,
+    },
     /// A client's message that is no request and gets no answer.
     IgnoredClientMessage,
     /// The client's connection is gone, or the client has given up what it
@@ -31,6 +35,12 @@ pub enum Event<B> {
     Cancel {
         client: ClientId,
         name: Arc<str>,
+    },
+    /// The work of this key is to be ended, whoever asked for it.
+    CancelKey {
+        /// `None` is the default one, or the core's own.
+        service: Option<String>,
+        key: Arc<str>,
     },
     /// So many parts of a reply have been handed to the client's connection.
     Delivered {
@@ -86,6 +96,15 @@ pub enum Event<B> {
     },
     /// A reply under a token that this broker never made.
     StrayReply {
+        worker: WorkerId,
+    },
+    /// The worker lives, and says no more than that.
+    Heartbeat {
+        worker: WorkerId,
+    },
+    /// A word that may not be said now: its worker has been told to begin anew, over another
+    /// connection.
+    OutOfTurn {
         worker: WorkerId,
     },
     /// A message of a worker that no dialect has.
@@ -185,6 +204,24 @@ pub enum Event<B> {
     Tick,
 }
 
+impl<B> Event<B> {
+    /// The worker whose word this is, if it is one's.
+    pub(super) fn speaker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Hello { worker, .. }
+            | Self::Waiting { worker, .. }
+            | Self::Processing { worker, .. }
+            | Self::Exiting { worker, .. }
+            | Self::Reply { worker, .. }
+            | Self::StrayReply { worker }
+            | Self::Heartbeat { worker }
+            | Self::OutOfTurn { worker }
+            | Self::Malformed { worker } => Some(*worker),
+            _of_others => None,
+        }
+    }
+}
+
 /// A request as it arrives.
 #[derive(Debug, Clone)]
 pub struct Request<B> {
@@ -208,6 +245,8 @@ pub struct Request<B> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wants {
     pub priority: Priority,
+    /// Those with the same word are run once while the window lasts.
+    pub key: Option<Arc<str>>,
     /// Of those with the same word one runs at a time.
     pub exclusive: Option<Arc<str>>,
     /// Those with the same word go to the same worker, while it lives.
@@ -234,6 +273,13 @@ pub enum Speech {
     Plain,
     /// State words only, and every reply means that it is ready again.
     PlainReadyByReply,
+    /// The same, and its silence means that it is gone.
+    Beating {
+        /// `None` is the default service.
+        service: Option<String>,
+        /// Between two of its heartbeats.
+        interval: Duration,
+    },
     /// With details: it is sent details, cancel and stop too.
     Native(Details),
 }

@@ -52,7 +52,7 @@ impl<B: Clone> Core<B> {
     /// Nobody waits for anything any more. Clients that have just been answered are about
     /// to ask again, and who asks before the end can be told that it is one.
     pub(super) fn assess_handover(&mut self, turn: &mut Turn<'_, B>) {
-        let work = self.requests.backlog_len() + self.requests.in_flight_len();
+        let work = self.requests.work_len();
         if self.phase == Phase::HandingOver && work == 0 && !self.timers.is_armed(Timer::LastCall) {
             self.timers.arm(turn.now.after(LAST_CALL), Timer::LastCall);
         }

@@ -22,6 +22,8 @@ pub(super) struct Held {
     pub(super) outcome: Option<Outcome>,
     /// The key under which no other may run until the worker lets go of this one.
     pub(super) exclusive: Option<Arc<str>>,
+    /// The key whose work it is.
+    pub(super) key: Option<Arc<str>>,
     pub(super) plan: Option<Plan>,
     /// `None` if the reply must not come in parts.
     pub(super) window: Option<Window>,

@@ -16,6 +16,8 @@ mod lines;
 mod affinity;
 mod withdrawal;
 mod parts;
+mod deadlines;
+mod keys;
 mod held;
 mod loss;
 mod quarantine;
@@ -23,7 +25,9 @@ mod flight;
 mod ended;
 mod dispatch;
 mod crew;
+mod busy_time;
 mod speaking;
+mod liveness;
 mod worker_state;
 mod roster;
 mod processes;
@@ -57,8 +61,8 @@ pub use action::{
 pub use affinity::AFFINITY_KEYS;
 pub use autoscale::Cause;
 pub use backlog::AGING;
+pub use busy_time::BusyTime;
 pub use counters::{Counters, Reloads};
-pub use crew::BusyTime;
 pub use degraded::Degraded;
 pub use ended::Ended;
 pub use event::{Details, Ending, Event, Home, Request, Speech, Stop, Wants};
@@ -85,6 +89,7 @@ pub use worker_state::WorkerState;
 use admission::Pace;
 use crew::Crew;
 use flight::Recorder;
+use keys::Keys;
 use pool::Pool;
 use requests::Requests;
 use roster::Roster;
@@ -97,6 +102,7 @@ pub struct Core<B> {
     phase: Phase,
     pause: Option<Pause>,
     requests: Requests<B>,
+    keys: Keys<B>,
     pace: Pace,
     quarantine: Quarantine<B>,
     recorder: Recorder,
@@ -136,6 +142,7 @@ impl<B: Clone> Core<B> {
             phase: Phase::Starting,
             pause: memory.and_then(|memory| memory.pause),
             requests: Requests::default(),
+            keys: Keys::default(),
             pace: Pace::default(),
             quarantine: Quarantine::default(),
             recorder: Recorder::default(),
@@ -149,12 +156,16 @@ impl<B: Clone> Core<B> {
     /// Takes in one event. Perform `actions` in order, then come back.
     pub fn handle(&mut self, event: Event<B>, now: Timestamp, actions: &mut Vec<Action<B>>) {
         let turn = &mut Turn { now, actions };
+        if let Some(worker) = event.speaker() {
+            self.crew.hear(worker, now);
+        }
         match event {
             Event::Request(request) => self.admit(request, turn),
             Event::UnreadableRequest { request, why } => self.refuse_unreadable(request, why, turn),
             Event::IgnoredClientMessage => self.counters.ignored_clients += 1,
             Event::ClientLeft { client } => self.client_left(client, turn),
             Event::Cancel { client, name } => self.cancel_named(client, &name, turn),
+            Event::CancelKey { key, .. } => self.cancel_key(&key, turn),
             Event::Delivered { request, parts } => self.parts_delivered(request, parts, turn),
             Event::PartUndelivered { request } => self.part_undelivered(request, turn),
             Event::Joined { worker, home } => self.worker_joined(worker, home, turn),
@@ -169,6 +180,7 @@ impl<B: Clone> Core<B> {
                 self.worker_sent_part((worker, token), (size, body), turn);
             }
             Event::StrayReply { worker } => self.stale_reply(worker, turn),
+            Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
@@ -183,7 +195,7 @@ impl<B: Clone> Core<B> {
                 self.process_ended(place, &ExitReason::NotStarted(why), turn);
             }
             Event::Halted { place } => self.process_halted(place, turn),
-            Event::Continued { place } => self.process_continued(place),
+            Event::Continued { place } => self.process_continued(place, turn),
             Event::Exited { place, ending } => self.process_ended(place, &ending.into(), turn),
             Event::Measured { place, footprint } => self.measured(place, footprint, turn),
             Event::Grow => self.scale_by(1, turn),
@@ -200,7 +212,9 @@ impl<B: Clone> Core<B> {
             Event::DropPoison { number } => self.drop_poison(number),
             Event::DropAllPoison => self.drop_all_poison(),
             Event::HandOver => self.hand_over_pool(turn),
-            Event::Tick => (),
+            // That somebody waits for a service is a matter of the services, and that a worker
+            // lives has been noted.
+            Event::Sought { service: _ } | Event::Heartbeat { worker: _ } | Event::Tick => (),
         }
         self.fire_timers(turn);
         self.assess_pool(turn);
@@ -227,7 +241,8 @@ impl<B: Clone> Core<B> {
     #[doc(hidden)]
     pub fn tables(&self) -> Tables {
         Tables {
-            requests: self.requests.len(),
+            requests: self.requests.len() + self.keys.joined_len(),
+            keys: self.keys.len(),
             held: self.requests.all_held_len(),
             bytes: self.requests.held_bytes(),
             affinities: self.requests.backlog.affinities.len(),
@@ -247,6 +262,18 @@ impl<B: Clone> Core<B> {
         self.crew.worker(worker).is_some_and(crew::Worker::serves)
     }
 
+    /// Whether the request is not over, with a client or without one.
+    #[doc(hidden)]
+    pub fn knows(&self, request: RequestId) -> bool {
+        self.requests.record(request).is_some()
+    }
+
+    /// The key that it came with.
+    #[doc(hidden)]
+    pub fn key_of(&self, request: RequestId) -> Option<std::sync::Arc<str>> {
+        self.requests.record(request)?.wants.key.clone()
+    }
+
     /// How often each class has been passed over in a row, the highest first.
     #[doc(hidden)]
     pub fn passed_over(&self) -> [u32; 3] {
@@ -263,6 +290,7 @@ impl<B: Clone> Core<B> {
                 Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
+                Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),
                 Timer::Adoption(place) => self.adoption_deadline(place, turn),
                 Timer::Reconnect(place) => self.reconnect_deadline(place, turn),
@@ -281,6 +309,7 @@ impl<B: Clone> Core<B> {
                 // The idle are counted in this turn.
                 Timer::SpareCheck => (),
                 Timer::Mended => self.mended(turn),
+                Timer::Keys => self.forget_replies(turn.now),
                 Timer::Drain => self.stop(Stop::Now, turn),
                 Timer::HandOver => self.handover_deadline(turn),
                 Timer::LastCall => self.last_call_is_over(turn),

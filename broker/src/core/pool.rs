@@ -220,7 +220,7 @@ impl<B: Clone> Core<B> {
     }
 
     fn keep_one_for_accepted_work(&mut self, turn: &mut Turn<'_, B>) {
-        let work = self.requests.backlog_len() > 0;
+        let work = self.requests.backlog.len() > 0;
         let anybody = self.crew.anybody_serves()
             || self.roster.processes().any(|(_place, process)| !process.is_leaving());
         if work && !anybody {

@@ -144,11 +144,13 @@ impl<B: Clone> Core<B> {
         self.timers.arm(turn.now.after(HALT_GRACE), Timer::Halted(place));
     }
 
-    pub(super) fn process_continued(&mut self, place: Place) {
+    pub(super) fn process_continued(&mut self, place: Place, turn: &Turn<'_, B>) {
         let Some(process) = self.roster.process_mut(place) else { return };
         process.halted = false;
         if let Some(worker) = process.worker {
             self.crew.set_continued(worker);
+            // It could not say anything.
+            self.crew.hear(worker, turn.now);
         }
         self.timers.disarm(Timer::Halted(place));
     }

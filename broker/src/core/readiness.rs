@@ -54,8 +54,8 @@ impl<B: Clone> Core<B> {
             return Some(Unready::NoWorkers);
         }
         let limits = &self.settings;
-        let idle = self.crew.least_loaded().is_some() && self.requests.backlog_len() == 0;
-        if self.requests.backlog_len() >= limits.backlog_limit && !idle {
+        let idle = self.crew.least_loaded().is_some() && self.requests.backlog.len() == 0;
+        if self.requests.backlog.len() >= limits.backlog_limit && !idle {
             return Some(Unready::QueueFull { limit: limits.backlog_limit });
         }
         let bytes_full = self.requests.held_bytes() >= limits.held_bytes_limit;

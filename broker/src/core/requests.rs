@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
-use super::action::{Action, Note, Spent};
+use super::action::{Action, Spent};
 use super::askers::Askers;
 use super::backlog::{Backlog, End};
 use super::ended::Times;
@@ -27,8 +27,11 @@ pub(super) struct Requests<B> {
     held: BTreeMap<Token, Held>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
-    /// Of `held`, how many somebody still waits for.
+    /// Of `held`, how many are not over.
     in_flight: usize,
+    /// Of the waiting and of those in flight, how many have no client any more.
+    orphans_waiting: usize,
+    orphans_in_flight: usize,
 }
 
 #[derive(Debug)]
@@ -41,7 +44,12 @@ pub(super) struct Record<B> {
     /// Since when it has waited for a worker, the last time it did.
     waiting_since: Timestamp,
     pub(super) times: Times,
-    deadline: Option<Timestamp>,
+    /// When nobody waits for the work any more.
+    pub(super) deadline: Option<Timestamp>,
+    /// When its own client waits no more: sooner, if others have joined it.
+    pub(super) own_deadline: Option<Timestamp>,
+    /// Its client has heard its last, and the work goes on for its key.
+    pub(super) orphan: bool,
     /// How many workers have had it.
     pub(super) attempt: u32,
     /// How many may.
@@ -64,7 +72,7 @@ enum Whereabouts {
 
 impl<B> Record<B> {
     /// Where its time has gone, up to now.
-    fn spent(&self, now: Timestamp) -> Spent {
+    pub(super) fn spent(&self, now: Timestamp) -> Spent {
         self.times.spent(self.waiting_since(), now)
     }
 
@@ -98,18 +106,46 @@ impl<B> Default for Requests<B> {
             askers: Askers::default(),
             held_bytes: 0,
             in_flight: 0,
+            orphans_waiting: 0,
+            orphans_in_flight: 0,
         }
     }
 }
 
 impl<B> Requests<B> {
+    /// Waiting requests of clients.
     pub(super) fn backlog_len(&self) -> usize {
-        self.backlog.len()
+        self.backlog.len() - self.orphans_waiting
     }
 
     /// Requests with a worker whose client still waits.
     pub(super) fn in_flight_len(&self) -> usize {
-        self.in_flight
+        self.in_flight - self.orphans_in_flight
+    }
+
+    /// All that is to be done, whether or not a client waits for it.
+    pub(super) fn work_len(&self) -> usize {
+        self.backlog.len() + self.in_flight
+    }
+
+    /// The work goes on without its client.
+    pub(super) fn orphan(&mut self, request: RequestId) {
+        let Some(record) = self.table.get_mut(&request) else { return };
+        record.orphan = true;
+        match record.whereabouts {
+            Whereabouts::Backlog => self.orphans_waiting += 1,
+            Whereabouts::Worker { .. } => self.orphans_in_flight += 1,
+        }
+        let (client, name, size) = (record.client, record.name.clone(), record.size);
+        let waits = record.whereabouts == Whereabouts::Backlog;
+        if waits {
+            self.askers.waits_no_more(client);
+        }
+        self.askers.close(client, request, name.as_ref(), size);
+    }
+
+    pub(super) fn record(&self, request: RequestId) -> Option<&Record<B>> {
+        self.table.get(&request)
     }
 
     /// Requests in workers' hands, also those that nobody waits for.
@@ -165,10 +201,13 @@ impl<B> Requests<B> {
     pub(super) fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
         let record = self.table.remove(&request)?;
         self.held_bytes -= record.held_bytes();
-        self.askers.close(record.client, request, record.name.as_ref(), record.size);
         match record.whereabouts {
             Whereabouts::Backlog => {
-                self.askers.waits_no_more(record.client);
+                if record.orphan {
+                    self.orphans_waiting -= 1;
+                } else {
+                    self.askers.waits_no_more(record.client);
+                }
                 self.backlog.remove(request);
             }
             Whereabouts::Worker { token } => {
@@ -176,8 +215,12 @@ impl<B> Requests<B> {
                     held.request = None;
                     held.outcome = Some(outcome);
                     self.in_flight -= 1;
+                    self.orphans_in_flight -= usize::from(record.orphan);
                 }
             }
+        }
+        if !record.orphan {
+            self.askers.close(record.client, request, record.name.as_ref(), record.size);
         }
         Some(record)
     }
@@ -216,6 +259,8 @@ impl<B: Clone> Core<B> {
             waiting_since: turn.now,
             times: Times::default(),
             deadline,
+            own_deadline: deadline,
+            orphan: false,
             attempt: 0,
             attempts: attempts.clamp(1, self.settings.attempts.max(1)),
             losses: Vec::new(),
@@ -224,6 +269,7 @@ impl<B: Clone> Core<B> {
             partial: Partial::default(),
             whereabouts: Whereabouts::Backlog,
         };
+        self.open_key(record.wants.key.clone(), request.request);
         self.requests.insert(request.request, record);
         self.requests.askers.waits(request.client);
         self.requests.backlog.insert(request.request, ticket, end);
@@ -264,6 +310,7 @@ impl<B: Clone> Core<B> {
             begun: false,
             outcome: None,
             exclusive: None,
+            key: None,
             plan: None,
             window: None,
         };
@@ -285,7 +332,12 @@ impl<B: Clone> Core<B> {
         let record = self.requests.table.get_mut(&request)?;
         self.timers.disarm(Timer::Queue(request));
         self.timers.disarm(Timer::Affinity(request));
-        self.requests.askers.waits_no_more(record.client);
+        if record.orphan {
+            self.requests.orphans_waiting -= 1;
+            self.requests.orphans_in_flight += 1;
+        } else {
+            self.requests.askers.waits_no_more(record.client);
+        }
         let place = self.crew.place_of(worker);
         let plan = Plan {
             request,
@@ -318,6 +370,7 @@ impl<B: Clone> Core<B> {
             begun: false,
             outcome: None,
             exclusive: record.wants.exclusive.clone(),
+            key: record.wants.key.clone(),
             plan: Some(plan),
             window,
         };
@@ -330,8 +383,13 @@ impl<B: Clone> Core<B> {
     /// put back by the caller.
     pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
         let held = self.requests.held.remove(&token)?;
-        if held.request.is_some() {
+        if let Some(request) = held.request {
             self.requests.in_flight -= 1;
+            let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
+            self.requests.orphans_in_flight -= usize::from(orphan);
+        }
+        if let Some(key) = &held.key {
+            self.keys.let_go(key, token);
         }
         self.timers.disarm(Timer::Attempt(token));
         self.timers.disarm(Timer::Part(token));
@@ -351,7 +409,11 @@ impl<B: Clone> Core<B> {
             record.times.put_back(since);
             record.waiting_since = since;
             let ticket = record.wants.ticket(record.client, since);
-            self.requests.askers.waits(record.client);
+            if record.orphan {
+                self.requests.orphans_waiting += 1;
+            } else {
+                self.requests.askers.waits(record.client);
+            }
             self.requests.backlog.insert(request, ticket, End::Head);
             self.limit_wait(request, since);
         }
@@ -382,10 +444,14 @@ impl<B: Clone> Core<B> {
             if let Some(number) = record.quarantined_as {
                 self.quarantine.retry_succeeded(number);
             }
-            self.counters.answered += 1;
-            self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
-            let spent = record.spent(turn.now);
-            turn.act(Action::Answer { request, attempt: record.attempt, spent, parts, body });
+            let (key, attempt) = (record.wants.key.as_ref(), record.attempt);
+            if !record.orphan {
+                self.counters.answered += 1;
+                self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
+                let (spent, parts, body) = (record.spent(turn.now), parts.clone(), body.clone());
+                turn.act(Action::Answer { request, attempt, spent, parts, body });
+            }
+            self.key_answered((key, attempt), (&parts, &body), size, turn);
         }
     }
 
@@ -401,9 +467,16 @@ impl<B: Clone> Core<B> {
             if let Some(number) = record.quarantined_as {
                 self.quarantine.retry_failed(number);
             }
+            let (attempt, spent) = (record.attempt, record.spent(turn.now));
+            let token = record.token().filter(|token| self.requests.held.contains_key(token));
+            let key = (record.wants.key.as_ref(), token);
+            if record.orphan {
+                self.key_failed(key, (status, attempt, &message), turn);
+                return;
+            }
             self.counters.refuse(status);
             self.tell_end(request, &record, (Outcome::Refused(status), None), turn);
-            let (attempt, spent) = (record.attempt, record.spent(turn.now));
+            self.key_failed(key, (status, attempt, &message), turn);
             turn.act(Action::Refuse { request, status, attempt, spent, retry_after: None, message });
         }
     }
@@ -420,50 +493,5 @@ impl<B: Clone> Core<B> {
         for request in all {
             self.refuse(request, status, message.into(), turn);
         }
-    }
-
-    /// The client's own time is over.
-    pub(super) fn request_deadline(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
-        let Some(record) = self.requests.table.get(&request) else { return };
-        match record.whereabouts {
-            Whereabouts::Backlog if record.attempt == 0 => {
-                self.refuse(request, Status::Expired, "its time ran out in the queue".into(), turn);
-            }
-            Whereabouts::Backlog => {
-                let message = "its time ran out while it waited for another worker".into();
-                self.refuse(request, Status::Timeout, message, turn);
-            }
-            Whereabouts::Worker { token } => self.time_out(token, None, turn),
-        }
-    }
-
-    /// It has waited long enough for a worker.
-    pub(super) fn queue_deadline(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
-        let Some(record) = self.requests.table.get(&request) else { return };
-        let status = if record.attempt == 0 { Status::Expired } else { Status::Timeout };
-        let waited = turn.now.since(record.waiting_since);
-        self.refuse(request, status, format!("no worker was free for {waited:?}"), turn);
-    }
-
-    /// The worker has had its time.
-    pub(super) fn attempt_deadline(&mut self, token: Token, turn: &mut Turn<'_, B>) {
-        self.time_out(token, None, turn);
-    }
-
-    /// `why` if it is not the time that it has taken.
-    pub(super) fn time_out(&mut self, token: Token, why: Option<String>, turn: &mut Turn<'_, B>) {
-        let Some(held) = self.requests.held.get(&token) else { return };
-        let (worker, request, attempt) = (held.worker, held.request, held.attempt);
-        // The client's time and the attempt's end at two moments: one is enough.
-        self.timers.disarm(Timer::Attempt(token));
-        let after = turn.now.since(held.since);
-        if let Some(request) = request {
-            let place = self.crew.place_of(worker);
-            let size = self.requests.table.get(&request).map_or(0, |record| record.size);
-            turn.note(Note::RequestTimedOut { request, place, attempt, after, size });
-            let message = why.unwrap_or_else(|| format!("no reply within {after:?}"));
-            self.refuse(request, Status::Timeout, message, turn);
-        }
-        self.worker_stuck(worker, token, turn);
     }
 }

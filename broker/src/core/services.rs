@@ -4,6 +4,7 @@
 
 mod members;
 mod opened;
+mod awaited;
 mod whole;
 mod views;
 
@@ -147,6 +148,7 @@ impl<B: Clone> Services<B> {
                 self.make_room(service);
                 self.run(service, event, turn);
             }
+            Event::Sought { ref service } => self.seek(service, turn),
             Event::UnreadableRequest { .. }
             | Event::IgnoredClientMessage
             | Event::Stranger
@@ -154,6 +156,10 @@ impl<B: Clone> Services<B> {
             | Event::Shrink
             | Event::ScaleTo { .. }
             | Event::ScaleBy { .. } => self.run(ServiceId::DEFAULT, event, turn),
+            Event::CancelKey { ref service, .. } => {
+                let id = service.as_ref().map_or(Some(ServiceId::DEFAULT), |name| self.find(name));
+                self.run(id.unwrap_or(ServiceId::DEFAULT), event, turn);
+            }
             Event::ClientLeft { client } | Event::Cancel { client, .. } => {
                 self.run_all(self.asked_by(client), &event, turn);
             }
@@ -173,7 +179,10 @@ impl<B: Clone> Services<B> {
             | Event::Malformed { worker } => {
                 self.worker_spoke(worker, event, turn);
             }
-            Event::WorkerLeft { worker } => self.worker_left(worker, turn),
+            Event::Heartbeat { worker } => self.worker_beat(worker, turn),
+            Event::OutOfTurn { worker } | Event::WorkerLeft { worker } => {
+                self.worker_left(worker, event, turn);
+            }
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Adopted { place, .. } => self.adopted(place, event, turn),
             Event::Started { place, .. }
@@ -243,13 +252,17 @@ impl<B: Clone> Services<B> {
         service.awake |= !matches!(event, Event::Adopted { .. });
         service.core.quarantine.number_after(self.last_poison);
         service.core.handle(event, turn.now, &mut actions);
-        service.note_workers(turn.now);
+        let opened = service.note_workers(turn.now);
         self.last_poison = self.last_poison.max(service.core.quarantine.last_number());
         let passes = service.standing != Standing::Configured;
         for action in actions.drain(..) {
             match action {
                 // Nobody would ask for it: it ends with this router.
                 Action::Remember(_) if passes => (),
+                Action::Disown { worker } => {
+                    self.members.forget(worker);
+                    turn.decide(id, Action::Disown { worker });
+                }
                 action => {
                     if let Some(action) = self.whole.hear(id, action) {
                         turn.decisions.push(Decision { service: id, action });
@@ -258,6 +271,9 @@ impl<B: Clone> Services<B> {
             }
         }
         self.actions = actions;
+        if let Some(name) = opened {
+            self.come_true(id, name, turn);
+        }
     }
 
     fn run_all(&mut self, ids: Vec<ServiceId>, event: &Event<B>, turn: &mut Turn<'_, B>) {

@@ -42,6 +42,12 @@ pub struct Settings {
     pub client_backlog_limit: Option<usize>,
     /// Bytes of one client's bodies held.
     pub client_bytes_limit: Option<u64>,
+    /// How long the reply to a request with a key is kept for others of the key.
+    pub key_window: Duration,
+    /// Keys at a time.
+    pub keys_limit: usize,
+    /// Bytes of the replies that are kept.
+    pub key_bytes_limit: u64,
     /// Whether a running request is broken off when its client leaves.
     pub cancel_on_disconnect: bool,
     /// Bytes of one body.
@@ -119,6 +125,9 @@ impl Default for Settings {
             held_bytes_limit: 256 * 1024 * 1024,
             client_backlog_limit: None,
             client_bytes_limit: None,
+            key_window: Duration::from_mins(2),
+            keys_limit: 10_000,
+            key_bytes_limit: 64 * 1024 * 1024,
             cancel_on_disconnect: false,
             body_limit: 64 * 1024 * 1024,
             drain: Duration::from_secs(25),

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::action::{ExitReason, Footprint};
 use super::autoscale::Cause;
+use super::busy_time::BusyTime;
 use super::counters::Counters;
-use super::crew::{BusyTime, Worker};
+use super::crew::Worker;
 use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
 use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
@@ -71,6 +72,8 @@ pub struct TargetChange {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QueueSnapshot {
     pub backlog_len: u64,
+    /// Requests that wait for the run of another with the same key.
+    pub joined: u64,
     pub backlog_limit: u64,
     pub held_bytes: u64,
     pub held_bytes_limit: u64,
@@ -124,6 +127,7 @@ pub struct Tables {
     /// Requests in workers' hands, whether or not somebody still waits for them.
     pub held: usize,
     pub bytes: u64,
+    pub keys: usize,
     pub affinities: usize,
     pub connections: usize,
     pub processes: usize,
@@ -167,6 +171,22 @@ impl<B: Clone> Core<B> {
 
     pub fn backlog_len(&self) -> usize {
         self.requests.backlog_len()
+    }
+
+    /// Requests that wait for the run of another with the same key.
+    pub fn joined_len(&self) -> usize {
+        self.keys.joined_len()
+    }
+
+    /// Whether somebody serves its requests, or is about to.
+    pub fn has_workers(&self) -> bool {
+        self.crew.anybody_serves() || self.pool.target > 0 && self.phase != Phase::Failing
+    }
+
+    /// How many workers are idle, and how many have a request in hand.
+    pub fn occupations(&self) -> (usize, usize) {
+        let count = |wanted| self.crew.iter().filter(|(_, worker)| worker.state() == wanted).count();
+        (count(WorkerState::Waiting), count(WorkerState::Processing))
     }
 
     /// Requests with a worker whose client still waits.
@@ -222,6 +242,7 @@ impl<B: Clone> Core<B> {
             },
             queue: QueueSnapshot {
                 backlog_len: self.requests.backlog_len() as u64,
+                joined: self.keys.joined_len() as u64,
                 backlog_limit: self.settings.backlog_limit as u64,
                 held_bytes: self.requests.held_bytes(),
                 held_bytes_limit: self.settings.held_bytes_limit,

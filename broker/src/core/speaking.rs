@@ -80,12 +80,13 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn worker_waiting(&mut self, worker: WorkerId, speech: &Speech, turn: &mut Turn<'_, B>) {
         self.learn(worker, speech);
+        self.expect_beats(worker, turn);
         for held in self.in_hand(worker) {
             let lost = match speech {
                 // It counts what it receives, so it has received this one.
                 Speech::Native(details) => held.ordinal <= details.seen,
                 // Its word may have crossed the job, unless it has begun it.
-                Speech::Plain | Speech::PlainReadyByReply => held.begun,
+                Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => held.begun,
             };
             if lost {
                 self.let_go(worker, held.token, &Loss::Forgotten, turn);
@@ -131,7 +132,7 @@ impl<B: Clone> Core<B> {
                 Speech::Native(details) if held.ordinal > details.seen => {
                     self.untouched(worker, held.token, turn);
                 }
-                Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply => {
+                Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => {
                     self.let_go(worker, held.token, &Loss::Announced, turn);
                 }
             }
@@ -216,6 +217,15 @@ impl<B: Clone> Core<B> {
         }
     }
 
+    /// What it holds is lost, and over this connection nothing more can come.
+    pub(super) fn worker_out_of_turn(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        self.counters.malformed_workers += 1;
+        if self.crew.worker(worker).is_some() {
+            turn.note(Note::WorkerMalformed { worker, place: self.crew.place_of(worker) });
+            self.worker_left(worker, turn);
+        }
+    }
+
     /// The connection is gone. If its process may have gone with it, that is known in
     /// a moment, and decides what is said of the requests it holds.
     pub(super) fn worker_left(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
@@ -237,6 +247,7 @@ impl<B: Clone> Core<B> {
             self.let_go(worker, held.token, &loss, turn);
         }
         self.timers.disarm(Timer::LastWords(worker));
+        self.timers.disarm(Timer::Silence(worker));
         let Some(record) = self.crew.remove(worker) else { return };
         match record.home {
             Home::External => turn.note(Note::ExternalLeft { worker }),
@@ -303,12 +314,11 @@ impl<B: Clone> Core<B> {
     }
 
     fn learn(&mut self, worker: WorkerId, speech: &Speech) {
-        let served_here = match speech {
-            Speech::Native(details) => {
-                details.service.as_ref().is_none_or(|service| **service == *self.settings.service)
-            }
-            Speech::Plain | Speech::PlainReadyByReply => true,
+        let named = match speech {
+            Speech::Native(Details { service, .. }) | Speech::Beating { service, .. } => service.as_deref(),
+            Speech::Plain | Speech::PlainReadyByReply => None,
         };
+        let served_here = named.is_none_or(|service| *service == *self.settings.service);
         self.crew.learn(worker, speech, served_here);
     }
 

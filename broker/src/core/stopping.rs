@@ -138,7 +138,7 @@ impl<B: Clone> Core<B> {
 
     /// Moves on when there is nothing left to wait for.
     pub(super) fn assess_stop(&mut self, turn: &mut Turn<'_, B>) {
-        let work = self.requests.backlog_len() + self.requests.in_flight_len();
+        let work = self.requests.work_len();
         if matches!(self.phase, Phase::Draining { .. }) && work == 0 {
             self.phase = Phase::Ending;
             for place in self.everybody() {

@@ -1,5 +1,6 @@
 //! Short stories about single decisions. The laws are played by the simulation.
 
+mod liveness;
 mod losses;
 mod pauses;
 
@@ -136,6 +137,7 @@ impl Story {
             | Action::Note(_)
             | Action::Stopping { .. }
             | Action::Measure { .. }
+            | Action::Disown { .. }
             | Action::Finished(_) => None,
         };
         std::mem::take(&mut self.actions).into_iter().filter_map(one).collect()

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Cancelled(Token),
     /// The connection of an ended process has still not said its end.
     LastWords(WorkerId),
+    /// The worker should have given a sign of life.
+    Silence(WorkerId),
     /// The process should be ready.
     Boot(Place),
     /// The process of an earlier router should have been heard.
@@ -57,6 +59,8 @@ pub(super) enum Timer {
     SpareCheck,
     /// Every slot has been filled for long enough to say so.
     Mended,
+    /// The first of the replies that are kept for repetitions may be forgotten.
+    Keys,
     /// The drain time is over.
     Drain,
     /// What was accepted must be answered: the next router waits.

@@ -12,6 +12,9 @@ impl<B: Clone> Core<B> {
     /// The client is gone: what waits is dropped, and so is what runs, if the service says so.
     pub(super) fn client_left(&mut self, client: ClientId, turn: &mut Turn<'_, B>) {
         for request in self.requests.askers.of(client) {
+            if self.outlives_client(request, turn) {
+                continue;
+            }
             let record = self.requests.record_mut(request);
             // A reply that runs to a client ends with it.
             let (token, runs) =
@@ -36,8 +39,20 @@ impl<B: Clone> Core<B> {
     /// The client takes back its request of this name.
     pub(super) fn cancel_named(&mut self, client: ClientId, name: &str, turn: &mut Turn<'_, B>) {
         match self.requests.askers.named(client, name) {
-            Some(request) => self.cancel(request, turn),
+            Some(request) => {
+                if let Some(unwanted) = self.take_back_from_run(request, turn) {
+                    self.cancel(unwanted, turn);
+                }
+            }
             // The answer and this have crossed.
+            None => self.counters.ignored_clients += 1,
+        }
+    }
+
+    /// The work of this key is ended, for all who wait for it.
+    pub(super) fn cancel_key(&mut self, key: &str, turn: &mut Turn<'_, B>) {
+        match self.run_of_key(key) {
+            Some(run) => self.cancel(run, turn),
             None => self.counters.ignored_clients += 1,
         }
     }

@@ -46,6 +46,7 @@ impl Page<'_> {
         );
         let uptime = seconds(report.uptime_ms.saturating_mul(1000));
         self.one("uptime_seconds", Kind::Gauge, "Since the parent started.", &[], uptime);
+        self.config_read();
     }
 
     fn requests(&mut self) {
@@ -181,6 +182,24 @@ impl Page<'_> {
         });
         self.timing("worker_start_seconds", "Workers, from start to ready.", |service| &service.worker_start);
         self.reloads();
+    }
+
+    fn config_read(&mut self) {
+        let Some(read) = self.report.config_read else { return };
+        self.one(
+            "config_reload_success",
+            Kind::Gauge,
+            "Whether the configuration file could be used when it was last read; absent without one.",
+            &[],
+            u8::from(read.succeeded),
+        );
+        self.one(
+            "config_reload_timestamp_seconds",
+            Kind::Gauge,
+            "When the configuration file was last read; absent without one.",
+            &[],
+            seconds(read.at_ms.saturating_mul(1000)),
+        );
     }
 
     fn reloads(&mut self) {

@@ -85,6 +85,7 @@ impl Rereader {
         let stays = before.program == service.program
             && before.worker_environment == service.worker_environment
             && before.conditions == service.conditions
+            && before.molded == service.molded
             && before.core.body_limit == service.core.body_limit;
         let present = self.recipes.get(number).filter(|_present| !stays)?;
         let made = || super::recipe(service, super::program(service.clone(), None, None));

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::errno::Errno;
+use nix::fcntl::FdFlag;
 use nix::sys::prctl;
 use nix::sys::signal::Signal as Number;
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execve, getppid, write};
@@ -99,6 +100,61 @@ impl WorkerChild<'_> {
         let mut environment: Vec<(OsString, OsString)> = foreign.cloned().collect();
         environment.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
         environment
+    }
+}
+
+/// What a mold's child is handed.
+#[derive(Debug)]
+pub(super) struct MoldChild<'a> {
+    pub(super) service: &'a str,
+    pub(super) generation: u32,
+    pub(super) identity: &'a Identity,
+    pub(super) conditions: &'a Conditions,
+    pub(super) environment: &'a [(OsString, OsString)],
+    /// Both stdout and stderr.
+    pub(super) output: OwnedFd,
+    /// Where it tells why it cannot run.
+    pub(super) threshold: Threshold,
+    /// Where it is given orders.
+    pub(super) line: OwnedFd,
+    pub(super) parent: Pid,
+}
+
+impl MoldChild<'_> {
+    /// Becomes the program that is a mold. Gives an exit code if that fails.
+    pub(super) fn run(self, argv: &[OsString]) -> u8 {
+        if let Err(why) = self.prepare() {
+            self.threshold.report(&ExitStatus::NotPrepared { why });
+            return NEVER_RAN;
+        }
+        let own = [
+            ("HORNPIPE_MOLD_FD", self.line.as_raw_fd().to_string()),
+            ("HORNPIPE_SERVICE", self.service.to_owned()),
+            ("HORNPIPE_GENERATION", self.generation.to_string()),
+        ];
+        let foreign = self.environment.iter().filter(|(name, _)| own.iter().all(|(known, _)| name != known));
+        let mut environment: Vec<(OsString, OsString)> = foreign.cloned().collect();
+        environment.extend(own.into_iter().map(|(name, value)| (name.into(), value.into())));
+        let why = execute(argv, &environment);
+        let program = argv.first().map(|name| shorten(name)).unwrap_or_default();
+        self.threshold.report(&ExitStatus::NotExecuted { program, why });
+        NEVER_RAN
+    }
+
+    /// Its workers inherit all of this but the tie to the parent, which they make themselves.
+    fn prepare(&self) -> Result<(), String> {
+        read_nothing()?;
+        dup2_stdout(&self.output).map_err(|errno| refused("connect its output", errno))?;
+        dup2_stderr(&self.output).map_err(|errno| refused("connect its output", errno))?;
+        let line = self.line.as_raw_fd();
+        process::close_all_but(&[self.threshold.number(), line, self.output.as_raw_fd()]);
+        process::set_flags(line, FdFlag::empty()).map_err(|errno| refused("keep its line", errno))?;
+        signals::reset(signals::Child::Program);
+        self.conditions.assume()?;
+        self.identity.assume()?;
+        prctl::set_pdeathsig(Number::SIGKILL)
+            .map_err(|errno| refused("tie its life to the parent", errno))?;
+        if getppid() == self.parent { Ok(()) } else { Err("the parent has died".to_owned()) }
     }
 }
 

@@ -67,6 +67,10 @@ impl Children {
         self.by_pid.iter().map(|(pid, worker)| (*pid, worker))
     }
 
+    pub(super) fn is_known(&self, pid: Pid) -> bool {
+        self.by_pid.contains_key(&pid.as_raw())
+    }
+
     /// Takes out the worker that has ended.
     pub(super) fn remove(&mut self, pid: Pid) -> Option<Worker> {
         self.by_pid.remove(&pid.as_raw())
@@ -150,6 +154,10 @@ impl Children {
 /// Signals a worker and all that is in its process group. A worker may have moved to
 /// another group, so one that is to die is also named itself.
 pub(super) fn signal_group(pid: i32, number: Number) -> bool {
+    // To kill(2), the group of process 1 is every process there is, and that of 0 our own.
+    if pid <= 1 {
+        return false;
+    }
     let pid = Pid::from_raw(pid);
     let reached_group = killpg(pid, number).is_ok();
     let names_worker = number == Number::SIGKILL || !reached_group;

@@ -4,7 +4,7 @@
 //! byte when the router has been told about the process, and the child sends one
 //! packet if it could not become what it should be.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
@@ -84,6 +84,12 @@ impl Threshold {
     /// The number of the descriptor, to be kept by it.
     pub(super) fn number(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Threshold {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

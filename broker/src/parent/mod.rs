@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::link::{ExitStatus, Link, Place};
+use crate::link::{ConfigRead, ExitStatus, Link, Place};
 
 pub mod apart;
 mod child;
@@ -27,6 +27,7 @@ mod identity;
 pub mod inheritance;
 pub mod listeners;
 mod listen_error;
+mod mold;
 mod notify_socket;
 mod out_of_memory;
 mod output;
@@ -90,10 +91,14 @@ pub struct Setup {
     pub on_reopen: Box<dyn FnMut()>,
     /// Called at HUP: the settings are to be read again, in no time that anybody would notice.
     pub on_hup: Box<dyn FnMut() -> Reread>,
+    /// How the configuration file was read last, if there is one.
+    pub config_read: Option<ConfigRead>,
     /// What the settings in force were read from, for the program that takes this one's place.
     pub settings_text: Option<String>,
     /// Called once, when the router says that the first worker is ready.
     pub on_ready: Box<dyn FnMut()>,
+    /// Called once, when it is known what the first mold saves.
+    pub on_saved: Box<dyn FnMut(&Saved)>,
     /// What is run in a process of its own if [`Listeners::http`] is there.
     pub http: HttpBody,
     /// What an upgrade executes, if this program can be executed again.
@@ -117,6 +122,19 @@ impl fmt::Debug for Setup {
             .field("drain", &self.drain)
             .finish_non_exhaustive()
     }
+}
+
+/// What a mold saves, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saved {
+    /// So many workers share it.
+    pub workers: usize,
+    /// What mold and workers have in common.
+    pub shared_kib: u64,
+    /// What is the workers' own.
+    pub private_kib: u64,
+    /// What one process holds that has loaded the program for itself.
+    pub alone_kib: u64,
 }
 
 /// What came of reading the settings again.

@@ -76,6 +76,13 @@ pub(super) fn peek() -> Option<Change> {
     Some(Change { pid: Pid::from_raw(pid), kind })
 }
 
+/// Whether it is a child of this process, also one that has ended and is not reaped.
+pub(super) fn is_child(pid: Pid) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let id = libc::id_t::try_from(pid.as_raw()).ok().filter(|id| *id != 0);
+    id.is_some_and(|id| wait_for(libc::P_PID, id, flags).is_some())
+}
+
 /// Acknowledges that a child stopped or went on, so that `peek` finds the next thing.
 pub(super) fn acknowledge(pid: Pid) {
     if let Ok(id) = libc::id_t::try_from(pid.as_raw()) {

@@ -20,16 +20,19 @@ pub struct Recipe {
     /// The complete environment of an executed program, except for the variables that
     /// name the worker and its backend: those are added.
     pub environment: Vec<(OsString, OsString)>,
+    /// Whether the program is executed once, as a mold, and forks its workers.
+    pub molded: bool,
 }
 
 impl std::fmt::Debug for Recipe {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Without the environment: secrets live there.
-        let Self { service, program, conditions, .. } = self;
+        let Self { service, program, conditions, molded, .. } = self;
         out.debug_struct("Recipe")
             .field("service", service)
             .field("program", program)
             .field("conditions", conditions)
+            .field("molded", molded)
             .finish_non_exhaustive()
     }
 }
@@ -105,7 +108,7 @@ mod tests {
     fn recipe(name: &str) -> Recipe {
         let program = Rc::new(RefCell::new(Program::Exec { argv: vec![name.into()] }));
         let (service, conditions) = ("default".into(), Conditions::default());
-        Recipe { service, program, conditions, environment: Vec::new() }
+        Recipe { service, program, conditions, environment: Vec::new(), molded: false }
     }
 
     fn made(recipes: &mut Recipes, generation: u32) -> String {

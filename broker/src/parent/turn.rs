@@ -19,6 +19,7 @@ use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
 use super::http::Http;
+use super::mold::Molds;
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
 use super::recipes::{Recipe, Recipes};
@@ -28,6 +29,7 @@ use super::signals::{self, Signals, Taken};
 use super::stop::Stop;
 use super::{ParentError, Program, RouterProcess, Setup, WorkerProcess, clock, gate, threads};
 
+mod molds;
 mod news;
 mod reread;
 mod upgrade;
@@ -71,6 +73,8 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         children: Children::default(),
         hooks,
         http: Http::default(),
+        molds: Molds::default(),
+        tells_saved: true,
         recipes,
         out_of_memory: OutOfMemory::watch(),
         router: None,
@@ -104,6 +108,9 @@ struct Parent<'a> {
     children: Children,
     hooks: Hooks,
     http: Http,
+    molds: Molds,
+    /// Nobody has been told yet what a mold saves.
+    tells_saved: bool,
     /// In the order in which orders number them.
     recipes: Vec<Recipes>,
     out_of_memory: OutOfMemory,
@@ -161,6 +168,8 @@ impl Parent<'_> {
                 self.children.read_output(pid, &mut self.setup.output);
                 self.hooks.read_output(pid);
                 self.http.read_output(pid);
+                self.molds.read_output(pid);
+                self.hear_mold(Pid::from_raw(pid));
             }
             self.see_to_deadlines(clock::now());
             self.start_hooks();
@@ -168,7 +177,8 @@ impl Parent<'_> {
             let all_gone = self.router.is_none()
                 && self.children.is_empty()
                 && self.hooks.is_idle()
-                && self.http.is_idle();
+                && self.http.is_idle()
+                && self.molds.is_idle();
             if let Some(act) = self.ending.take_if(|_act| all_gone) {
                 return act.outcome;
             }
@@ -192,7 +202,9 @@ impl Parent<'_> {
         polled.extend(link.map(|link| PollFd::new(link.as_fd(), wanted)));
         let first_output = polled.len();
         let (pids, pipes): (Vec<i32>, Vec<_>) =
-            self.children.pipes().chain(self.hooks.pipes()).chain(self.http.pipe()).unzip();
+            (self.children.pipes().chain(self.hooks.pipes()).chain(self.http.pipe()))
+                .chain(self.molds.pipes())
+                .unzip();
         polled.extend(pipes.into_iter().map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         poll(&mut polled, timeout)?;
         let has_news = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(true);
@@ -221,6 +233,7 @@ impl Parent<'_> {
             self.hooks.next_deadline(),
             self.manager.next_deadline(),
             self.http.next_deadline(),
+            self.molds.next_deadline(),
         ];
         let Some(next) = due.into_iter().flatten().min() else { return PollTimeout::NONE };
         // Rounded up, or the last millisecond would be spent in a busy loop.
@@ -304,9 +317,23 @@ impl Parent<'_> {
             self.tell(ToRouter::HookEnded { pid: pid.as_raw() });
         } else if self.http.is_running(pid) {
             self.http.bury(pid, clock::now());
+        } else if self.molds.is_running(pid) {
+            self.bury_mold(pid);
         } else if !self.bury_trial(pid) {
-            // A stranger: somebody below us lost his parent. It is not counted.
-            process::reap(pid);
+            self.bury_stranger(pid);
+        }
+    }
+
+    /// Somebody below us lost his parent, and is not counted; or a mold has forked him and had
+    /// no time to say so.
+    fn bury_stranger(&mut self, pid: Pid) {
+        if self.molds.is_expecting() {
+            self.hear_molds();
+        }
+        if let Some(worker) = self.children.remove(pid) {
+            self.bury_worker(pid, worker);
+        } else if let Some(remains) = process::reap(pid) {
+            self.molds.keep_unknown(pid, remains);
         }
     }
 
@@ -328,6 +355,7 @@ impl Parent<'_> {
         debug!(slot, incarnation, pid = pid.as_raw(), %status, "worker reaped");
         let ending = Ending { status, cpu_ms: remains.cpu_ms, max_rss_kib: remains.max_rss_kib, last_lines };
         self.tell(ToRouter::Exited { place, ending });
+        self.close_molds();
     }
 
     fn bury_router(&mut self, mut router: Router) {
@@ -342,6 +370,7 @@ impl Parent<'_> {
         }
         let unsent = std::mem::take(&mut self.unsent);
         self.unsent = unsent.give_up(&mut |pid| self.children.release(pid));
+        self.molds.forget_orders();
         if self.ending.is_some() {
             return;
         }
@@ -390,7 +419,8 @@ impl Parent<'_> {
         match order {
             ToParent::Spawn { place, generation, recipe } => self.spawn(place, generation, recipe),
             ToParent::Signal { place, signal } => {
-                if !self.children.signal(place, signals::number(signal)) {
+                let number = signals::number(signal);
+                if !self.children.signal(place, number) && !self.withdraw(place, number) {
                     debug!(
                         slot = place.slot,
                         incarnation = place.incarnation,
@@ -426,6 +456,8 @@ impl Parent<'_> {
                 if let Some(recipes) = recipes {
                     recipes.settle(generation);
                 }
+                self.molds.settle(usize::try_from(recipe).unwrap_or(usize::MAX), generation);
+                self.close_molds();
             }
             ToParent::HandedOver => self.note_handed_over(),
             ToParent::Finished { exit_code } => self.stop.finish(exit_code, clock::now()),
@@ -477,6 +509,9 @@ impl Parent<'_> {
             return;
         }
         let Place { slot, incarnation } = place;
+        if self.has_mold(recipe, generation) && self.children.is_free(place) {
+            return self.cast(place, generation, recipe);
+        }
         let result = if self.children.is_free(place) {
             self.fork_worker(place, generation, recipe)
         } else {
@@ -501,7 +536,7 @@ impl Parent<'_> {
         let recipes = usize::try_from(recipe).ok().and_then(|number| self.recipes.get_mut(number));
         let recipe = recipes.map(|recipes| recipes.of(generation).clone());
         let is_some = |recipe: &Recipe| !matches!(*recipe.program.borrow(), Program::None);
-        let Some(Recipe { service, program, conditions, environment }) = recipe.filter(is_some) else {
+        let Some(Recipe { service, program, conditions, environment, .. }) = recipe.filter(is_some) else {
             return Err("there is no program".to_owned());
         };
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
@@ -568,6 +603,9 @@ impl Parent<'_> {
         for place in halted {
             self.tell(ToRouter::Halted { place });
         }
+        if let Some(read) = self.setup.config_read {
+            self.tell(ToRouter::ConfigRead(read));
+        }
         for pid in self.hooks.pids().collect::<Vec<i32>>() {
             self.tell(ToRouter::HookStarted { pid });
         }
@@ -621,6 +659,7 @@ impl Parent<'_> {
         self.see_to_upgrade(now);
         self.hooks.see_to_deadlines(now);
         self.http.see_to_deadlines(self.setup, self.pid, now);
+        self.see_to_molds(now);
         if self.stop.deadline.take_if(is_due).is_some() {
             let code = self.stop.finished.unwrap_or(FAILURE);
             error!(code, "pool did not end in time, so everything is killed");
@@ -642,6 +681,7 @@ impl Parent<'_> {
         self.children.kill_all();
         self.hooks.kill_all();
         self.http.kill_for_good();
+        self.molds.kill_all();
         self.start_router_at = None;
         self.stop.deadline = None;
         self.ending = Some(FinalAct { outcome, by: clock::now().saturating_add(KILL_GRACE) });

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hornpipe_proto::client::{
     ClientMessage, ClientMessageError, ReplyMeta, RequestMeta, Speech, plain_error,
 };
+use hornpipe_proto::dialect::majordomo::{Edition, MMI_PREFIX, Part};
 use hornpipe_proto::{MAGIC, Status};
 
 use super::connections::{Connections, Sender};
@@ -15,7 +16,7 @@ use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, Passing, total_size};
 use super::outbox::{Matter, Outbox};
 use super::sockets::{Received, RouterSocket, What};
-use crate::config::PlainErrors;
+use crate::config::{External, PlainErrors};
 use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants};
 
 #[derive(Debug)]
@@ -24,9 +25,20 @@ pub(super) struct Clients {
     /// Where the answer of each open request goes.
     origins: HashMap<RequestId, Origin>,
     plain_errors: PlainErrors,
+    external: External,
     next_client: u64,
     next_request: u64,
     outbox: Outbox,
+    /// Questions to the broker itself.
+    questions: Vec<Question>,
+}
+
+/// A client of Majordomo asks what the broker knows.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) request: RequestId,
+    pub(super) service: String,
+    pub(super) about: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +61,12 @@ impl Origin {
     /// A message to it: its envelope, and then what it is told.
     fn frames(&self, meta: Option<&[u8]>, body: &[Frame]) -> Vec<Frame> {
         let mut frames = self.envelope.clone();
-        if !matches!(self.speech, OriginSpeech::Bare) {
+        if !matches!(self.speech, OriginSpeech::Bare | OriginSpeech::Majordomo { edition: Edition::V2, .. }) {
             frames.push(Frame::Own([].into()));
+        }
+        if let OriginSpeech::Majordomo { edition, service } = &self.speech {
+            let head = edition.reply_head(service, Part::Final).into_iter();
+            frames.extend(head.map(|frame| Frame::Own(frame.into())));
         }
         if let Some(meta) = meta {
             frames.push(Frame::Own(MAGIC.into()));
@@ -69,6 +85,10 @@ enum OriginSpeech {
     },
     /// It sent no empty frame and gets none.
     Bare,
+    Majordomo {
+        edition: Edition,
+        service: Arc<str>,
+    },
 }
 
 /// An error as the core words it.
@@ -90,14 +110,16 @@ impl Clients {
         self.plain_errors = plain_errors;
     }
 
-    pub(super) fn new(plain_errors: PlainErrors) -> Self {
+    pub(super) fn new(plain_errors: PlainErrors, external: External) -> Self {
         Self {
             connections: Connections::default(),
             origins: HashMap::new(),
             plain_errors,
+            external,
             next_client: 0,
             next_request: 0,
             outbox: Outbox::default(),
+            questions: Vec::new(),
         }
     }
 
@@ -109,6 +131,7 @@ impl Clients {
         events: &mut Vec<Event<Body>>,
     ) {
         if received.what == What::Farewell {
+            self.outbox.forget(received.routing_id.as_ref());
             if let Some(client) = self.connections.remove(received.routing_id.as_ref()) {
                 events.push(Event::ClientLeft { client: client.id });
             }
@@ -133,12 +156,18 @@ impl Clients {
         };
         let head_len = message.head_len().min(frames.len());
         let body = frames.split_off(head_len);
-        frames.truncate(message.envelope_len - 1);
+        frames.truncate(message.envelope_len.saturating_sub(1));
         let envelope = std::mem::take(frames);
         let (speech, meta) = match message.speech {
             Speech::Plain => (OriginSpeech::Plain, Ok(RequestMeta::default())),
             Speech::Native(Ok(meta)) => (OriginSpeech::Native { id: meta.id.as_str().into() }, Ok(meta)),
-            Speech::Native(Err(error)) => (OriginSpeech::Native { id: "".into() }, Err(error)),
+            Speech::Native(Err(error)) => (OriginSpeech::Native { id: "".into() }, Err(error.to_string())),
+            Speech::Majordomo(request) => {
+                let service = request.service.as_deref().unwrap_or_default().into();
+                let speech = OriginSpeech::Majordomo { edition: request.edition, service };
+                let named = |service| RequestMeta { service: Some(service), ..RequestMeta::default() };
+                (speech, request.service.map(named).map_err(|error| error.to_string()))
+            }
         };
         if let Ok(meta) = &meta
             && meta.cancel
@@ -148,11 +177,29 @@ impl Clients {
         }
         let name = match &speech {
             OriginSpeech::Native { id } if !id.is_empty() => Some(Arc::clone(id)),
-            OriginSpeech::Native { .. } | OriginSpeech::Plain | OriginSpeech::Bare => None,
+            OriginSpeech::Native { .. }
+            | OriginSpeech::Plain
+            | OriginSpeech::Bare
+            | OriginSpeech::Majordomo { .. } => None,
+        };
+        let sought = match (&speech, &meta) {
+            (OriginSpeech::Majordomo { service, .. }, Ok(_)) => Some(service.to_string()),
+            _ => None,
         };
         let (request, client) = self.open(received, (envelope, speech), events);
+        if let Some(service) = sought {
+            if service.starts_with(MMI_PREFIX) {
+                let about = body.first().map(|frame| frame.as_ref().to_vec()).unwrap_or_default();
+                self.questions.push(Question { request, service, about });
+                return;
+            }
+            // Where nobody may bring a service, nobody waits for one.
+            if self.external != External::Nobody {
+                events.push(Event::Sought { service });
+            }
+        }
         events.push(match meta {
-            Err(error) => Event::UnreadableRequest { request, why: error.to_string() },
+            Err(why) => Event::UnreadableRequest { request, why },
             Ok(_meta) if received.what == What::Overlong => {
                 Event::UnreadableRequest { request, why: "too many frames".into() }
             }
@@ -164,6 +211,7 @@ impl Clients {
                 timeout: meta.timeout_ms.map(Duration::from_millis),
                 attempts: meta.attempts,
                 wants: Wants {
+                    key: meta.key.as_deref().map(Into::into),
                     priority: meta.priority,
                     exclusive: meta.exclusive.map(Into::into),
                     affinity: meta.affinity.map(Into::into),
@@ -182,6 +230,11 @@ impl Clients {
 
     /// A client does not want what it has asked before. That is no request, and has no answer.
     fn take_back(&mut self, received: &Received, meta: &RequestMeta, events: &mut Vec<Event<Body>>) {
+        if let Some(key) = &meta.key {
+            let (service, key) = (meta.service.clone(), key.as_str().into());
+            events.push(Event::CancelKey { service, key });
+            return;
+        }
         events.push(match self.connections.sender(&received.routing_id) {
             Sender::Known(client) if !meta.id.is_empty() => {
                 Event::Cancel { client: client.id, name: meta.id.as_str().into() }
@@ -209,6 +262,7 @@ impl Clients {
             }
             Sender::New => self.greet(id),
             Sender::Replaced(earlier) => {
+                self.outbox.forget(id.as_ref());
                 events.push(Event::ClientLeft { client: earlier.id });
                 self.greet(id)
             }
@@ -237,23 +291,36 @@ impl Clients {
     pub(super) fn name_of(&self, request: RequestId) -> Option<&str> {
         match &self.origins.get(&request)?.speech {
             OriginSpeech::Native { id } if !id.is_empty() => Some(id),
-            OriginSpeech::Native { .. } | OriginSpeech::Plain | OriginSpeech::Bare => None,
+            OriginSpeech::Native { .. }
+            | OriginSpeech::Plain
+            | OriginSpeech::Bare
+            | OriginSpeech::Majordomo { .. } => None,
         }
     }
 
-    /// A part of a reply, and what became of it, if that is known.
+    /// What has been asked of the broker itself, to be answered at once.
+    pub(super) fn take_questions(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.questions)
+    }
+
+    /// What has become of parts.
+    pub(super) fn take_news(&mut self) -> Vec<Event<Body>> {
+        self.outbox.take_news()
+    }
+
+    /// A part of a reply.
     pub(super) fn part(
         &mut self,
         socket: &mut RouterSocket,
         (request, attempt): (RequestId, u32),
         body: &Body,
-    ) -> Option<Event<Body>> {
-        let origin = self.origins.get(&request)?;
-        let OriginSpeech::Native { id } = &origin.speech else { return None };
+    ) {
+        let Some(origin) = self.origins.get(&request) else { return };
+        let OriginSpeech::Native { id } = &origin.speech else { return };
         let meta = ReplyMeta { id: id.as_ref().to_owned(), attempt, more: true, ..ReplyMeta::default() };
         let (frames, to) =
             (origin.frames(Some(&meta.encode()), body.frames()), Rc::clone(&origin.routing_id));
-        self.outbox.send(socket, &to, frames, Matter::PartOf(request))
+        self.outbox.send(socket, &to, frames, Matter::PartOf(request));
     }
 
     pub(super) fn answer(
@@ -265,7 +332,7 @@ impl Clients {
     ) {
         let Some(origin) = self.origins.remove(&request) else { return };
         let meta = match &origin.speech {
-            OriginSpeech::Plain | OriginSpeech::Bare => None,
+            OriginSpeech::Plain | OriginSpeech::Bare | OriginSpeech::Majordomo { .. } => None,
             OriginSpeech::Native { id } => {
                 let id = id.as_ref().to_owned();
                 let (wait_us, run_us) = (Some(microseconds(spent.wait)), Some(microseconds(spent.run)));
@@ -302,8 +369,7 @@ impl Clients {
     }
 
     fn send(&mut self, socket: &mut RouterSocket, origin: &Origin, meta: Option<&[u8]>, body: &[Frame]) {
-        let _nobody_asks =
-            self.outbox.send(socket, &origin.routing_id, origin.frames(meta, body), Matter::Answer);
+        self.outbox.send(socket, &origin.routing_id, origin.frames(meta, body), Matter::Answer);
     }
 
     /// When an answer that had no room is tried again.
@@ -311,14 +377,8 @@ impl Clients {
         self.outbox.next_deadline()
     }
 
-    /// What became of parts in the meantime is told.
-    pub(super) fn retry(
-        &mut self,
-        socket: &mut RouterSocket,
-        now: Timestamp,
-        events: &mut impl Extend<Event<Body>>,
-    ) {
-        self.outbox.retry(socket, now, events);
+    pub(super) fn retry(&mut self, socket: &mut RouterSocket, now: Timestamp) {
+        self.outbox.retry(socket, now);
     }
 
     pub(super) fn undelivered(&self) -> u64 {

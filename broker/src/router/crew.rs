@@ -78,7 +78,8 @@ impl CrewList {
 
     /// The parent is gone, and with it the only one who could reap them.
     pub(super) fn kill_all(&self) {
-        for pid in self.by_pid.keys().chain(&self.hooks) {
+        // To kill(2), the group of process 1 is every process there is.
+        for pid in self.by_pid.keys().chain(&self.hooks).filter(|pid| 1 < **pid) {
             if let Err(error) = killpg(Pid::from_raw(*pid), Signal::SIGKILL) {
                 tracing::debug!(pid, %error, "group already gone");
             }

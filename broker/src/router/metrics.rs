@@ -25,7 +25,7 @@ pub(super) fn metrics(
     mut total: Snapshot,
     services: Vec<OfService<'_>>,
     around: Surroundings,
-    unready: Option<String>,
+    (unready, config_read): (Option<String>, Option<LastReload>),
 ) -> MetricsReport {
     // Without its workers it is small, however many they are.
     total.workers.clear();
@@ -39,6 +39,7 @@ pub(super) fn metrics(
         uptime_ms: status.uptime_ms,
         phase: status.phase,
         unready,
+        config_read,
         noise: status.noise,
         services: services.into_iter().map(of_service).collect(),
     }

@@ -6,6 +6,10 @@ mod sockets;
 mod connections;
 mod clients;
 mod workers;
+mod paranoid;
+mod majordomo;
+mod heartbeats;
+mod mmi;
 mod crew;
 mod parent;
 mod inquiries;
@@ -39,7 +43,7 @@ mod clock;
 mod ffi;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -65,7 +69,7 @@ use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
 pub(crate) use setup::{LiveWorker, ServiceSetup, Setup, Start};
-use sockets::{Door, RouterSocket};
+use sockets::{Door, RouterSocket, Sockets};
 use watch::Watches;
 use workers::Workers;
 
@@ -79,28 +83,6 @@ pub(crate) fn run(setup: &Setup, start: Start) -> u8 {
         Err(error) => {
             error!(%error, "cannot route");
             1
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Sockets {
-    frontend: RouterSocket,
-    backend: RouterSocket,
-    crew: RouterSocket,
-    control: ControlSocket,
-}
-
-impl Sockets {
-    fn any_descriptor(&self) -> &impl AsFd {
-        self.control.descriptor()
-    }
-
-    fn of(&mut self, door: Door) -> &mut RouterSocket {
-        match door {
-            Door::Frontend => &mut self.frontend,
-            Door::Backend => &mut self.backend,
-            Door::Crew => &mut self.crew,
         }
     }
 }
@@ -173,8 +155,8 @@ impl Router {
                 crew: RouterSocket::open(&context, Door::Crew, start.crew, limits)?,
                 control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
-            clients: Clients::new(setup.plain_errors),
-            workers: Workers::new(setup.external),
+            clients: Clients::new(setup.plain_errors, setup.external),
+            workers: Workers::new(setup.external, limits.1),
             crew,
             parent: Parent::new(start.link),
             retries: Retries::default(),
@@ -242,6 +224,8 @@ impl Router {
             self.settle();
         }
         self.retry_clients(now);
+        self.workers.beat(&mut self.sockets, now);
+        self.workers.say_partings(&mut self.sockets);
         self.answer_asker();
         let work = self.core.backlog_len() + self.core.in_flight_len();
         self.room.look(&mut self.sockets, work, now);
@@ -300,6 +284,7 @@ impl Router {
         let deadlines = [
             self.core.next_deadline(),
             self.clients.next_deadline(),
+            self.workers.next_deadline(),
             Some(self.room.next_deadline()),
             self.watches.next_deadline(),
             self.events_deadline(),
@@ -351,6 +336,7 @@ impl Router {
             self.clients.read(&received, &mut self.frames, &mut events);
             self.pending.extend(events.drain(..));
             self.settle();
+            self.answer_mmi();
         }
     }
 
@@ -365,6 +351,7 @@ impl Router {
             self.workers.read((door, &received), &mut self.frames, &self.crew, &mut events);
             self.pending.extend(events.drain(..));
             self.settle();
+            self.workers.say_partings(&mut self.sockets);
         }
         Ok(())
     }
@@ -417,6 +404,7 @@ impl Router {
                 self.workers.allow(&mut self.sockets, (worker, token), parts);
             }
             Action::Dismiss { worker } => self.workers.dismiss(&mut self.sockets, worker),
+            Action::Disown { worker } => self.workers.part(worker),
             Action::Spawn { place, generation } => self.parent.spawn(place, generation, service),
             Action::Terminate { place } => self.parent.signal(place, WorkerSignal::Term),
             Action::Kill { place } => self.parent.signal(place, WorkerSignal::Kill),

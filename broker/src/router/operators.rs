@@ -2,8 +2,8 @@
 //! the core's snapshot becomes their report.
 
 use hornpipe_proto::control::{
-    ControlRequest, ControlResponse, MetricsReport, PoisonRequest, ReloadOutcome, ReloadReport, Scale,
-    ServiceRequest,
+    ControlRequest, ControlResponse, LastReload, MetricsReport, PoisonRequest, ReloadOutcome, ReloadReport,
+    Scale, ServiceRequest,
 };
 
 use super::control::{Operator, Rights, Wish};
@@ -85,9 +85,16 @@ impl Router {
             settings: &self.setup.service(id).unwrap_or(&self.setup.default).settings,
             last_reload: self.reloads.last(id),
         };
-        let services = self.core.numbered_snapshots(now).map(of_one).collect();
+        // Names that clients ask for in vain are no labels.
+        let snapshots = self.core.numbered_snapshots(now).filter(|(id, ..)| !self.core.is_awaited(*id));
+        let services = snapshots.map(of_one).collect();
         let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
-        metrics::metrics(self.core.snapshot(now), services, self.surroundings(now), unready)
+        let config_read = self.parent.config_read.map(|read| LastReload {
+            succeeded: read.succeeded,
+            at_ms: report::milliseconds(clock::wall().saturating_sub(now.0.saturating_sub(read.at))),
+        });
+        let surroundings = self.surroundings(now);
+        metrics::metrics(self.core.snapshot(now), services, surroundings, (unready, config_read))
     }
 
     /// The same about one service.

@@ -1,5 +1,8 @@
-//! What a slow client has no room for yet. It is tried again on a timer, in the order in which
-//! it was to be sent, and dropped, counted, when it becomes too much.
+//! Answers that a slow client has no room for yet, in a line for each client. They are tried
+//! again, and dropped and counted when one client has too many: the others notice nothing.
+//!
+//! libzmq counts messages and not bytes, so its own queue for a client is short and most of
+//! what waits is here.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -10,23 +13,40 @@ use super::frame::{Body, Frame, total_size};
 use super::sockets::{RouterSocket, Sent};
 use crate::core::{Event, RequestId, Timestamp};
 
-/// Between two tries.
-const RETRY: Duration = Duration::from_millis(10);
+/// Between two tries while somebody makes room, and at most. A router that has nothing else to
+/// do waits a millisecond in any case, which is what `poll` can count.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
+const LAST_PAUSE: Duration = Duration::from_millis(32);
 
-/// So many messages, and so many bytes of them, are kept for slow clients.
+/// So many lines are tried at once, the others after them.
+const LINES_AT_ONCE: usize = 256;
+
+/// So many answers are kept for one client, and so many bytes of them. The first one is kept
+/// whatever its size.
 const COUNT_LIMIT: usize = 10_000;
 const BYTES_LIMIT: u64 = 64 * 1024 * 1024;
 
+/// And so many bytes for all clients together: beyond them, who has most loses first.
+const TOTAL_LIMIT: u64 = 4 * BYTES_LIMIT;
+
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// What waits for each client that has no room. None of them is empty.
-    lines: HashMap<Rc<[u8]>, VecDeque<Message>>,
-    /// The same clients, in the order in which they are tried.
+    lines: HashMap<Rc<[u8]>, Line>,
+    /// Whose line is tried next.
     turns: VecDeque<Rc<[u8]>>,
-    count: usize,
     bytes: u64,
     retry_at: Option<Timestamp>,
+    pause: Duration,
     dropped: u64,
+    /// What became of parts, for the core.
+    news: Vec<Event<Body>>,
+}
+
+/// What waits for one client, in its order.
+#[derive(Debug, Default)]
+struct Line {
+    answers: VecDeque<Message>,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -62,96 +82,144 @@ impl Matter {
 }
 
 impl Outbox {
-    /// What became of it, if that is known and the core is to hear of it.
+    /// Sends an answer behind those that this client has still to take.
     pub(super) fn send(
         &mut self,
         socket: &mut RouterSocket,
         routing_id: &Rc<[u8]>,
         frames: Vec<Frame>,
         matter: Matter,
-    ) -> Option<Event<Body>> {
-        // Behind what waits already: a part that overtakes another would be a wrong reply.
-        let sent = if self.lines.contains_key(routing_id) {
-            Sent::Full
-        } else {
-            socket.send(routing_id, &[], frames.iter())
-        };
-        match sent {
-            Sent::Yes => matter.delivered(),
-            Sent::Gone => self.drop_it(matter),
-            Sent::Full => {
-                let size = total_size(&frames);
-                self.keep(routing_id, Message { frames, size, matter })
-            }
+    ) {
+        if self.lines.contains_key(routing_id) {
+            return self.keep(routing_id, frames, matter);
+        }
+        match socket.send(routing_id, &[], frames.iter()) {
+            Sent::Yes => self.news.extend(matter.delivered()),
+            Sent::Gone => self.lose(matter),
+            Sent::Full => self.keep(routing_id, frames, matter),
         }
     }
 
-    fn drop_it(&mut self, matter: Matter) -> Option<Event<Body>> {
+    /// What has become of parts since it was last asked.
+    pub(super) fn take_news(&mut self) -> Vec<Event<Body>> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn lose(&mut self, matter: Matter) {
         self.dropped += 1;
-        matter.undelivered()
+        self.news.extend(matter.undelivered());
     }
 
-    fn keep(&mut self, routing_id: &Rc<[u8]>, message: Message) -> Option<Event<Body>> {
-        if self.count >= COUNT_LIMIT || self.bytes + message.size > BYTES_LIMIT {
-            return self.drop_it(message.matter);
+    fn keep(&mut self, routing_id: &Rc<[u8]>, frames: Vec<Frame>, matter: Matter) {
+        let size = total_size(&frames);
+        if self.lines.get(routing_id).is_some_and(|line| line.is_full(size)) {
+            return self.lose(matter);
         }
-        self.count += 1;
-        self.bytes += message.size;
         if !self.lines.contains_key(routing_id) {
             self.turns.push_back(Rc::clone(routing_id));
         }
-        self.lines.entry(Rc::clone(routing_id)).or_default().push_back(message);
-        self.retry_at.get_or_insert_with(|| clock::now().after(RETRY));
-        None
+        let line = self.lines.entry(Rc::clone(routing_id)).or_default();
+        line.bytes += size;
+        line.answers.push_back(Message { frames, size, matter });
+        self.bytes += size;
+        if self.bytes > TOTAL_LIMIT {
+            self.make_room();
+        }
+        if self.retry_at.is_none() {
+            self.pause = FIRST_PAUSE;
+            self.retry_at = Some(clock::now().after(self.pause));
+        }
+    }
+
+    /// Whoever has most waiting loses what came last.
+    fn make_room(&mut self) {
+        while self.bytes > TOTAL_LIMIT
+            && let Some(line) = self.lines.values_mut().max_by_key(|line| line.bytes)
+            && let Some(message) = line.answers.pop_back()
+        {
+            line.bytes -= message.size;
+            self.bytes -= message.size;
+            self.lose(message.matter);
+        }
+    }
+
+    /// The client has left: nobody takes what waits for it.
+    pub(super) fn forget(&mut self, routing_id: &[u8]) {
+        if let Some(line) = self.lines.remove(routing_id) {
+            self.bytes -= line.bytes;
+            self.dropped += line.answers.len() as u64;
+            self.turns.retain(|waiting| **waiting != *routing_id);
+        }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.retry_at
     }
 
-    /// Tries each client once more, if it is time, and tells what became of its messages.
-    pub(super) fn retry(
-        &mut self,
-        socket: &mut RouterSocket,
-        now: Timestamp,
-        events: &mut impl Extend<Event<Body>>,
-    ) {
+    /// Tries each client once more, if it is time.
+    pub(super) fn retry(&mut self, socket: &mut RouterSocket, now: Timestamp) {
         if self.retry_at.is_none_or(|at| now < at) {
             return;
         }
-        for _once in 0..self.turns.len() {
+        let mut moved = false;
+        for _line in 0..self.turns.len().min(LINES_AT_ONCE) {
             let Some(routing_id) = self.turns.pop_front() else { break };
-            let Some(mut line) = self.lines.remove(&routing_id) else { continue };
-            while let Some(message) = line.pop_front() {
-                match socket.send(&routing_id, &[], message.frames.iter()) {
-                    Sent::Full => {
-                        line.push_front(message);
-                        break;
-                    }
-                    Sent::Yes => {
-                        self.forget(&message);
-                        events.extend(message.matter.delivered());
-                    }
-                    Sent::Gone => {
-                        self.forget(&message);
-                        events.extend(self.drop_it(message.matter));
-                    }
-                }
-            }
-            if !line.is_empty() {
-                self.lines.insert(Rc::clone(&routing_id), line);
+            let Some(line) = self.lines.get_mut(&routing_id) else { continue };
+            let before = line.bytes;
+            let left = line.flush(socket, &routing_id, &mut self.news);
+            self.bytes -= before - line.bytes;
+            moved |= left.took > 0;
+            self.dropped += left.lost;
+            if line.answers.is_empty() {
+                self.lines.remove(&routing_id);
+            } else {
                 self.turns.push_back(routing_id);
             }
         }
-        self.retry_at = (!self.turns.is_empty()).then(|| now.after(RETRY));
-    }
-
-    fn forget(&mut self, message: &Message) {
-        self.count -= 1;
-        self.bytes -= message.size;
+        self.pause = if moved { FIRST_PAUSE } else { (self.pause * 2).min(LAST_PAUSE) };
+        self.retry_at = (!self.lines.is_empty()).then(|| now.after(self.pause));
     }
 
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
+    }
+}
+
+/// What became of a line that was tried.
+#[derive(Debug, Default)]
+struct Flushed {
+    took: u64,
+    lost: u64,
+}
+
+impl Line {
+    fn is_full(&self, more: u64) -> bool {
+        self.answers.len() >= COUNT_LIMIT || self.bytes + more > BYTES_LIMIT
+    }
+
+    /// Sends on for as long as there is room.
+    fn flush(
+        &mut self,
+        socket: &mut RouterSocket,
+        routing_id: &[u8],
+        news: &mut Vec<Event<Body>>,
+    ) -> Flushed {
+        let mut flushed = Flushed::default();
+        while let Some(message) = self.answers.front() {
+            match socket.send(routing_id, &[], message.frames.iter()) {
+                Sent::Yes => {
+                    flushed.took += 1;
+                    news.extend(message.matter.delivered());
+                }
+                Sent::Full => break,
+                Sent::Gone => {
+                    flushed.lost += 1;
+                    news.extend(message.matter.undelivered());
+                }
+            }
+            self.bytes -= message.size;
+            self.answers.pop_front();
+        }
+        flushed
     }
 }

@@ -10,7 +10,7 @@ use super::crew::CrewList;
 use super::frame::Body;
 use super::inquiries::{Inquiries, Next, Subject};
 use crate::core::{Ending, Event, Generation, Incarnation, Place, ServiceId, Slot, Stop, Timestamp};
-use crate::link::{self, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
+use crate::link::{self, ConfigRead, ExitStatus, Link, Received, Signal, ToParent, ToRouter, WorkerSignal};
 
 /// Orders that the parent has not read yet: far more than a pool needs.
 const OUTBOX_LIMIT: usize = 16 * 1024;
@@ -23,6 +23,8 @@ pub(super) struct Parent {
     last_words: BTreeMap<Slot, Vec<String>>,
     /// Why no other router follows, until somebody asks.
     pub(super) upgrade_refused: Option<String>,
+    /// How the configuration file was read last, if there is one.
+    pub(super) config_read: Option<ConfigRead>,
     /// What it has told of settings, to be taken up.
     pub(super) settings: Vec<Vec<u8>>,
     /// What it has been asked about workers.
@@ -52,6 +54,7 @@ impl Parent {
             outbox: VecDeque::new(),
             last_words: BTreeMap::new(),
             upgrade_refused: None,
+            config_read: None,
             settings: Vec::new(),
             inquiries: Inquiries::default(),
         }
@@ -106,6 +109,7 @@ impl Parent {
                 events.push(Event::Exited { place: from_link(place), ending: from_status(ending.status) });
             }
             ToRouter::Configured { settings } => self.settings.push(settings),
+            ToRouter::ConfigRead(read) => self.config_read = Some(read),
             ToRouter::HandOver => events.push(Event::HandOver),
             ToRouter::UpgradeRefused { why } => self.upgrade_refused = Some(why),
             ToRouter::Lines { place, lines } => self.inquiries.close(from_link(place), &lines),

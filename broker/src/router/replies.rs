@@ -6,8 +6,8 @@ use crate::core::{RequestId, Spent, Timestamp};
 
 impl Router {
     pub(super) fn pass_part(&mut self, part: (RequestId, u32), body: &Body) {
-        let delivery = self.clients.part(&mut self.sockets.frontend, part, body);
-        self.pending.extend(delivery);
+        self.clients.part(&mut self.sockets.frontend, part, body);
+        self.pending.extend(self.clients.take_news());
     }
 
     /// The end of a reply, to whoever has asked.
@@ -19,7 +19,8 @@ impl Router {
 
     /// Clients that had no room may have some.
     pub(super) fn retry_clients(&mut self, now: Timestamp) {
-        self.clients.retry(&mut self.sockets.frontend, now, &mut self.pending);
+        self.clients.retry(&mut self.sockets.frontend, now);
+        self.pending.extend(self.clients.take_news());
         self.settle();
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn requests(Snapshot { counters, queue, in_flight, .. }: &Snapshot) -
         answered: counters.answered,
         refused: counters.refused().collect(),
         dropped: counters.dropped,
-        waiting: queue.backlog_len,
+        waiting: queue.backlog_len + queue.joined,
         in_flight: *in_flight,
         retried: counters.retried,
     }

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 
+use super::control::ControlSocket;
 use super::ffi::{self, SharedFrame};
 use super::frame::Frame;
 use super::setup::RouterError;
@@ -16,6 +17,9 @@ const FRAME_LIMIT: usize = 4096;
 
 /// Messages that wait for a peer, or from one, before it is told to wait.
 const HIGH_WATER_MARK: i32 = 1000;
+
+/// The same for answers to one client: they may be large, and the router keeps the rest.
+const CLIENT_HIGH_WATER_MARK: i32 = 16;
 
 /// What is sent at the end still leaves, if its reader takes it in this time.
 const LINGER_MS: i32 = 2000;
@@ -41,6 +45,29 @@ impl std::fmt::Display for Door {
             Self::Backend => "backend",
             Self::Crew => "crew",
         })
+    }
+}
+
+/// All that the router listens to.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) frontend: RouterSocket,
+    pub(super) backend: RouterSocket,
+    pub(super) crew: RouterSocket,
+    pub(super) control: ControlSocket,
+}
+
+impl Sockets {
+    pub(super) fn any_descriptor(&self) -> &impl AsFd {
+        self.control.descriptor()
+    }
+
+    pub(super) fn of(&mut self, door: Door) -> &mut RouterSocket {
+        match door {
+            Door::Frontend => &mut self.frontend,
+            Door::Backend => &mut self.backend,
+            Door::Crew => &mut self.crew,
+        }
     }
 }
 
@@ -87,7 +114,8 @@ impl RouterSocket {
         socket.set_router_mandatory(true).map_err(failed)?;
         socket.set_router_handover(true).map_err(failed)?;
         socket.set_rcvhwm(HIGH_WATER_MARK).map_err(failed)?;
-        socket.set_sndhwm(HIGH_WATER_MARK).map_err(failed)?;
+        let waiting = if door == Door::Frontend { CLIENT_HIGH_WATER_MARK } else { HIGH_WATER_MARK };
+        socket.set_sndhwm(waiting).map_err(failed)?;
         socket.set_linger(LINGER_MS).map_err(failed)?;
         socket.set_handshake_ivl(HANDSHAKE_MS).map_err(failed)?;
         // A frame above it costs its sender the connection; up to it, an answer.

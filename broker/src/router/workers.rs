@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
+use hornpipe_proto::dialect::majordomo::Edition;
+use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
 use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
 
 use super::Sockets;
@@ -14,9 +16,12 @@ use super::connections::{Connections, Sender};
 use super::crew::{CrewList, Peer};
 use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
+use super::heartbeats::Heartbeats;
+use super::majordomo::{self, Greeting, Heard, Standing};
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
+use super::{clock, paranoid};
 use crate::config::External;
-use crate::core::{Assignment, Details, Event, Home, Place, Probe, Speech, WorkerId};
+use crate::core::{Assignment, Details, Event, Home, Place, Probe, Speech, Timestamp, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -26,6 +31,11 @@ pub(super) struct Workers {
     table: HashMap<WorkerId, Address>,
     external: External,
     next_worker: u64,
+    heartbeats: Heartbeats,
+    /// Whom to tell to begin anew.
+    partings: Vec<(Door, Rc<[u8]>, Edition)>,
+    /// Bytes of a reply that a worker may send in parts.
+    reply_limit: u64,
 }
 
 #[derive(Debug)]
@@ -34,16 +44,23 @@ struct Address {
     routing_id: Rc<[u8]>,
     /// Its process, if that is ours.
     place: Option<Place>,
+    /// What it speaks, once it has spoken.
+    dialect: Option<Dialect>,
+    /// Of a reply that it is giving.
+    parts: Vec<Frame>,
 }
 
 impl Workers {
-    pub(super) fn new(external: External) -> Self {
+    pub(super) fn new(external: External, reply_limit: u64) -> Self {
         Self {
             crew: Connections::default(),
             backend: Connections::default(),
             table: HashMap::new(),
             external,
             next_worker: 0,
+            heartbeats: Heartbeats::default(),
+            partings: Vec::new(),
+            reply_limit,
         }
     }
 
@@ -70,7 +87,7 @@ impl Workers {
         let id = &received.routing_id;
         if received.what == What::Farewell {
             if let Some(worker) = self.connections(door).remove(id.as_ref()) {
-                self.table.remove(&worker);
+                self.forget(worker);
                 events.push(Event::WorkerLeft { worker });
             }
             return;
@@ -79,44 +96,162 @@ impl Workers {
             Sender::Known(worker) => Some(worker),
             Sender::New => None,
             Sender::Replaced(earlier) => {
-                self.table.remove(&earlier);
+                self.forget(earlier);
                 events.push(Event::WorkerLeft { worker: earlier });
                 None
             }
         };
-        let Some(worker) = known.or_else(|| self.greet(door, id, crew_list, events)) else { return };
         // A connecting DEALER with PROBE_ROUTER says nothing, in one empty frame.
-        if frames.len() == 1 && frames.iter().all(|frame| frame.as_ref().is_empty()) {
-            return;
+        let says_nothing = frames.len() == 1 && frames.iter().all(|frame| frame.as_ref().is_empty());
+        let dialect = Dialect::of_worker(frames);
+        let worker = if let Some(worker) = known {
+            worker
+        } else {
+            let Some(home) = self.identify(door, id, crew_list, events) else { return };
+            match majordomo::greeting(dialect, frames) {
+                Greeting::Welcome => self.greet(door, id, home, events),
+                Greeting::BeginAnew(edition) => {
+                    return self.partings.push((door, id.as_ref().into(), edition));
+                }
+                Greeting::Farewell => return,
+            }
+        };
+        if !says_nothing {
+            self.hear((worker, dialect, received.what), frames, events);
         }
-        events.push(match (received.what, WorkerMessage::decode(frames)) {
-            (What::Overlong, _) | (_, Err(_)) => Event::Malformed { worker },
-            (_, Ok(message)) => event(worker, message, frames),
-        });
+    }
+
+    /// The events that a worker's words stand for, in its dialect.
+    fn hear(
+        &mut self,
+        (worker, dialect, what): (WorkerId, Dialect, What),
+        frames: &mut Vec<Frame>,
+        events: &mut Vec<Event<Body>>,
+    ) {
+        let Some(address) = self.table.get_mut(&worker) else { return };
+        let standing = if address.dialect.is_some() { Standing::Introduced } else { Standing::Newcomer };
+        let spoken = *address.dialect.get_or_insert(dialect);
+        let unreadable = what == What::Overlong || !spoken.goes_with(dialect);
+        match spoken {
+            _ if unreadable => self.misunderstand((worker, spoken), events),
+            Dialect::Hornpipe | Dialect::SimplePirate => events.push(match WorkerMessage::decode(frames) {
+                Ok(message) => event(worker, message, frames),
+                Err(_unreadable) => Event::Malformed { worker },
+            }),
+            Dialect::ParanoidPirate => {
+                self.heartbeats.hear(worker, paranoid_words::INTERVAL, clock::now());
+                events.push(paranoid::event(worker, frames));
+            }
+            Dialect::Majordomo(edition) => {
+                self.heartbeats.hear(worker, majordomo_words::INTERVAL, clock::now());
+                let parts = (&mut address.parts, self.reply_limit);
+                match majordomo::read((worker, edition, standing), frames, parts) {
+                    Heard::Word(event) => events.push(event),
+                    Heard::Leaving(event) => {
+                        events.push(event);
+                        self.leave(worker, events);
+                    }
+                    Heard::OutOfTurn => {
+                        events.push(Event::OutOfTurn { worker });
+                        self.part(worker);
+                    }
+                    Heard::Unreadable => self.misunderstand((worker, spoken), events),
+                }
+            }
+        }
+    }
+
+    /// A worker of Majordomo is told so. One of ours is replaced in any case; another begins anew.
+    fn misunderstand(&mut self, (worker, spoken): (WorkerId, Dialect), events: &mut Vec<Event<Body>>) {
+        events.push(Event::Malformed { worker });
+        if matches!(spoken, Dialect::Majordomo(_)) {
+            let ours = self.table.get(&worker).is_some_and(|address| address.place.is_some());
+            self.part(worker);
+            if !ours {
+                events.push(Event::WorkerLeft { worker });
+            }
+        }
+    }
+
+    /// It has said that it goes: one from elsewhere has gone.
+    fn leave(&mut self, worker: WorkerId, events: &mut Vec<Event<Body>>) {
+        if self.table.get(&worker).is_some_and(|address| address.place.is_none()) {
+            self.disown(worker);
+            events.push(Event::WorkerLeft { worker });
+        }
+    }
+
+    /// Its connection is of no more use, and it is told so if its protocol has a word for it.
+    /// What it says next over this one is a newcomer's.
+    pub(super) fn part(&mut self, worker: WorkerId) {
+        let Some(address) = self.disown(worker) else { return };
+        if let Some(Dialect::Majordomo(edition)) = address.dialect {
+            self.partings.push((address.door, address.routing_id, edition));
+        }
+    }
+
+    fn disown(&mut self, worker: WorkerId) -> Option<Address> {
+        let address = self.forget(worker)?;
+        self.connections(address.door).remove(&address.routing_id);
+        Some(address)
+    }
+
+    fn forget(&mut self, worker: WorkerId) -> Option<Address> {
+        self.heartbeats.forget(worker);
+        self.table.remove(&worker)
+    }
+
+    /// Tells those to begin anew that must.
+    pub(super) fn say_partings(&mut self, sockets: &mut Sockets) {
+        for (door, routing_id, edition) in self.partings.drain(..) {
+            // Who has no room for it will hear it in answer to its next word.
+            let _sent = sockets.of(door).send(&routing_id, &edition.disconnect(), [].iter());
+        }
+    }
+
+    /// Sends the heartbeats that are due.
+    pub(super) fn beat(&mut self, sockets: &mut Sockets, now: Timestamp) {
+        for worker in self.heartbeats.take_due(now) {
+            let frames: Vec<&[u8]> = match self.table.get(&worker).and_then(|address| address.dialect) {
+                Some(Dialect::ParanoidPirate) => paranoid_words::heartbeat().to_vec(),
+                Some(Dialect::Majordomo(edition)) => edition.heartbeat(),
+                Some(Dialect::Hornpipe | Dialect::SimplePirate) | None => continue,
+            };
+            if self.send(sockets, worker, &frames, &[]) != Sent::Yes {
+                tracing::debug!(worker = worker.0, "heartbeat not delivered");
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.heartbeats.next_deadline()
     }
 
     /// Finds out who a new peer is; `None` if it may not be a worker here.
-    fn greet(
+    fn identify(
         &mut self,
         door: Door,
         id: &SharedFrame,
         crew_list: &CrewList,
         events: &mut Vec<Event<Body>>,
-    ) -> Option<WorkerId> {
+    ) -> Option<Home> {
         let address = id.property(c"Peer-Address").unwrap_or_default();
         let peer = match door {
             Door::Crew => crew_list.peer(&address),
             Door::Backend | Door::Frontend => Peer::Stranger,
         };
-        let home = match peer {
-            Peer::Ours(place) => Home::Local(place),
-            Peer::Stranger if door == Door::Backend && self.admits(&address) => Home::External,
+        match peer {
+            Peer::Ours(place) => Some(Home::Local(place)),
+            Peer::Stranger if door == Door::Backend && self.admits(&address) => Some(Home::External),
             Peer::Stranger => {
                 events.push(Event::Stranger);
-                return None;
+                None
             }
-            Peer::Departed => return None,
-        };
+            Peer::Departed => None,
+        }
+    }
+
+    fn greet(&mut self, door: Door, id: &SharedFrame, home: Home, events: &mut Vec<Event<Body>>) -> WorkerId {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
         let routing_id = self.connections(door).insert(id, worker);
@@ -124,9 +259,10 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        self.table.insert(worker, Address { door, routing_id, place });
+        let address = Address { door, routing_id, place, dialect: None, parts: Vec::new() };
+        self.table.insert(worker, address);
         events.push(Event::Joined { worker, home });
-        Some(worker)
+        worker
     }
 
     fn admits(&self, address: &str) -> bool {
@@ -192,7 +328,13 @@ impl Workers {
         meta: &[u8],
         body: &[Frame],
     ) -> Option<Event<Body>> {
-        match self.send(sockets, worker, &[b"", token.as_bytes(), meta], body) {
+        let own = [b"", token.as_bytes(), meta];
+        let head: Vec<&[u8]> = match self.table.get(&worker).and_then(|address| address.dialect) {
+            Some(Dialect::ParanoidPirate) => paranoid_words::job_head(&token).to_vec(),
+            Some(Dialect::Majordomo(edition)) => edition.job_head(&token),
+            Some(Dialect::Hornpipe | Dialect::SimplePirate) | None => own.to_vec(),
+        };
+        match self.send(sockets, worker, &head, body) {
             Sent::Yes => None,
             Sent::Full | Sent::Gone => Some(Event::Undelivered { worker, token }),
         }
@@ -248,7 +390,7 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
                     (Speech::Native(details), reason)
                 }
                 (None, Dialect::Hornpipe) => (Speech::Plain, None),
-                (None, Dialect::SimplePirate) => (Speech::PlainReadyByReply, None),
+                (None, _ready_by_reply) => (Speech::PlainReadyByReply, None),
             };
             match state {
                 State::Waiting => Event::Waiting { worker, speech },

@@ -106,6 +106,7 @@ fn setup(directory: &Path, program: Program) -> Setup {
         ("FIFO".into(), directory.join("fifo").into()),
     ];
     let recipe = Recipe {
+        molded: false,
         service: "default".into(),
         program: Rc::new(RefCell::new(program)),
         conditions: Conditions::default(),
@@ -122,9 +123,11 @@ fn setup(directory: &Path, program: Program) -> Setup {
         before_fork: Box::new(|_worker| {}),
         on_worker_exit: Box::new(|_worker, _pid, _status| {}),
         on_reopen: Box::new(|| println!("reopened")),
+        on_saved: Box::new(|_saved| {}),
         on_ready: Box::new(|| println!("pool is ready")),
         http: Box::new(|_process| Ok(())),
         on_hup: Box::new(|| Reread::Same),
+        config_read: None,
         settings_text: None,
         successor: None,
         supervision: None,

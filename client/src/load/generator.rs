@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::outcome::{Latency, Outcome};
+use super::outcome::{Band, Latency, Outcome, Progress};
 use super::peer::{Framing, Peer, sweep_interval};
 use super::schedule::{Due, Schedule, Timer};
 use super::slots::Slots;
 use super::{LoadError, Plan, Until};
 use crate::clock;
 use crate::connection::poll;
+use crate::endpoint::{Address, Endpoint};
 
 /// Messages read from one client before the others have their turn.
 const BUDGET: usize = 256;
@@ -47,14 +48,17 @@ pub(super) struct Generator<'a> {
 
 impl<'a> Generator<'a> {
     pub(super) fn connect(plan: &'a Plan) -> Result<Self, LoadError> {
-        let address = plan.endpoint.resolve().map_err(LoadError::Endpoint)?;
+        let resolve = |endpoint: &Endpoint| endpoint.resolve().map_err(LoadError::Endpoint);
+        let addresses: Vec<Address> = plan.endpoints.iter().map(resolve).collect::<Result<_, _>>()?;
         let context = zmq::Context::new();
-        let open = |_client| Peer::open(&context, &address, plan.depth);
-        let peers: Vec<Peer> = (0..plan.clients).map(open).collect::<zmq::Result<_>>()?;
+        let open = |address: &Address| Peer::open(&context, address, plan.depth);
+        let peers: Vec<Peer> =
+            addresses.iter().cycle().take(plan.clients).map(open).collect::<zmq::Result<_>>()?;
         let deadline = clock::deadline(plan.timeout);
-        for (connected, peer) in peers.iter().enumerate() {
+        let endpoints = plan.endpoints.iter().cycle();
+        for (connected, (peer, endpoint)) in peers.iter().zip(endpoints).enumerate() {
             if !peer.wait_until_connected(deadline)? {
-                return Err(LoadError::Unreachable { endpoint: plan.endpoint.clone(), connected });
+                return Err(LoadError::Unreachable { endpoint: endpoint.clone(), connected });
             }
         }
         let latencies = Histogram::new_with_bounds(1, LATENCY_LIMIT, LATENCY_DIGITS);
@@ -78,7 +82,7 @@ impl<'a> Generator<'a> {
         })
     }
 
-    pub(super) fn run(mut self) -> Result<Outcome, LoadError> {
+    pub(super) fn run(mut self, watch: &mut dyn FnMut(&Progress<'_>)) -> Result<Outcome, LoadError> {
         loop {
             self.read_hot()?;
             self.issue()?;
@@ -86,6 +90,8 @@ impl<'a> Generator<'a> {
             let now = clock::now();
             if self.next_sweep <= now {
                 self.give_up(now);
+                let elapsed = now.saturating_duration_since(self.start);
+                watch(&Progress { elapsed, counts: &self.slots.counts, out: self.slots.out() });
             }
             let due = self.schedule.next_due(now);
             if self.slots.out() == 0 && due == Due::Never {
@@ -212,7 +218,8 @@ impl<'a> Generator<'a> {
         let until = last_reply.unwrap_or(ended);
         let elapsed = until.saturating_duration_since(self.start).max(planned);
         let rate = rate(counts.ok, elapsed);
-        Outcome { counts, elapsed, rate, latency: Latency::of(&latencies) }
+        let bands = Band::all_of(&latencies);
+        Outcome { counts, elapsed, rate, latency: Latency::of(&latencies), bands }
     }
 }
 

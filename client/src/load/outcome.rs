@@ -17,6 +17,29 @@ pub struct Outcome {
     pub rate: f64,
     /// How long the right replies took.
     pub latency: Latency,
+    /// The same as a picture: how many took how long, without gaps.
+    pub bands: Vec<Band>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// Since the first request was due.
+    pub elapsed: Duration,
+    /// What became of the requests so far.
+    pub counts: &'a Counts,
+    /// Requests that are out.
+    pub out: usize,
+}
+
+/// Right replies that took about the same time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Band {
+    /// They took no longer than this, in microseconds, and longer than the band before says.
+    /// A band's limit is twice that of the one before.
+    pub limit: f64,
+    /// How many they are.
+    pub count: u64,
 }
 
 /// What became of the requests.
@@ -98,6 +121,24 @@ impl Latency {
         }
     }
 }
+
+impl Band {
+    /// Of a histogram in nanoseconds, from the first with something in it to the last.
+    pub(super) fn all_of(histogram: &Histogram<u64>) -> Vec<Self> {
+        let mut bands: Vec<Self> = Vec::new();
+        for step in histogram.iter_log(FIRST_BAND, 2.0) {
+            let count = step.count_since_last_iteration();
+            if count > 0 || !bands.is_empty() {
+                // The last value of a step is one below the next one's first.
+                bands.push(Self { limit: microseconds(step.value_iterated_to() + 1), count });
+            }
+        }
+        bands
+    }
+}
+
+/// The limit of the first band in nanoseconds: no reply is faster than a microsecond.
+const FIRST_BAND: u64 = 1000;
 
 fn microseconds(nanoseconds: u64) -> f64 {
     Duration::from_nanos(nanoseconds).as_secs_f64() * 1e6

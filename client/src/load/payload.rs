@@ -1,5 +1,7 @@
 //! Bodies that say which request they belong to, and can be checked byte by byte.
 
+use super::mix::Mix;
+
 /// Bytes of a name on the wire: a 64-bit number in hexadecimal digits, since a
 /// body may pass programs that read lines.
 pub(super) const NAME_LEN: usize = 16;
@@ -24,17 +26,25 @@ pub(super) struct Name {
 #[derive(Debug)]
 pub(super) struct Payloads {
     nonce: u64,
-    tail_len: usize,
+    sizes: Mix<usize>,
     /// The tail of every body is a piece of this, begun at a place that its name gives.
     pattern: Vec<u8>,
 }
 
 impl Payloads {
-    /// Bodies of `size` bytes. `nonce` tells this run from others.
-    pub(super) fn new(size: usize, nonce: u64) -> Self {
-        let tail_len = size.saturating_sub(NAME_LEN);
-        let pattern = PATTERN.iter().copied().cycle().take(tail_len + PATTERN.len()).collect();
-        Self { nonce, tail_len, pattern }
+    /// Bodies of such sizes. `nonce` tells this run from others.
+    pub(super) fn new(sizes: Mix<usize>, nonce: u64) -> Self {
+        let longest = sizes.kinds().max().copied().unwrap_or_default();
+        let pattern = PATTERN.iter().copied().cycle().take(longest + PATTERN.len()).collect();
+        Self { nonce, sizes, pattern }
+    }
+
+    /// A number as if at random, the same for the same request.
+    pub(super) fn lot(&self, name: Name) -> u32 {
+        let slot = u64::try_from(name.slot).unwrap_or(u64::MAX);
+        let number = ((name.turn << SLOT_BITS | slot) ^ self.nonce).wrapping_mul(SPREAD);
+        let number = (number ^ (number >> 29)).wrapping_mul(SPREAD);
+        u32::try_from(number >> 32).unwrap_or_default()
     }
 
     pub(super) fn write(&self, name: Name, body: &mut Vec<u8>) {
@@ -78,7 +88,8 @@ impl Payloads {
     fn tail(&self, name: Name) -> &[u8] {
         let mixed = name.turn.wrapping_add(u64::try_from(name.slot).unwrap_or_default());
         let begin = usize::try_from(mixed % 64).unwrap_or_default();
-        self.pattern.get(begin..begin + self.tail_len).unwrap_or_default()
+        let size = self.sizes.pick(self.lot(name)).copied().unwrap_or_default();
+        self.pattern.get(begin..begin + size.saturating_sub(NAME_LEN)).unwrap_or_default()
     }
 }
 
@@ -88,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_body_names_its_request_and_no_changed_byte_passes() {
-        let payloads = Payloads::new(40, 7);
+        let payloads = Payloads::new(Mix::of(40), 7);
         for name in [Name { slot: 0, turn: 1 }, Name { slot: (1 << 20) - 1, turn: (1 << 44) - 1 }] {
             let mut body = Vec::new();
             payloads.write(name, &mut body);
@@ -105,8 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mix_of_sizes_comes_out_as_it_was_put_in() {
+        let payloads = Payloads::new(Mix::weighted([(16, 9), (1000, 1)]).unwrap(), 7);
+        let mut large = 0;
+        for turn in 1..=10_000 {
+            let name = Name { slot: 3, turn };
+            let mut body = Vec::new();
+            payloads.write(name, &mut body);
+            assert!(payloads.matches(name, &body));
+            large += u32::from(body.len() == 1000);
+        }
+        assert!((850..1150).contains(&large), "{large} of 10000");
+    }
+
+    #[test]
     fn a_changed_digit_names_no_near_request() {
-        let payloads = Payloads::new(16, 7);
+        let payloads = Payloads::new(Mix::of(16), 7);
         let name = payloads.write_name(Name { slot: 3, turn: 1000 });
         for place in 0..NAME_LEN {
             let mut changed = name;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hornpipe_proto::client::{RequestMeta, decode_reply_meta};
 use hornpipe_proto::{MAGIC, Status};
 
+use super::mix::Mix;
 use super::payload::{Name, Payloads};
 use super::slots::Verdict;
 use super::{Mode, Plan};
@@ -35,6 +36,7 @@ pub(super) struct Framing {
     depth: usize,
     timeout_ms: u64,
     prefix: Vec<u8>,
+    services: Mix<Option<String>>,
     payloads: Payloads,
     body: Vec<u8>,
 }
@@ -119,8 +121,9 @@ impl Framing {
             depth: plan.depth,
             timeout_ms: u64::try_from(plan.timeout.as_millis()).unwrap_or(u64::MAX),
             prefix: plan.verb_prefix.clone(),
-            payloads: Payloads::new(plan.body_size, nonce),
-            body: Vec::with_capacity(plan.verb_prefix.len() + plan.body_size),
+            services: plan.services.clone(),
+            payloads: Payloads::new(plan.body_sizes.clone(), nonce),
+            body: Vec::new(),
         }
     }
 
@@ -135,7 +138,10 @@ impl Framing {
             (Mode::Plain, _) => send_frames(socket, [&self.payloads.write_name(name), &[], body]),
             (Mode::Native, _) => {
                 let id = String::from_utf8_lossy(&self.payloads.write_name(name)).into_owned();
-                let meta = RequestMeta { id, timeout_ms: Some(self.timeout_ms), ..RequestMeta::default() };
+                // The other half of the lot than the one that gives the size.
+                let service = self.services.pick(self.payloads.lot(name).swap_bytes()).cloned().flatten();
+                let meta =
+                    RequestMeta { id, service, timeout_ms: Some(self.timeout_ms), ..RequestMeta::default() };
                 send_frames(socket, [&[], MAGIC, &meta.encode(), body])
             }
         }

@@ -98,7 +98,23 @@ pub(crate) fn read_request(frames: &[Vec<u8>]) -> (RequestMeta, &[Vec<u8>]) {
 
 /// A reply of status ok.
 pub(crate) fn reply(peer: &[u8], id: &str, body: &[Vec<u8>]) -> Frames {
-    answer(peer, id, Status::Ok, None, body)
+    timed_reply(peer, id, body, Some(1))
+}
+
+/// A reply of a broker that says how long it took, or is too old for that.
+pub(crate) fn timed_reply(peer: &[u8], id: &str, body: &[Vec<u8>], run_us: Option<u64>) -> Frames {
+    framed(peer, &ReplyMeta { id: id.into(), attempt: 1, run_us, ..ReplyMeta::default() }, body)
+}
+
+/// A part of a reply; others follow.
+pub(crate) fn part(peer: &[u8], id: &str, body: &[Vec<u8>]) -> Frames {
+    framed(peer, &ReplyMeta { id: id.into(), attempt: 1, more: true, ..ReplyMeta::default() }, body)
+}
+
+fn framed(peer: &[u8], meta: &ReplyMeta, body: &[Vec<u8>]) -> Frames {
+    let mut frames = vec![peer.to_vec(), Vec::new(), MAGIC.to_vec(), meta.encode()];
+    frames.extend_from_slice(body);
+    frames
 }
 
 pub(crate) fn answer(
@@ -115,9 +131,7 @@ pub(crate) fn answer(
         attempt: 1,
         ..ReplyMeta::default()
     };
-    let mut frames = vec![peer.to_vec(), Vec::new(), MAGIC.to_vec(), meta.encode()];
-    frames.extend_from_slice(body);
-    frames
+    framed(peer, &meta, body)
 }
 
 /// A loopback port on which nobody listens.

@@ -21,6 +21,9 @@ pub struct MetricsReport {
     pub phase: String,
     /// Why a request sent at this moment would not be served, if it would not.
     pub unready: Option<String>,
+    /// How the configuration file was read last, if there is one. An older broker does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_read: Option<LastReload>,
     /// Messages that led to nothing.
     pub noise: NoiseReport,
     /// Each service by itself.
@@ -122,10 +125,10 @@ pub struct ReloadCounts {
     pub last: Option<LastReload>,
 }
 
-/// The last reload that finished or failed.
+/// The last reload that finished or failed, or the last reading of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastReload {
-    /// It finished.
+    /// It did what it should.
     pub succeeded: bool,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,

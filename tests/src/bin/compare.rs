@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use hornpipe_client::load::{self, Mode, Outcome, Plan, Shape, Until};
+use hornpipe_client::load::{self, Mix, Mode, Outcome, Plan, Shape, Until};
 
 const WORKERS: usize = 4;
 const BODY: usize = 16;
@@ -98,12 +98,13 @@ fn start_hornpipe() -> Result<Stack> {
 
 fn measure(stack: &Stack, clients: usize, depth: usize, time: Duration) -> Result<Outcome> {
     let plan = Plan {
-        endpoint: stack.endpoint.parse()?,
+        endpoints: vec![stack.endpoint.parse()?],
         clients,
         depth,
         mode: Mode::Plain,
         shape: Shape::Closed,
-        body_size: BODY,
+        body_sizes: Mix::of(BODY),
+        services: Mix::of(None),
         until: Until::Elapsed(time),
         timeout: Duration::from_secs(5),
         verb_prefix: Vec::new(),

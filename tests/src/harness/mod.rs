@@ -16,6 +16,7 @@ mod control;
 
 mod client;
 mod raw;
+mod redis;
 mod worker;
 
 mod breakable;
@@ -23,6 +24,7 @@ mod chaos;
 mod fairness;
 mod halts;
 mod killer;
+mod lock_chaos;
 
 mod folder;
 mod http;
@@ -32,6 +34,7 @@ mod processes;
 mod processor_limit;
 mod programs;
 mod service_manager;
+mod shifted_time;
 mod skipped;
 mod wait;
 
@@ -45,15 +48,19 @@ pub use folder::Folder;
 pub use halts::{HALT_TIMEOUT, Halts};
 pub use http::{Answer, Exposition, Http, Scrape, hear};
 pub use killer::Kills;
+pub use lock_chaos::{LockChaos, LockFigures};
 pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use processor_limit::ProcessorLimit;
 pub use programs::{
-    c_program, hornpipe, python, python_with_gunicorn, python_with_prometheus_client, script, source,
+    c_program, hornpipe, python, python_with_gunicorn, python_with_majortomo, python_with_prometheus_client,
+    script, source,
 };
 pub use raw::{Zmtp, speak};
+pub use redis::{RedisServer, RedisServers, Value};
 pub use service_manager::{Message, ServiceManager};
+pub use shifted_time::ShiftedTime;
 pub use skipped::{faketime, has, unshare};
 pub use wait::{DEADLINE, Deadline, eventually, let_pass, until};
 pub use worker::{NativeWorker, PlainWorker, ReqWorker};

@@ -82,6 +82,23 @@ pub fn python_with_prometheus_client() -> PathBuf {
     FOUND.get_or_init(find).clone()
 }
 
+/// A Python interpreter with an implementation of Majordomo 0.2 that is not ours.
+pub fn python_with_majortomo() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        let python = python();
+        let output = Command::new(&python).args(["-c", "import majortomo"]).output();
+        assert!(
+            output.as_ref().is_ok_and(|output| output.status.success()),
+            "{} has no majortomo: run `python3 -m pip install majortomo`, or name a Python that has it and pyzmq in \
+             {PYTHON}: {output:?}",
+            python.display()
+        );
+        python
+    };
+    FOUND.get_or_init(find).clone()
+}
+
 /// A script of `tests/python`.
 pub fn script(name: &str) -> PathBuf {
     let path = source("python").join(name);

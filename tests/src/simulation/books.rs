@@ -216,7 +216,7 @@ impl Desk {
 
     pub(super) fn learn(&mut self, speech: &Speech) {
         self.credits = match speech {
-            Speech::Plain | Speech::PlainReadyByReply => 1,
+            Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => 1,
             Speech::Native(details) => details.credits as usize,
         };
         self.elsewhere = matches!(speech, Speech::Native(Details { service: Some(_), .. }));

@@ -96,6 +96,8 @@ impl World {
             } else {
                 Priority::Normal
             },
+            // Played by a world of its own: `keys.rs`.
+            key: None,
             exclusive: word(&mut self.random, self.faults.exclusive),
             affinity: word(&mut self.random, self.faults.affinity),
             strict: self.random.percent(30),

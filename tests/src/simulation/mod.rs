@@ -38,6 +38,7 @@ mod load;
 mod early;
 mod measures;
 mod random;
+pub mod keys;
 pub mod services;
 
 use hornpipe::core::RequestId;

@@ -170,9 +170,7 @@ impl Model {
             Event::Joined { worker, home } => self.joined(*worker, *home, now),
             Event::Hello { worker, details } => self.hello(*worker, details),
             Event::RetryPoison { number, request } => self.asked_again(*number, *request, now),
-            Event::DropPoison { number } => {
-                self.quarantine.remove(number);
-            }
+            Event::DropPoison { number } => drop(self.quarantine.remove(number)),
             Event::DropAllPoison => self.quarantine.clear(),
             Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
             Event::Processing { worker, speech } => self.processing(*worker, speech),
@@ -184,7 +182,7 @@ impl Model {
                 self.part_came((*worker, *token), (*size, body), now);
             }
             Event::Malformed { worker } => self.malformed(*worker),
-            Event::WorkerLeft { worker } => self.left(*worker, now),
+            Event::WorkerLeft { worker } | Event::OutOfTurn { worker } => self.left(*worker, now),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token, now),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
             Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
@@ -214,7 +212,10 @@ impl Model {
             Event::Pause { mode } => self.pause(*mode),
             Event::Resume => self.resume(),
             Event::HandOver => self.part(now),
-            Event::IgnoredClientMessage
+            Event::Sought { .. }
+            | Event::Heartbeat { .. }
+            | Event::CancelKey { .. }
+            | Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger
             | Event::Started { .. }
@@ -278,7 +279,7 @@ impl Model {
         desk.learn(speech);
         let lost = |sheet: &Sheet| match speech {
             Speech::Native(details) => sheet.ordinal <= details.seen,
-            Speech::Plain | Speech::PlainReadyByReply => sheet.begun,
+            Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => sheet.begun,
         };
         for token in in_order(desk) {
             if self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).is_some_and(lost) {

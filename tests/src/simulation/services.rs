@@ -31,6 +31,8 @@ pub struct Tally {
     pub opened: u64,
     /// Those of them that went.
     pub closed: u64,
+    /// Workers whose hearts had stopped.
+    pub disowned: u64,
     /// Workers that left a service for another.
     pub moved: u64,
     /// Lives of the router.
@@ -164,6 +166,11 @@ impl World {
         let request = RequestId(self.number());
         let client = ClientId(1 + self.random.below(5));
         let service = self.some_name();
+        if let Some(service) = &service
+            && self.random.percent(40)
+        {
+            self.tell(Event::Sought { service: service.clone() });
+        }
         self.tell(Event::Request(Request {
             request,
             client,
@@ -208,7 +215,17 @@ impl World {
         let most = u64::try_from(most.as_millis()).unwrap_or(0);
         let until = self.now.after(self.random.millis(0, most));
         let mut ticks = 0;
-        while let Some(deadline) = self.services.next_deadline().filter(|deadline| *deadline <= until) {
+        loop {
+            let deadline = self.services.next_deadline().filter(|deadline| *deadline <= until);
+            if let Some((at, worker)) = self.next_beat()
+                && at <= until
+                && deadline.is_none_or(|deadline| at <= deadline)
+            {
+                self.now = self.now.max(at);
+                self.beat(worker);
+                continue;
+            }
+            let Some(deadline) = deadline else { break };
             ticks = if deadline <= self.now { ticks + 1 } else { 0 };
             assert!(ticks < 20, "{}: ticks without end", self.ledger.here());
             self.now = self.now.max(deadline);
@@ -256,6 +273,7 @@ impl World {
                 }
                 Action::Allow { worker, parts, .. } => self.may_send(worker, parts),
                 Action::Dismiss { worker } => self.dismissed(worker),
+                Action::Disown { worker } => self.disowned(worker),
                 Action::Remember(memory) => {
                     self.memories.insert(self.services.name(service).into(), memory);
                 }
@@ -376,6 +394,7 @@ impl std::ops::Add for Tally {
             refused: self.refused + other.refused,
             opened: self.opened + other.opened,
             closed: self.closed + other.closed,
+            disowned: self.disowned + other.disowned,
             moved: self.moved + other.moved,
             lives: self.lives + other.lives,
         }

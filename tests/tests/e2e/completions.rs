@@ -58,7 +58,7 @@ fn bash_completes_every_verb_and_every_option() {
         assert!(known.is_subset(&offered), "{verb}: {:?}", known.difference(&offered));
     }
     assert_eq!(completed(&["sca"]), set(&["scale"]));
-    assert_eq!(completed(&["serve", "--no-"]), set(&["--no-autoscale", "--no-external"]));
+    assert_eq!(completed(&["serve", "--no-"]), set(&["--no-autoscale", "--no-external", "--no-mold"]));
     assert_eq!(completed(&["serve", "6660", "6661", "--log-format", ""]), set(&["json", "text"]));
     assert!(set(&["list", "show", "retry", "drop"]).is_subset(&completed(&["poison", ""])));
     assert!(completed(&["poison", "drop", "--"]).contains("--all"));

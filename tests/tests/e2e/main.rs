@@ -1,7 +1,7 @@
 //! hornpipe as its users meet it: real processes, real sockets, real deaths.
 //!
 //! One file for each theme. `cargo build -p hornpipe` comes first, because these tests
-//! run the binary. They need `python3` with pyzmq and prometheus-client, a C compiler with libzmq's headers,
+//! run the binary. They need `python3` with pyzmq, prometheus-client and majortomo, a C compiler with libzmq's headers,
 //! and nothing else; each broker has ports and a folder of its own.
 #![allow(
     clippy::expect_used,
@@ -14,9 +14,12 @@
 mod bursts;
 mod routing;
 mod turns;
+mod keys;
 
 mod bodies;
 mod dialects;
+mod majordomo;
+mod paranoid;
 
 mod closures;
 mod conditions;
@@ -28,6 +31,7 @@ mod deaths;
 mod flights;
 mod halted;
 mod hooks;
+mod molds;
 mod parent_death;
 mod parts;
 mod poison;
@@ -40,6 +44,8 @@ mod fresh;
 mod limits;
 
 mod clients_leave;
+mod own_client;
+mod slow_clients;
 
 mod autoscale;
 mod degraded;

@@ -242,6 +242,20 @@ fn parts_of_a_service_of_its_own_are_allowed_by_that_service() {
 }
 
 #[test]
+fn the_work_of_a_key_is_never_answered_in_parts() {
+    let broker = Serve::demo(1).start();
+    let meta = RequestMeta { key: Some("k".into()), ..reads_parts("a") };
+    let joined: [&[u8]; 4] = [b"part 1", b"part 2", b"part 3", b"3 parts"];
+    let client = Client::dealer(broker.frontend());
+    // The second gets what is kept of the first.
+    for _time in 0..2 {
+        client.send_native(&meta, b"parts 3 0");
+        let (reply, body) = client.receive_native();
+        assert!(!reply.more && body == joined, "{reply:?} {body:?}");
+    }
+}
+
+#[test]
 fn a_plain_worker_may_send_no_parts() {
     let broker = Serve::bare(0).start();
     let worker = PlainWorker::connect_anonymous(broker.backend());

@@ -114,7 +114,7 @@ fn the_ports_stay_open() {
 #[test]
 fn our_own_client_retries_by_itself() {
     let broker = Broker::demo(2);
-    let mut client = hornpipe_client::Client::connect(broker.frontend()).unwrap();
+    let client = hornpipe_client::Client::connect(broker.frontend()).unwrap();
     std::thread::scope(|scope| {
         let reply = scope.spawn(move || client.ask("sleep 700"));
         broker.wait_for_in_flight(1);
@@ -210,7 +210,7 @@ fn our_own_clients_lose_nothing_through_four_deaths() {
             let (broker, time) = (&broker, &time);
             scope.spawn(move || {
                 let client = hornpipe_client::Client::builder().endpoint(broker.frontend()).tries(20);
-                let mut client = client.build().unwrap();
+                let client = client.build().unwrap();
                 for number in 0.. {
                     if time.is_over() {
                         break;

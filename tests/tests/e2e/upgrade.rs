@@ -209,7 +209,7 @@ fn our_own_clients_lose_nothing_through_five_upgrades() {
             let (broker, over) = (&broker, &over);
             scope.spawn(move || {
                 let client = hornpipe_client::Client::builder().endpoint(broker.frontend()).tries(20);
-                let mut client = client.build().unwrap();
+                let client = client.build().unwrap();
                 for number in 0.. {
                     if over.load(Ordering::Relaxed) {
                         break;

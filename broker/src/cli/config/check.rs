@@ -155,8 +155,5 @@ fn rehearse(configured: &Configured, service: &ServiceConfig) -> Result<String, 
 fn ask(frontend: &str, probe: &[u8], timeout: Option<Duration>) -> Result<(), String> {
     let timeout = timeout.unwrap_or(Duration::from_secs(10));
     let client = Client::builder().endpoint(frontend.to_owned()).timeout(timeout).tries(1).build();
-    client
-        .and_then(|mut client| client.ask(probe.to_vec()))
-        .map(|_reply| ())
-        .map_err(|error| error.to_string())
+    client.and_then(|client| client.ask(probe.to_vec())).map(|_reply| ()).map_err(|error| error.to_string())
 }

@@ -46,6 +46,11 @@ impl Moves {
 }
 
 impl Members {
+    /// Its connection counts as gone.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.table.remove(&worker);
+    }
+
     /// Since when those are here that belong to none.
     pub(super) fn undecided(&self) -> impl Iterator<Item = Timestamp> + '_ {
         self.table.values().filter_map(|member| match member {
@@ -152,9 +157,20 @@ impl<B: Clone> Services<B> {
         }
     }
 
-    pub(super) fn worker_left(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
-        if let Some(Member::Of { service, .. }) = self.members.table.remove(&worker) {
-            self.run(service, Event::WorkerLeft { worker }, turn);
+    /// A sign of life of one that belongs nowhere is nobody's business.
+    pub(super) fn worker_beat(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
+        if let Some(Member::Of { service, .. }) = self.members.table.get(&worker) {
+            self.run(*service, Event::Heartbeat { worker }, turn);
+        }
+    }
+
+    /// It has gone, or has been told to.
+    pub(super) fn worker_left(&mut self, worker: WorkerId, event: Event<B>, turn: &mut Turn<'_, B>) {
+        match (self.members.table.remove(&worker), &event) {
+            (Some(Member::Of { service, .. }), _) => self.run(service, event, turn),
+            // It belonged nowhere, but what it said is counted.
+            (_, Event::OutOfTurn { .. }) => self.run(ServiceId::DEFAULT, event, turn),
+            (_, _left) => (),
         }
     }
 
@@ -173,7 +189,10 @@ impl<B: Clone> Services<B> {
 
 /// The service that it names, if it names one.
 fn named<B>(event: &Event<B>) -> Option<&str> {
-    details(event).and_then(|details| details.service.as_deref())
+    match event {
+        Event::Waiting { speech: Speech::Beating { service, .. }, .. } => service.as_deref(),
+        other => details(other).and_then(|details| details.service.as_deref()),
+    }
 }
 
 fn details<B>(event: &Event<B>) -> Option<&Details> {

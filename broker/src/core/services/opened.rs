@@ -20,12 +20,15 @@ const LINGER: Duration = Duration::from_secs(5);
 const NAME_LIMIT: usize = 64;
 
 const DESERTED: &str = "the last worker of this service has left";
+const NEVER_CAME: &str = "no worker of this service has come";
 
 /// A service that is here for as long as workers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Passing {
-    /// Since when it has no worker, if it has none.
-    deserted: Option<Timestamp>,
+    /// Since when it has no worker, if it has none; or since when it was last sought.
+    pub(super) deserted: Option<Timestamp>,
+    /// Whether clients wait for its first worker, and how long each may.
+    pub(super) awaited: Option<Duration>,
 }
 
 /// What such a service begins with: the limits of the default one, and no worker of its own.
@@ -43,11 +46,17 @@ pub(super) fn settings(default: Settings) -> Settings {
 }
 
 /// Why a service cannot be opened.
-enum Unfit {
+pub(super) enum Unfit {
     BadName,
     TooMany,
     /// It is no time for it.
     Closing,
+}
+
+impl Passing {
+    fn closes_at(self) -> Option<Timestamp> {
+        self.deserted.map(|since| since.after(self.awaited.unwrap_or(LINGER)))
+    }
 }
 
 impl<B> Service<B> {
@@ -55,16 +64,18 @@ impl<B> Service<B> {
     pub(super) fn closes_at(&self) -> Option<Timestamp> {
         match self.standing {
             Standing::Configured => None,
-            Standing::Passing(Passing { deserted }) => deserted.map(|since| since.after(LINGER)),
+            Standing::Passing(passing) => passing.closes_at(),
         }
     }
 
-    /// Looks whether it has workers.
-    pub(super) fn note_workers(&mut self, now: Timestamp) {
-        if let Standing::Passing(passing) = &mut self.standing {
-            let deserted = self.core.crew.len() == 0 && self.core.roster.slots_len() == 0;
-            passing.deserted = deserted.then(|| passing.deserted.unwrap_or(now));
-        }
+    /// Looks whether it has workers. Returns its name if the first one has come of a service
+    /// that clients have waited for.
+    pub(super) fn note_workers(&mut self, now: Timestamp) -> Option<Arc<str>> {
+        let Standing::Passing(passing) = &mut self.standing else { return None };
+        let deserted = self.core.crew.len() == 0 && self.core.roster.slots_len() == 0;
+        passing.deserted = deserted.then(|| passing.deserted.unwrap_or(now));
+        let awaited = if deserted { None } else { passing.awaited.take() };
+        awaited.map(|_patience| Arc::clone(&self.name))
     }
 }
 
@@ -95,7 +106,7 @@ impl<B: Clone> Services<B> {
         None
     }
 
-    fn fitness(&self, name: &str) -> Result<(), Unfit> {
+    pub(super) fn fitness(&self, name: &str) -> Result<(), Unfit> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let closing = !matches!(self.phase(), Phase::Starting | Phase::Serving | Phase::Failing);
         if closing {
@@ -116,7 +127,12 @@ impl<B: Clone> Services<B> {
         self.ranges.insert(range, id);
     }
 
-    fn add_passing(&mut self, name: Arc<str>, first_slot: Slot, memory: Option<&Memory>) -> ServiceId {
+    pub(super) fn add_passing(
+        &mut self,
+        name: Arc<str>,
+        first_slot: Slot,
+        memory: Option<&Memory>,
+    ) -> ServiceId {
         self.last_id.0 += 1;
         let id = self.last_id;
         let settings = Settings { service: Arc::clone(&name), first_slot, ..self.passing_settings.clone() };
@@ -156,11 +172,15 @@ impl<B: Clone> Services<B> {
         let refused = service.core.requests.backlog_len();
         let actions = &mut self.actions;
         let inner = &mut crate::core::Turn { now: turn.now, actions };
-        service.core.refuse_everything(Status::Unavailable, DESERTED, inner);
+        let why = if service.is_awaited() { NEVER_CAME } else { DESERTED };
+        service.core.refuse_everything(Status::Unavailable, why, inner);
         turn.decisions.extend(self.actions.drain(..).map(|action| super::Decision { service: id, action }));
         self.closed.add(service.core.counters());
         self.by_name.remove(&service.name);
         self.ranges.retain(|_range, other| *other != id);
+        if service.is_awaited() {
+            return;
+        }
         turn.decide(id, Action::Note(Note::ServiceClosed { name: service.name, refused }));
     }
 }

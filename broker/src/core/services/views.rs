@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Service, Services, Standing};
+use crate::core::busy_time::BusyTime;
 use crate::core::counters::Counters;
-use crate::core::crew::BusyTime;
 use crate::core::degraded::Degraded;
 use crate::core::ids::{Generation, Place, ServiceId, Slot, Timestamp};
 use crate::core::pause::Pause;
@@ -34,6 +34,11 @@ impl<B: Clone> Services<B> {
         self.table.get(&service).map_or(DEFAULT_SERVICE, |service| &service.name)
     }
 
+    /// Whether there is a service of that name with workers, present or coming.
+    pub fn has_workers(&self, name: &str) -> bool {
+        self.find(name).and_then(|id| self.core(id)).is_some_and(Core::has_workers)
+    }
+
     /// All names, the default service's first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.table.values().map(|service| &*service.name)
@@ -46,6 +51,11 @@ impl<B: Clone> Services<B> {
     /// Whether workers from elsewhere have brought it, and it has none of its own.
     pub fn is_passing(&self, service: ServiceId) -> bool {
         self.table.get(&service).is_some_and(|service| service.standing != Standing::Configured)
+    }
+
+    /// Whether clients wait for its first worker.
+    pub fn is_awaited(&self, service: ServiceId) -> bool {
+        self.table.get(&service).is_some_and(Service::is_awaited)
     }
 
     /// Every service with its state.
@@ -248,6 +258,7 @@ fn both_degraded(one: Option<Degraded>, other: Option<Degraded>) -> Option<Degra
 fn both_queues(one: &QueueSnapshot, other: &QueueSnapshot) -> QueueSnapshot {
     QueueSnapshot {
         backlog_len: one.backlog_len + other.backlog_len,
+        joined: one.joined + other.joined,
         backlog_limit: one.backlog_limit + other.backlog_limit,
         held_bytes: one.held_bytes + other.held_bytes,
         held_bytes_limit: one.held_bytes_limit + other.held_bytes_limit,

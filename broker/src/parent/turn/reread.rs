@@ -1,7 +1,8 @@
 //! HUP: the settings are read again. What concerns the parent is changed here; what concerns
 //! the router is told to it, and is known to the next one by its birth.
 
-use crate::link::{Signal, ToRouter};
+use crate::link::{ConfigRead, Signal, ToRouter};
+use crate::parent::clock;
 use crate::parent::{Changed, Reread};
 
 use super::Parent;
@@ -14,7 +15,14 @@ impl Parent<'_> {
         if self.stop.has_begun {
             return Signal::Hup;
         }
-        match (self.setup.on_hup)() {
+        let read = (self.setup.on_hup)();
+        if let Some(last) = &mut self.setup.config_read {
+            let succeeded = !matches!(read, Reread::Refused);
+            *last = ConfigRead { succeeded, at: clock::now() };
+            let last = *last;
+            self.tell(ToRouter::ConfigRead(last));
+        }
+        match read {
             Reread::Same => Signal::Hup,
             Reread::Refused => Signal::Usr1,
             Reread::Changed(changed) => {

@@ -1,12 +1,29 @@
 //! Workers: what they hold, what they say, when they come, move and go.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use hornpipe::core::{Details, Ending, Event, Home, Place, RequestId, Speech, WINDOW, WorkerId};
+use hornpipe::core::{Details, Ending, Event, Home, Place, RequestId, Speech, Timestamp, WINDOW, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
 use super::{World, home};
+
+/// Between two heartbeats of a worker that has them.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The heart of a worker that has one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Heart {
+    None,
+    /// It beats again at this time; not while it is at work, if it has but one thread.
+    Beats {
+        next: Timestamp,
+        at_work: bool,
+    },
+    /// It has stopped.
+    Still,
+}
 
 /// A worker's end of a connection.
 #[derive(Debug)]
@@ -15,6 +32,7 @@ pub(super) struct Hand {
     /// What it announces, if it speaks with details.
     service: Option<String>,
     native: bool,
+    heart: Heart,
     /// Sent, and not received yet.
     pub(super) pipe: VecDeque<(Token, RequestId)>,
     holds: VecDeque<(Token, RequestId)>,
@@ -27,6 +45,9 @@ pub(super) struct Hand {
 
 impl Hand {
     fn speech(&self) -> Speech {
+        if !matches!(self.heart, Heart::None) {
+            return Speech::Beating { service: self.service.clone(), interval: INTERVAL };
+        }
         if !self.native {
             return Speech::Plain;
         }
@@ -70,15 +91,19 @@ impl World {
         }
         if let Some((token, request)) = hand.holds.pop_front() {
             let status = if self.random.percent(10) { ReplyStatus::Retry } else { ReplyStatus::Ok };
-            let native = hand.native;
+            // A reply says it all.
+            let says_more = !hand.native && matches!(hand.heart, Heart::None);
             self.tell(Event::Reply { worker, token, status, message: None, size: 1, body: request });
-            if !native {
+            if says_more {
                 self.say_waiting(worker);
             }
         } else if let Some(job) = hand.pipe.pop_front() {
             hand.holds.push_back(job);
             hand.seen += 1;
             hand.left = WINDOW;
+            if !matches!(hand.heart, Heart::None) {
+                return;
+            }
             let speech = hand.speech();
             self.tell(Event::Processing { worker, speech });
         }
@@ -100,6 +125,14 @@ impl World {
     fn say_waiting(&mut self, worker: WorkerId) {
         let Some(hand) = self.hands.get(&worker) else { return };
         let speech = hand.speech();
+        if let Speech::Beating { service, .. } = &speech {
+            // Paranoid Pirate's say both alike, Majordomo's READY but once.
+            let event = match service {
+                None => Event::Waiting { worker, speech },
+                Some(_) => Event::Heartbeat { worker },
+            };
+            return self.tell(event);
+        }
         if hand.holds.is_empty() && (hand.native || hand.is_free()) {
             // One with details says how many jobs it has received, so another may be on its way.
             self.tell(Event::Waiting { worker, speech });
@@ -114,12 +147,20 @@ impl World {
             return;
         }
         let worker = WorkerId(self.number());
-        let native = self.random.percent(85);
-        let service = if native { self.some_name() } else { None };
+        let beats = self.random.percent(30);
+        let native = !beats && self.random.percent(85);
+        let service = if native || beats { self.some_name() } else { None };
+        let next = self.now.after(self.random.millis(0, 1000));
+        let heart = match (beats, self.random.below(8)) {
+            (false, _) => Heart::None,
+            (true, 0..3) => Heart::Still,
+            (true, number) => Heart::Beats { next, at_work: number < 6 },
+        };
         let hand = Hand {
             place: None,
             service,
             native,
+            heart,
             pipe: VecDeque::new(),
             holds: VecDeque::new(),
             seen: 0,
@@ -134,7 +175,9 @@ impl World {
         {
             self.tell(Event::Hello { worker, details: details.clone() });
         }
-        if self.random.percent(90) {
+        if beats {
+            self.tell(Event::Waiting { worker, speech });
+        } else if self.random.percent(90) {
             self.say_waiting(worker);
         }
     }
@@ -142,6 +185,19 @@ impl World {
     /// One says once more that it waits, or names another service, or something unreadable.
     pub(super) fn some_worker_speaks(&mut self) {
         let Some(worker) = self.some_external() else { return };
+        if let Some(hand) = self.hands.get_mut(&worker)
+            && !matches!(hand.heart, Heart::None)
+        {
+            match self.random.below(4) {
+                0 => hand.heart = Heart::Still,
+                1 => {
+                    self.hands.remove(&worker);
+                    self.tell(Event::OutOfTurn { worker });
+                }
+                _ => self.say_waiting(worker),
+            }
+            return;
+        }
         let moves = self.random.percent(50);
         let name = self.some_name();
         let unfit = self.random.percent(5);
@@ -166,6 +222,33 @@ impl World {
         }
         self.hands.remove(&worker);
         self.tell(Event::WorkerLeft { worker });
+    }
+}
+
+/// Hearts.
+impl World {
+    /// When the next one beats.
+    pub(super) fn next_beat(&self) -> Option<(Timestamp, WorkerId)> {
+        let beats = |(worker, hand): (&WorkerId, &Hand)| match hand.heart {
+            Heart::Beats { next, .. } => Some((next, *worker)),
+            Heart::None | Heart::Still => None,
+        };
+        self.hands.iter().filter_map(beats).min()
+    }
+
+    pub(super) fn beat(&mut self, worker: WorkerId) {
+        let Some(hand) = self.hands.get_mut(&worker) else { return };
+        let Heart::Beats { next, at_work } = &mut hand.heart else { return };
+        *next = next.after(INTERVAL);
+        if *at_work || hand.holds.is_empty() {
+            self.say_waiting(worker);
+        }
+    }
+
+    /// It is given up, and knows it or not.
+    pub(super) fn disowned(&mut self, worker: WorkerId) {
+        self.hands.remove(&worker);
+        self.tally.disowned += 1;
     }
 }
 
@@ -198,6 +281,7 @@ impl World {
             place: Some(place),
             service,
             native: true,
+            heart: Heart::None,
             pipe,
             holds,
             seen: 0,

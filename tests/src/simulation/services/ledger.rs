@@ -13,10 +13,20 @@ use hornpipe_proto::{Status, Token};
 /// What OPERATIONS says: so long a service waits for a worker.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// And a request for a service whose first worker has not come yet.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For so many such services at once.
+const AWAITED_LIMIT: usize = 64;
+
+/// A worker that beats may be silent for so many of its intervals, unless it is at work.
+const LIVENESS: u32 = 3;
+
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     seed: u64,
     pub(super) step: u64,
+    now: Timestamp,
     requests: BTreeMap<RequestId, Asked>,
     desks: BTreeMap<WorkerId, Desk>,
     services: BTreeMap<String, Presence>,
@@ -40,6 +50,7 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct Asked {
     client: ClientId,
+    since: Timestamp,
     service: String,
     /// The worker that has it, as far as anybody knows.
     with: Option<WorkerId>,
@@ -53,6 +64,9 @@ struct Desk {
     place: Option<Place>,
     service: Option<String>,
     native: bool,
+    /// Between two of its heartbeats, if it has any.
+    beat: Option<Duration>,
+    heard: Timestamp,
     ready: bool,
     /// It is given nothing any more.
     barred: bool,
@@ -77,6 +91,8 @@ struct Presence {
     configured: bool,
     attempts: u32,
     deserted: Option<Timestamp>,
+    /// No worker has ever come.
+    awaited: bool,
 }
 
 macro_rules! law {
@@ -101,7 +117,7 @@ impl Ledger {
 
     fn configure(&mut self, configured: &[Settings]) {
         for settings in configured {
-            let presence = Presence { configured: true, attempts: settings.attempts, deserted: None };
+            let presence = Presence { configured: true, attempts: settings.attempts, ..Presence::default() };
             self.services.insert(settings.service.to_string(), presence);
         }
     }
@@ -119,11 +135,16 @@ impl Ledger {
 /// What is heard.
 impl Ledger {
     pub(super) fn hear(&mut self, event: &Event<RequestId>, now: Timestamp) {
+        self.now = now;
+        if let Some(desk) = speaker(event).and_then(|worker| self.desks.get_mut(&worker)) {
+            desk.heard = now;
+        }
         match event {
+            Event::Sought { service } => self.sought(service),
             Event::Request(request) => {
                 self.received += 1;
                 let service = request.service.clone().unwrap_or_else(|| "default".into());
-                let asked = Asked { client: request.client, service, with: None, replied: false };
+                let asked = Asked { client: request.client, since: now, service, with: None, replied: false };
                 self.requests.insert(request.request, asked);
             }
             Event::ClientLeft { client } => self.gone = Some(*client),
@@ -133,7 +154,7 @@ impl Ledger {
                     Home::External => None,
                 };
                 let service = place.map(|place| self.owner(place));
-                self.desks.insert(*worker, Desk { place, service, ..Desk::default() });
+                self.desks.insert(*worker, Desk { place, service, heard: now, ..Desk::default() });
             }
             Event::Hello { worker, details } => {
                 self.announced(*worker, &Speech::Native(details.clone()), Stay::Comes);
@@ -153,7 +174,7 @@ impl Ledger {
                 }
             }
             Event::Reply { worker, token, body, .. } => self.replied(*worker, (*token, *body)),
-            Event::WorkerLeft { worker } => self.left(*worker),
+            Event::WorkerLeft { worker } | Event::OutOfTurn { worker } => self.left(*worker),
             Event::Exited { place, .. } => {
                 self.places.remove(place);
                 self.bar(|desk| desk.place == Some(*place));
@@ -178,8 +199,12 @@ impl Ledger {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.native = matches!(speech, Speech::Native(_));
         let named = match speech {
-            Speech::Native(Details { service, .. }) => service.clone(),
+            Speech::Native(Details { service, .. }) | Speech::Beating { service, .. } => service.clone(),
             Speech::Plain | Speech::PlainReadyByReply => desk.service.clone(),
+        };
+        desk.beat = match speech {
+            Speech::Beating { interval, .. } => Some(*interval),
+            _ => None,
         };
         let named = named.unwrap_or_else(|| "default".into());
         if desk.place.is_some() {
@@ -202,6 +227,20 @@ impl Ledger {
         if let Some(desk) = self.desks.get_mut(&worker) {
             desk.service = (known || fit).then_some(named);
             desk.ready = false;
+        }
+    }
+
+    /// Somebody would wait for a service.
+    fn sought(&mut self, name: &str) {
+        let now = self.now;
+        let awaited = self.services.values().filter(|presence| presence.awaited).count();
+        if let Some(presence) = self.services.get_mut(name) {
+            if presence.awaited {
+                presence.deserted = Some(now);
+            }
+        } else if !self.closing && self.services.len() < MAX_SERVICES && awaited < AWAITED_LIMIT {
+            let presence = Presence { deserted: Some(now), awaited: true, ..Presence::default() };
+            self.services.insert(name.to_owned(), presence);
         }
     }
 
@@ -228,7 +267,7 @@ impl Ledger {
         desk.service.get_or_insert_with(|| "default".into());
         if desk.has == Some((token, request)) {
             desk.has = None;
-            desk.ready = desk.native;
+            desk.ready = desk.native || desk.beat.is_some();
             if let Some(asked) = self.requests.get_mut(&request).filter(|asked| asked.with == Some(worker)) {
                 (asked.with, asked.replied) = (None, true);
             }
@@ -240,12 +279,16 @@ impl Ledger {
             let staffed = self.desks.values().any(|desk| desk.service.as_deref() == Some(name));
             let housed = self.places.values().any(|owner| owner == name);
             presence.deserted = (!staffed && !housed).then(|| presence.deserted.unwrap_or(now));
+            presence.awaited &= presence.deserted.is_some();
         }
     }
 
     /// The services go that have waited for a worker for long enough.
     pub(super) fn close_deserted(&mut self, now: Timestamp) {
-        let stays = |presence: &Presence| presence.deserted.is_none_or(|since| now < since.after(LINGER));
+        let stays = |presence: &Presence| {
+            let patience = if presence.awaited { PATIENCE } else { LINGER };
+            presence.deserted.is_none_or(|since| now < since.after(patience))
+        };
         self.services.retain(|_name, presence| stays(presence));
     }
 }
@@ -304,6 +347,14 @@ impl Ledger {
             Action::Part { request, .. } => {
                 law!(self, false, "{request} gets a part, and has asked for none");
             }
+            Action::Disown { worker } => {
+                let desk = self.desks.remove(worker);
+                let limit = |desk: &Desk| desk.beat.map(|beat| desk.heard.after(beat * LIVENESS));
+                let fair = desk.as_ref().is_some_and(|desk| {
+                    desk.place.is_none() && desk.has.is_none() && limit(desk).is_some_and(|at| at <= self.now)
+                });
+                law!(self, fair || self.closing, "{worker} is given up at {:?}: {desk:?}", self.now);
+            }
             Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Measure { .. }
@@ -356,6 +407,8 @@ impl Ledger {
         let passes = present.is_none_or(|presence| !presence.configured);
         let fits = match status {
             Status::NoService => true,
+            // At that moment the service may go too.
+            Status::Expired => self.now >= asked.since.after(PATIENCE),
             Status::Unavailable => present.is_none() || !passes || self.closing,
             // One of the services cannot start, so nothing does.
             Status::Draining => {
@@ -392,6 +445,10 @@ impl Ledger {
             let missed = desk.service.as_ref().is_some_and(|name| wanted.contains(name)) && idle(desk);
             law!(self, !missed, "{worker} is idle while a request of its service waits");
         }
+        for (worker, desk) in self.desks.iter().filter(|(_, desk)| idle(desk) && desk.place.is_none()) {
+            let dead = desk.beat.is_some_and(|beat| desk.heard.after(beat * LIVENESS) < now);
+            law!(self, !dead || self.closing, "{worker} is silent and idle, and counts as living: {desk:?}");
+        }
         let gone = self.gone.take();
         for asked in self.requests.values() {
             law!(self, Some(asked.client) != gone, "a request waits for somebody who has left");
@@ -407,5 +464,18 @@ impl Ledger {
     pub(super) fn check_end(&self) {
         law!(self, self.finished.is_some(), "it never ends");
         law!(self, self.requests.is_empty(), "over, and some are open");
+    }
+}
+
+/// Whose word it is, if it is a worker's.
+fn speaker(event: &Event<RequestId>) -> Option<WorkerId> {
+    match event {
+        Event::Hello { worker, .. }
+        | Event::Waiting { worker, .. }
+        | Event::Processing { worker, .. }
+        | Event::Exiting { worker, .. }
+        | Event::Reply { worker, .. }
+        | Event::Heartbeat { worker } => Some(*worker),
+        _ => None,
     }
 }

@@ -1,0 +1,3 @@
+"""Which package this is."""
+
+VERSION = "0.1.0"
