@@ -6,11 +6,10 @@ use hornpipe::core::{
     AFFINITY_KEYS, Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place,
     RequestId, Slot, Timestamp, WINDOW, WorkerId,
 };
-use hornpipe_proto::{Status, Token};
+use hornpipe_proto::Status;
 
 use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
 use super::model::Model;
-use super::parts::Flow;
 use super::{Body, Core, PROBE};
 
 /// After the last answer, before the router parts.
@@ -189,11 +188,7 @@ impl Model {
         let Assignment { worker, token, request, attempt, left, detailed, window, body } = assignment;
         law!(self, !matches!(core.phase(), Phase::Over), "work for {worker} after the end");
         let about = self.requests.get(request).map(|asked| asked.about);
-        let asked = self.requests.get(request);
-        let gone = asked.map_or(0, |asked| asked.partly.gone);
-        law!(self, gone == 0, "{request} is tried again, and its client has {gone} parts");
-        let reads = asked.is_some_and(|asked| asked.wants.parts);
-        let flow = window.map(|_parts| Flow::new(reads));
+        let flow = self.flow_of(*request, *window);
         law!(self, self.paused.is_none(), "{request} is handed out while paused");
         law!(self, about == Some(body.request) && body.number == 0, "{request} goes out with {body:?}");
         let own = self.judge_turn(*request, *worker, core);
@@ -239,14 +234,6 @@ impl Model {
         law!(self, attempts <= limit, "{request} is tried {attempts} times, not {limit}");
         law!(self, attempts == *attempt, "{request}: attempt {attempt}, not {attempts}");
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
-    }
-
-    fn judge_cancel(&mut self, worker: WorkerId, token: Token) {
-        let fit =
-            self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
-        let fit = fit || self.gone_now.contains(&worker);
-        self.told_to_cancel(worker, token);
-        law!(self, fit, "{worker} is told to cancel what it does not hold, or does not understand");
     }
 
     fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {

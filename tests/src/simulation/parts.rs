@@ -182,6 +182,23 @@ impl Model {
         }
     }
 
+    pub(super) fn judge_cancel(&mut self, worker: WorkerId, token: Token) {
+        let fit =
+            self.desks.get(&worker).is_some_and(|desk| desk.is_native() && desk.held.contains_key(&token));
+        let fit = fit || self.gone_now.contains(&worker);
+        self.told_to_cancel(worker, token);
+        law!(self, fit, "{worker} is told to cancel what it does not hold, or does not understand");
+    }
+
+    /// What the worker that is given this request may send. No client has any of it.
+    pub(super) fn flow_of(&self, request: RequestId, window: Option<u32>) -> Option<Flow> {
+        let asked = self.requests.get(&request);
+        let gone = asked.map_or(0, |asked| asked.partly.gone);
+        law!(self, gone == 0, "{request} is tried again, and its client has {gone} parts");
+        let reads = asked.is_some_and(|asked| asked.wants.parts);
+        window.map(|_parts| Flow::new(reads))
+    }
+
     pub(super) fn judge_kept(&self, request: RequestId, parts: &[Body], kept: &[u64]) {
         let numbers: Vec<u64> = parts.iter().map(|part| part.number).collect();
         law!(self, numbers == kept, "{request} is answered with parts {numbers:?}, not {kept:?}");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hornpipe::core::{Event, RequestId, WorkerId};
+use hornpipe::core::{Action, Event, RequestId, WorkerId};
 use hornpipe_proto::Token;
 
 use super::Body;
@@ -162,9 +162,14 @@ impl World {
         }
     }
 
-    /// The client's request has come to its end.
-    pub(super) fn is_over(&mut self, request: RequestId) {
-        self.streams.read.remove(&request);
-        self.streams.over.insert(request);
+    /// A client's request may have come to its end.
+    pub(super) fn note_end(&mut self, action: &Action<Body>) {
+        let (Action::Answer { request, .. } | Action::Refuse { request, .. } | Action::Forget { request }) =
+            action
+        else {
+            return;
+        };
+        self.streams.read.remove(request);
+        self.streams.over.insert(*request);
     }
 }

@@ -250,27 +250,23 @@ impl World {
     }
 
     fn perform(&mut self, action: Action<Body>) {
+        self.note_end(&action);
         match action {
             Action::Part { request, attempt, body } => self.read_part(request, attempt, body),
             Action::Answer { request, parts, body, .. } => {
-                self.is_over(request);
                 let about = self.again.get(&request).copied().unwrap_or(request);
                 let honest = parts.iter().chain([&body]).all(|body| body.request == about);
                 assert!(honest, "seed {} step {}: {request} gets {body:?}", self.seed, self.model.step);
                 self.report.answered += 1;
             }
             Action::Refuse { request, status, .. } => {
-                self.is_over(request);
                 let runs = self.runs.get(&request).copied().unwrap_or(0);
                 let unfit = runs > 0 && matches!(status, Status::Expired | Status::Busy);
                 assert!(!unfit, "seed {} step {}: {request} {status:?}, and ran", self.seed, self.model.step);
                 self.report.refused += 1;
                 self.report.poison += u64::from(status == Status::Poison);
             }
-            Action::Forget { request } => {
-                self.is_over(request);
-                self.report.dropped += 1;
-            }
+            Action::Forget { .. } => self.report.dropped += 1,
             Action::Assign(job) => self.hand_over(job.worker, job.token, (job.window, job.body)),
             Action::Probe(probe) => {
                 let body = Body { request: PROBE, number: 0 };
