@@ -28,17 +28,17 @@ pub(super) struct ReqArguments {
     /// Where to ask, as 6660 or HOST:PORT; then the body, or - to read it
     #[arg(value_name = "ENDPOINT BODY")]
     words: Vec<OsString>,
-    /// Where to ask; then the body is all FILEs, or standard input. A,B is a list: fails over
+    /// Where to ask, or A,B; then the body is all FILEs
     #[arg(short, long, visible_alias = "broker", value_name = "ENDPOINT", value_delimiter = ',')]
     endpoint: Vec<String>,
     /// How long to wait in all; a bare number is seconds
     #[arg(short, long, value_name = "TIME", value_parser = config::duration_or_seconds, default_value = "30s")]
     timeout: Duration,
-    /// How often to send it; without a key it may run as often
+    /// How often to send it, at most
     #[arg(short, long, visible_alias = "tries", value_name = "TRIES", value_parser = clap::value_parser!(u32).range(1..), default_value = "3")]
     retries: u32,
     /// How many workers may try it, if they die
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), hide_short_help = true)]
     attempts: Option<u32>,
     /// The service to ask, if it is not the default one
     #[arg(short, long, value_name = "NAME")]
@@ -50,7 +50,7 @@ pub(super) struct ReqArguments {
     #[arg(short, long, value_name = "PRIORITY", default_value = "normal")]
     priority: Priority,
     /// Requests with the same word go to the same worker, while it lives
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", hide_short_help = true)]
     affinity: Option<String>,
     /// Wait for that worker, however long it is busy
     #[arg(long, requires = "affinity", hide_short_help = true)]

@@ -5,7 +5,8 @@ use std::fs;
 
 use hornpipe_proto::control::ControlRequest;
 use hornpipe_tests::harness::{
-    Broker, Ended, Folder, Process, Serve, eventually, hornpipe, python, script, send,
+    Broker, Ended, Exposition, Folder, Http, Process, Scrape, Serve, eventually, hornpipe, python, script,
+    send,
 };
 use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGTTIN, SIGUSR2};
 use serde_json::Value;
@@ -407,4 +408,27 @@ fn a_file_that_breaks_while_an_upgrade_is_under_way_costs_no_worker() {
     assert_eq!(broker.workers(), workers);
     assert!(has_line(&broker, &["that of before the upgrade stays", "hornpipe.toml:1"]), "{}", broker.log());
     assert_eq!(broker.ask("echo x"), "x");
+}
+
+#[test]
+fn whether_the_file_could_be_read_is_told_whoever_routes() {
+    let text = demo("workers = 1\n");
+    let broker = Serve::file(&text, 1).options(["--http", "0"]).start();
+    let http = Http::of(&broker);
+    let told = |scrape: &Scrape| {
+        (scrape.count("config_reload_success", &[]), scrape.sum("config_reload_timestamp_seconds", &[]))
+    };
+    let (success, first) = told(&http.scrape(Exposition::Prometheus));
+    assert_eq!(success, 1, "it could be read at the start");
+    broker.rewrite_file(&format!("{text}workers = 2\n"));
+    broker.signal(SIGHUP);
+    let scrape = http.wait_until("it cannot be read", |scrape| told(scrape).0 == 0);
+    assert!(told(&scrape).1 >= first);
+    send(broker.router_pid(), SIGKILL);
+    http.wait_until("another router says the same", |scrape| {
+        scrape.count("router_restarts_total", &[]) == 1 && told(scrape).0 == 0
+    });
+    broker.rewrite_file(&text);
+    broker.signal(SIGHUP);
+    http.wait_until("it can be read again", |scrape| told(scrape).0 == 1);
 }

@@ -461,28 +461,6 @@ fn metric_names(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn whether_the_file_could_be_read_is_told_whoever_routes() {
-    let text = file_of_a_demo();
-    let (broker, http) = serve(Serve::file(&text, 1));
-    let told = |scrape: &Scrape| {
-        (scrape.count("config_reload_success", &[]), scrape.sum("config_reload_timestamp_seconds", &[]))
-    };
-    let (success, first) = told(&http.scrape(Exposition::Prometheus));
-    assert_eq!(success, 1, "it could be read at the start");
-    broker.rewrite_file(&format!("{text}workers = 2\n"));
-    broker.signal(SIGHUP);
-    let scrape = http.wait_until("it cannot be read", |scrape| told(scrape).0 == 0);
-    assert!(told(&scrape).1 >= first);
-    send(broker.router_pid(), SIGKILL);
-    http.wait_until("another router says the same", |scrape| {
-        scrape.count("router_restarts_total", &[]) == 1 && told(scrape).0 == 0
-    });
-    broker.rewrite_file(&text);
-    broker.signal(SIGHUP);
-    http.wait_until("it can be read again", |scrape| told(scrape).0 == 1);
-}
-
-#[test]
 fn the_dashboard_and_the_alerts_use_metrics_that_there_are() {
     let text = file_of_a_demo();
     let options = ["--timeout", "10s", "--queue-timeout", "10s", "--max-memory", "1GiB"];
