@@ -81,7 +81,11 @@ impl<B> Partial<B> {
 
     /// What a client is told whose reply has no end.
     pub(super) fn lost_message(&self) -> Option<String> {
-        (self.gone > 0).then(|| format!("its worker ended after {} parts of the reply", self.gone))
+        match self.gone {
+            0 => None,
+            1 => Some("its worker ended after one part of the reply".into()),
+            parts => Some(format!("its worker ended after {parts} parts of the reply")),
+        }
     }
 
     /// What is kept and the bytes of the whole reply, its last part being so large.

@@ -95,7 +95,7 @@ pub(super) fn log(
             info!(request = request.0, attempt, "worker ended: request goes to another");
         }
         Note::RequestLost { request, attempt } => {
-            warn!(request = request.0, attempt, "request lost: its attempts are used up");
+            warn!(request = request.0, attempt, "request lost: it is not tried again");
         }
         Note::RequestPoisoned { request, attempt, number } => {
             warn!(

@@ -107,7 +107,7 @@ fn after_a_part_has_gone_out_the_request_is_not_tried_again() {
     assert_eq!(next(&client), Ok("half".into()));
     let second = connect(&broker);
     drop(first);
-    assert_eq!(next(&client), Err((Status::Lost, "its worker ended after 1 parts of the reply".into())));
+    assert_eq!(next(&client), Err((Status::Lost, "its worker ended after one part of the reply".into())));
     assert!(second.receive_within(Duration::from_millis(100)).is_none());
 }
 
