@@ -4,7 +4,7 @@
 use hornpipe_tests::simulation::{self, keys, services};
 
 /// Enough for each planted bug that was tried to be found.
-const SEEDS: std::ops::Range<u64> = 0..3000;
+const SEEDS: std::ops::Range<u64> = 0..2000;
 
 /// The same for several services, whose single cores are played above.
 const SERVICES_SEEDS: std::ops::Range<u64> = 0..300;
