@@ -293,7 +293,7 @@ def handle(body, ctx):
 def test_a_worker_hears_that_a_request_was_given_up(broker, kind):
     served = broker(PATIENT)
     if kind == "sync":
-        with served.client(timeout=2, tries=2) as client, pytest.raises(hornpipe.AskError):
+        with served.client(timeout=5, tries=2) as client, pytest.raises(hornpipe.AskError):
             client.request(b"long")
         # The second try was begun, so the one worker was free of the first one before its time.
         eventually(lambda: served.log().count("began long") == 2)
