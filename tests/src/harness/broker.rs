@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::process::{Ended, Process};
 use super::processes::{Session, send};
 use super::programs::hornpipe;
-use super::wait::{DEADLINE, until};
+use super::wait::{DEADLINE, eventually, until};
 
 /// The variable that marks everything a broker starts.
 const MARK: &str = "HPTEST_MARK";
@@ -299,6 +299,11 @@ impl Broker {
     /// The number of the backend's port.
     pub fn backend_port(&self) -> u16 {
         port(&self.endpoints.1)
+    }
+
+    /// Waits until the log has these words: it is written by others, in their own time.
+    pub fn wait_for_log(&self, words: &str) {
+        eventually(&format!("{words:?} is in the log"), || self.log().contains(words));
     }
 
     /// What it has logged so far.

@@ -255,7 +255,7 @@ fn a_killed_http_comes_back_and_the_pool_notices_nothing() {
         eventually("it is another", || !is_alive(pid) && http_pid(&broker) != pid);
     }
     assert_eq!((broker.workers(), broker.router_pid()), (workers, router));
-    assert!(broker.log().contains("http died"));
+    broker.wait_for_log("http died");
     broker.check_counters();
 }
 

@@ -60,7 +60,7 @@ fn broken_code_changes_nothing_but_the_log() {
         assert_eq!(broker.workers(), workers);
         assert_eq!(broker.status().pool.generation, 0);
     }
-    assert!(broker.log().contains("cannot find my library"));
+    broker.wait_for_log("cannot find my library");
 
     // The next reload, of good code, is none the worse for it.
     deploy(&script, "while read line; do echo three $line; done");

@@ -185,7 +185,7 @@ fn a_service_with_an_unfit_name_is_not_opened() {
     let report = broker.wait_until("it is counted", |report| report.noise.services_refused == 1);
     assert_eq!(report.services.len(), 1);
     assert_eq!(report.external[0].service, None);
-    assert!(broker.log().contains("is no name for a service"), "{}", broker.log());
+    broker.wait_for_log("is no name for a service");
     assert!(!broker.log().contains('\x1b'));
 }
 

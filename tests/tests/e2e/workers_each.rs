@@ -44,7 +44,7 @@ fn a_program_that_fails_is_an_error_with_its_last_words_and_the_worker_lives() {
     assert_eq!(broker.ask("bad\n"), "ERR error exit code 3: no such page");
     assert_eq!(broker.ask("ok\n"), "fine\n");
     assert_eq!(broker.workers(), workers);
-    assert!(broker.log().contains("no such page"), "what it says is in the log too");
+    broker.wait_for_log("no such page");
 }
 
 #[test]
