@@ -293,10 +293,11 @@ def handle(body, ctx):
 def test_a_worker_hears_that_a_request_was_given_up(broker, kind):
     served = broker(PATIENT)
     if kind == "sync":
-        with served.client(timeout=5, tries=2) as client, pytest.raises(hornpipe.AskError):
+        with served.client(timeout=3, tries=2) as client, pytest.raises(hornpipe.AskError):
             client.request(b"long")
-        # The second try was begun, so the one worker was free of the first one before its time.
-        eventually(lambda: served.log().count("began long") == 2)
+        # The second try was begun, so the one worker was free of the first one before its time. The
+        # broker may name these words once more, as the last of whoever is late.
+        eventually(lambda: served.log().count("began long") >= 2)
     else:
 
         async def ask():
