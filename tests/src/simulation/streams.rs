@@ -122,7 +122,8 @@ impl World {
             return false;
         };
         let begun = |token| self.streams.sent.get(token).is_some_and(|stream| stream.begun);
-        process.jobs.keys().all(begun)
+        // One with nothing in hand may have lost what it had, which the router cannot know.
+        !process.jobs.is_empty() && process.jobs.keys().all(begun)
     }
 
     pub(super) fn allow_parts(&mut self, token: Token, parts: u32) {
