@@ -70,6 +70,16 @@ impl Http {
         hear(&mut stream)
     }
 
+    /// The same, and `None` if the connection ends without a word, as where the process
+    /// has just been killed.
+    fn try_say(self, bytes: &[u8]) -> Option<String> {
+        let mut stream = self.connect();
+        stream.write_all(bytes).ok()?;
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).ok()?;
+        (!heard.is_empty()).then(|| String::from_utf8(heard).unwrap())
+    }
+
     /// Asks for a page.
     pub fn get(self, path: &str) -> Answer {
         self.ask("GET", path, "")
@@ -77,37 +87,40 @@ impl Http {
 
     /// Asks with this method and these lines of a head.
     pub fn ask(self, method: &str, path: &str, lines: &str) -> Answer {
-        let text = self.say(format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n").as_bytes());
-        read(&text)
+        read(&self.say(question(method, path, lines).as_bytes()))
     }
 
-    /// The status of a page; `None` if the connection ends without one, as where the
-    /// process has just been killed.
+    /// The same, and `None` if the connection ends without an answer, as where the process
+    /// has just been killed.
+    fn try_ask(self, path: &str, lines: &str) -> Option<Answer> {
+        self.try_say(question("GET", path, lines).as_bytes()).map(|text| read(&text))
+    }
+
+    /// The status of a page; `None` if the connection ends without one.
     pub fn try_status(self, path: &str) -> Option<u16> {
-        let mut stream = self.connect();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).ok()?;
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).ok()?;
-        (!heard.is_empty()).then(|| read(&String::from_utf8(heard).unwrap()).status)
+        self.try_ask(path, "").map(|answer| answer.status)
     }
 
     /// Waits until a page has this status, and gives what stands on it.
     pub fn wait_for(self, path: &str, status: u16) -> String {
         until(&format!("{path} is {status}"), DEADLINE, || {
-            self.try_status(path).filter(|found| *found == status)?;
-            Some(self.get(path)).filter(|answer| answer.status == status).map(|answer| answer.body)
+            self.try_ask(path, "").filter(|answer| answer.status == status).map(|answer| answer.body)
         })
     }
 
     /// What a real parser reads from `/metrics`.
     pub fn scrape(self, exposition: Exposition) -> Scrape {
+        self.try_scrape(exposition).expect("the connection ended without an answer")
+    }
+
+    fn try_scrape(self, exposition: Exposition) -> Option<Scrape> {
         let (word, accept) = match exposition {
             Exposition::Prometheus => ("prometheus", ""),
             Exposition::OpenMetrics => {
                 ("openmetrics", "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n")
             }
         };
-        let answer = self.ask("GET", "/metrics", accept);
+        let answer = self.try_ask("/metrics", accept)?;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let named = answer.head.contains("openmetrics") == (exposition == Exposition::OpenMetrics);
         assert!(named, "{}", answer.head);
@@ -117,13 +130,17 @@ impl Http {
             Process::start_with_input(python_with_prometheus_client(), &arguments, answer.body.as_bytes())
                 .wait();
         assert_eq!(ended.code(), Some(0), "{}\n{}", ended.stderr, answer.body);
-        Scrape::of(&serde_json::from_str(&ended.stdout).unwrap())
+        Some(Scrape::of(&serde_json::from_str(&ended.stdout).unwrap()))
     }
 
-    /// Scrapes until it is so.
+    /// Scrapes until it is so. A router may die meanwhile.
     pub fn wait_until(self, what: &str, check: impl Fn(&Scrape) -> bool) -> Scrape {
-        until(what, DEADLINE, || Some(self.scrape(Exposition::Prometheus)).filter(&check))
+        until(what, DEADLINE, || self.try_scrape(Exposition::Prometheus).filter(&check))
     }
+}
+
+fn question(method: &str, path: &str, lines: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{lines}\r\n")
 }
 
 /// All that comes until the other end hangs up.
