@@ -427,6 +427,7 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
     let search_path = service.search_path;
     let environment = service.worker_environment;
     let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
+    let message_limit = service.core.body_limit.saturating_mul(2).saturating_add(64 * 1024);
     let work = match (handler, service.program) {
         (Some(work), _) => work,
         (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
@@ -450,6 +451,8 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         settings.search_path.clone_from(&search_path);
         settings.environment = Some(with_place(&environment, &process));
         settings.output_limit = output_limit;
+        // A body, its head and its frames.
+        settings.message_limit = message_limit;
         work(&settings, &title)
     }))
 }

@@ -1,57 +1,37 @@
-//! Every call of this crate that the compiler cannot check: socket options that
-//! the `zmq` crate lacks, and what happens around `fork`.
+//! Every call of this crate that the compiler cannot check: what happens around `fork`.
 #![expect(unsafe_code, reason = "this file is the door to C")]
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::c_int;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{Pid, getpid, getppid};
 
-/// A draft option of libzmq whose value is bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum BytesOption {
-    /// Sent by the I/O thread at the start of every connection.
-    Hello,
-    /// Put among the received messages when a connection is lost.
-    Hiccup,
+/// How many forks lie between the first process and this one, counted from the first call on.
+///
+/// Asking for the pid would cost a system call for each message.
+pub(crate) fn forks() -> u32 {
+    COUNT_FORKS.call_once(|| {
+        // SAFETY: the function that a forked child calls touches one atomic number.
+        let failed = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+        if failed != 0 {
+            tracing::warn!("forks cannot be counted, so do not fork from a handler");
+        }
+    });
+    FORKS.load(Ordering::Relaxed)
 }
 
-/// Sets an option that the `zmq` crate does not know.
-///
-/// # Errors
-/// `EINVAL` from a libzmq that was built without drafts.
-pub(crate) fn set_bytes(socket: &mut zmq::Socket, option: BytesOption, value: &[u8]) -> Result<(), Errno> {
-    let option = match option {
-        BytesOption::Hello => zmq_sys::ZMQ_HELLO_MSG,
-        BytesOption::Hiccup => zmq_sys::ZMQ_HICCUP_MSG,
-    };
-    // SAFETY: the socket is open as long as `socket` is borrowed, and libzmq copies
-    // `value.len()` bytes from a slice that has as many.
-    let result =
-        unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option, value.as_ptr().cast(), value.len()) };
-    // libzmq leaves its reason in `errno`.
-    Errno::result(result).map(drop)
-}
+static COUNT_FORKS: Once = Once::new();
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// Seeds `rand` from the kernel.
-///
-/// libzmq draws its reconnect delays from it. Forked workers share their parent's
-/// state of `rand`, so without this all would come back in the same millisecond.
-pub(crate) fn seed_rand() {
-    let mut seed: c_uint = 0;
-    // SAFETY: the kernel writes at most as many bytes as `seed` has.
-    let size = unsafe { libc::getrandom((&raw mut seed).cast(), size_of::<c_uint>(), libc::GRND_NONBLOCK) };
-    if size < 0 {
-        // Early in a boot there is no randomness yet; pids at least differ.
-        seed = getpid().as_raw().unsigned_abs();
-    }
-    // SAFETY: `srand` takes any number.
-    unsafe { libc::srand(seed) };
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Lets the programs of this command start with default signals, and die with this process.

@@ -25,6 +25,8 @@ mod lines;
 
 mod children;
 mod clock;
+mod connection;
+mod endpoint;
 mod ffi;
 mod pipe;
 mod program;

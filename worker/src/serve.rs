@@ -28,12 +28,12 @@ pub enum Stopped {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The backend is not an endpoint that libzmq understands.
+    /// The backend is no endpoint.
     Endpoint {
         /// What was to be connected to.
         endpoint: String,
-        /// What libzmq says of it.
-        source: zmq::Error,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// Service and name together are too long for an announcement.
     AnnouncementTooLarge {
@@ -47,8 +47,6 @@ pub enum ServeError {
         /// Why not.
         why: String,
     },
-    /// The socket to the broker fails.
-    Socket(zmq::Error),
     /// The system refuses something that every worker needs.
     System(io::Error),
 }
@@ -56,14 +54,13 @@ pub enum ServeError {
 impl std::fmt::Display for ServeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Endpoint { endpoint, source } => write!(f, "cannot connect to {endpoint:?}: {source}"),
+            Self::Endpoint { endpoint, why } => write!(f, "cannot connect to {endpoint:?}: {why}"),
             Self::AnnouncementTooLarge { size } => write!(
                 f,
                 "service and name are too long: an announcement of {size} bytes, at most {} are read",
                 hornpipe_proto::MAP_LIMIT
             ),
             Self::NotExecutable { program, why } => write!(f, "cannot execute {program:?}: {why}"),
-            Self::Socket(error) => write!(f, "the socket to the broker fails: {error}"),
             Self::System(error) => write!(f, "the system refuses what a worker needs: {error}"),
         }
     }
@@ -72,16 +69,9 @@ impl std::fmt::Display for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Endpoint { source, .. } | Self::Socket(source) => Some(source),
             Self::System(source) => Some(source),
-            Self::AnnouncementTooLarge { .. } | Self::NotExecutable { .. } => None,
+            Self::Endpoint { .. } | Self::AnnouncementTooLarge { .. } | Self::NotExecutable { .. } => None,
         }
-    }
-}
-
-impl From<zmq::Error> for ServeError {
-    fn from(error: zmq::Error) -> Self {
-        Self::Socket(error)
     }
 }
 
@@ -97,7 +87,7 @@ impl From<io::Error> for ServeError {
 /// away is waited for without limit: its successor is found at the same endpoint.
 ///
 /// # Errors
-/// When the worker cannot begin, or its socket fails.
+/// When the worker cannot begin, or this process was forked while it worked.
 pub fn serve(
     settings: &Settings,
     handler: impl Handler,

@@ -14,6 +14,9 @@ pub struct Settings {
     pub name: Option<String>,
     /// How long the last messages may take to leave when the worker ends.
     pub linger: Duration,
+    /// How many bytes a message of the broker may have. More ends the connection, so let it be
+    /// more than the broker's `--max-body`. Memory is taken only for what is really sent.
+    pub message_limit: u64,
     /// How many bytes a program may answer with; more is an error, and the program is killed.
     pub output_limit: usize,
     /// The environment of programs; `None` is this process's own.
@@ -30,6 +33,7 @@ impl Settings {
             service: None,
             name: None,
             linger: Duration::from_secs(1),
+            message_limit: 1024 * 1024 * 1024,
             output_limit: 64 * 1024 * 1024,
             environment: None,
             search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
