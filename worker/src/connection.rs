@@ -15,6 +15,7 @@ use nix::sys::socket::{self, MsgFlags, SockFlag, SockType, setsockopt, sockopt};
 use tracing::{debug, info, warn};
 
 use crate::endpoint::{Address, Endpoint};
+use crate::sentry::{Orders, Sentry};
 use crate::{clock, ffi};
 
 /// The first pause after a loss. A router that restarts keeps its listener, so this is seldom needed.
@@ -75,6 +76,9 @@ pub(crate) struct Connection {
     pause: Duration,
     attempts: usize,
     opened: Option<Instant>,
+    sentry: Option<Sentry>,
+    /// How many sockets there have been: descriptors are used again.
+    sockets: u64,
     /// How many forks lay between the first process and the one that made this.
     forks: u32,
 }
@@ -110,10 +114,52 @@ impl Connection {
             pause: FIRST_PAUSE,
             attempts: 0,
             opened: None,
+            sentry: None,
+            sockets: 0,
             forks: ffi::forks(),
         };
         connection.reach();
         Ok(connection)
+    }
+
+    /// Has somebody answer with this message for a handler that runs while a router is replaced. For
+    /// unix sockets: routers of elsewhere do not replace who is silent.
+    pub(crate) fn post_sentry(&mut self, hello: Vec<u8>) {
+        if let Endpoint::Unix(address) = self.endpoint {
+            let (mut zmtp, greeting, ready) = rehearse(self.limits);
+            zmtp.send([hello]);
+            let hello = take_unsent(&mut zmtp);
+            self.sentry = Sentry::post(Orders { address, greeting, ready, hello });
+        }
+    }
+
+    /// Whether the next router hears of us also while the handler runs, once [`watch`](Self::watch) was called.
+    pub(crate) fn has_sentry(&self) -> bool {
+        self.sentry.is_some()
+    }
+
+    /// The handler runs from here on.
+    pub(crate) fn watch(&mut self) {
+        if let (Some(sentry), Link::Up { socket, until: None, .. }) = (&mut self.sentry, &self.link) {
+            sentry.watch(socket.as_fd());
+        }
+    }
+
+    /// It does not any more. What has happened meanwhile is news.
+    pub(crate) fn relieve(&mut self) {
+        let Some(sentry) = &mut self.sentry else { return };
+        let socket = match &self.link {
+            Link::Up { socket, .. } => Some(socket.as_fd()),
+            Link::Away { .. } | Link::Reaching { .. } => None,
+        };
+        if let Some(socket) = sentry.relieve(socket) {
+            debug!(endpoint = self.name, "another router was met while the handler ran");
+            let (zmtp, _greeting, _ready) = rehearse(self.limits);
+            self.sockets += 1;
+            self.link = Link::Up { socket, zmtp: Box::new(zmtp), until: None };
+            self.opened = Some(clock::now());
+            self.news.extend([News::Lost, News::Opened]);
+        }
     }
 
     /// Whether messages can be sent.
@@ -219,6 +265,27 @@ impl Connection {
         Ok(false)
     }
 
+    /// The socket, and which one of all there have been it is.
+    #[cfg(feature = "async")]
+    pub(crate) fn descriptor(&self) -> Option<(u64, BorrowedFd<'_>)> {
+        match &self.link {
+            Link::Away { .. } => None,
+            Link::Reaching { socket, .. } | Link::Up { socket, .. } => Some((self.sockets, socket.as_fd())),
+        }
+    }
+
+    /// When [`go_on`](Self::go_on) has something to do whatever the socket says.
+    #[cfg(feature = "async")]
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.link.deadline()
+    }
+
+    /// Whether it is worth to know that the socket can be written to.
+    #[cfg(feature = "async")]
+    pub(crate) fn wants_to_write(&self) -> bool {
+        matches!(self.link, Link::Reaching { .. }) || self.has_unsent()
+    }
+
     fn check_process(&self) -> io::Result<()> {
         if self.forks == ffi::forks() {
             return Ok(());
@@ -238,6 +305,7 @@ impl Connection {
             Ok(socket) => socket,
             Err(errno) => return self.fail(&errno),
         };
+        self.sockets += 1;
         self.link = Link::Reaching { socket, until: clock::after(PATIENCE) };
         let Link::Reaching { socket, .. } = &self.link else { return };
         match socket::connect(socket.as_raw_fd(), address.as_sockaddr()) {
@@ -379,6 +447,37 @@ impl Link {
                 Some(PollFd::new(socket.as_fd(), PollFlags::POLLIN | out))
             }
         }
+    }
+}
+
+/// A connection whose handshake is over, and what was to be said for that.
+fn rehearse(limits: Limits) -> (zmtp::Connection, Vec<u8>, Vec<u8>) {
+    let mut ours = zmtp::Connection::new(SocketType::Dealer, limits);
+    let mut router = zmtp::Connection::new(SocketType::Router, limits);
+    let mut said = [Vec::new(), Vec::new()];
+    for piece in &mut said {
+        *piece = take_unsent(&mut ours);
+        hand_over(piece, &mut router);
+        hand_over(&take_unsent(&mut router), &mut ours);
+    }
+    while ours.next_event().is_some() {}
+    let [greeting, ready] = said;
+    (ours, greeting, ready)
+}
+
+fn take_unsent(zmtp: &mut zmtp::Connection) -> Vec<u8> {
+    let bytes: Vec<u8> = zmtp.unsent().flatten().copied().collect();
+    zmtp.sent(bytes.len());
+    bytes
+}
+
+/// A handshake is shorter than any space for it, and understood by our own kind.
+fn hand_over(bytes: &[u8], reader: &mut zmtp::Connection) {
+    for (place, byte) in reader.space().iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+    if let Err(error) = reader.received(bytes.len()) {
+        warn!(%error, "a handshake with ourselves fails");
     }
 }
 

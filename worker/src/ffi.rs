@@ -3,6 +3,7 @@
 
 use std::ffi::c_int;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 use std::sync::Once;
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
+use nix::unistd::{Pid, getpid, getppid, gettid};
 
 /// How many forks lie between the first process and this one, counted from the first call on.
 ///
@@ -32,6 +33,71 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn count_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What `F_SETOWN_EX` is given: a kind of owner, and which one.
+#[repr(C)]
+struct Owner {
+    kind: c_int,
+    id: libc::pid_t,
+}
+
+const F_SETSIG: c_int = 10;
+const F_SETOWN_EX: c_int = 15;
+const THREAD: c_int = 0;
+
+/// Lets the kernel send SIGURG to this thread for whatever happens on the socket. Safe in a signal handler.
+pub(crate) fn signal_events(socket: RawFd) -> nix::Result<()> {
+    let owner = Owner { kind: THREAD, id: gettid().as_raw() };
+    // SAFETY: the kernel reads a structure of this shape.
+    Errno::result(unsafe { libc::fcntl(socket, F_SETOWN_EX, &raw const owner) })?;
+    // SAFETY: the call takes a number.
+    Errno::result(unsafe { libc::fcntl(socket, F_SETSIG, libc::SIGURG) })?;
+    set_async(socket, |flags| flags | libc::O_ASYNC)
+}
+
+/// Undoes [`signal_events`].
+pub(crate) fn do_not_signal(socket: RawFd) -> nix::Result<()> {
+    set_async(socket, |flags| flags & !libc::O_ASYNC)
+}
+
+fn set_async(socket: RawFd, change: impl Fn(c_int) -> c_int) -> nix::Result<()> {
+    // SAFETY: the call takes no argument.
+    let flags = Errno::result(unsafe { libc::fcntl(socket, libc::F_GETFL) })?;
+    // SAFETY: the call takes a number.
+    Errno::result(unsafe { libc::fcntl(socket, libc::F_SETFL, change(flags)) }).map(drop)
+}
+
+/// Has this function called for a signal, unless the program has another one for it. System calls
+/// that it interrupts go on where that is possible.
+pub(crate) fn take_signal(number: Signal, handler: extern "C" fn(c_int)) -> nix::Result<bool> {
+    let ours = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the function is one that may run between any two instructions, as it says itself.
+    let earlier = unsafe { sigaction(number, &ours) }?;
+    match earlier.handler() {
+        SigHandler::SigDfl | SigHandler::SigIgn => Ok(true),
+        SigHandler::Handler(earlier) if std::ptr::fn_addr_eq(earlier, handler) => Ok(true),
+        _ => {
+            // SAFETY: this is what was there before.
+            unsafe { sigaction(number, &earlier) }.map(|_ours| false)
+        }
+    }
+}
+
+/// Takes charge of a descriptor that was released from its owner as a number.
+pub(crate) fn own(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: each of these numbers was released once, and is taken once.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// Has tokio watch a descriptor.
+#[cfg(feature = "async")]
+pub(crate) fn watched_by_tokio(
+    descriptor: OwnedFd,
+    interest: tokio::io::Interest,
+) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: the value owns the descriptor and nobody can take it out, so it is open for as long as it is watched.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 /// Lets the programs of this command start with default signals, and die with this process.
@@ -76,4 +142,30 @@ pub(crate) fn reap_any() -> Option<(Pid, ExitStatus)> {
 pub(crate) fn exit_at_once(code: i32) -> ! {
     // SAFETY: `_exit` ends the process and runs none of its code.
     unsafe { libc::_exit(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+    use crate::session::Session;
+    use crate::{Settings, clock};
+
+    #[test]
+    fn a_forked_copy_of_a_session_refuses_and_the_original_goes_on() {
+        let mut session = Session::open(&Settings::new("ipc://@hornpipe-nobody-is-here")).unwrap();
+        session.poll(&[], Some(clock::now())).unwrap();
+        // SAFETY: the child calls what it tests, and ends.
+        if let ForkResult::Parent { child } = unsafe { fork() }.unwrap() {
+            assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 7));
+            session.poll(&[], Some(clock::now())).unwrap();
+        } else {
+            let refused = session.poll(&[], Some(clock::now())).is_err() && session.leave("x").is_err();
+            let own = Session::open(&Settings::new("ipc://@hornpipe-nobody-is-here"));
+            let works = own.is_ok_and(|mut own| own.poll(&[], Some(clock::now())).is_ok());
+            exit_at_once(if refused && works { 7 } else { 8 });
+        }
+    }
 }

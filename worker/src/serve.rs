@@ -15,6 +15,8 @@ use crate::{Context, Failure, Handler, Job, Reply, Settings, State};
 pub enum Stopped {
     /// The broker asked for it, and all that was in hand is answered.
     ByBroker,
+    /// The program has asked for it with its [`crate::StopHandle`], and all that was in hand is answered.
+    ByProgram,
     /// The program of [`crate::lines`] has ended, or had to be ended. The
     /// process should leave with this code too, so that the broker sees a
     /// worker that died.
@@ -94,6 +96,7 @@ pub fn serve(
     observer: impl FnMut(State),
 ) -> Result<Stopped, ServeError> {
     let mut session = Session::open(settings)?;
+    session.post_sentry();
     run(&mut session, &mut Handled { handler }, observer)
 }
 
@@ -127,7 +130,7 @@ pub(crate) fn run(
             Some(Next::Stop) => {
                 observer(State::Exiting);
                 session.leave("stop")?;
-                return Ok(Stopped::ByBroker);
+                return Ok(session.who_stopped());
             }
         }
     }
@@ -139,7 +142,7 @@ struct Handled<H> {
 
 impl<H: Handler> Work for Handled<H> {
     fn perform(&mut self, session: &mut Session, job: &Job) -> Result<(), ServeError> {
-        let outcome = attempt(&mut self.handler, job, session);
+        let outcome = attempt(&mut self.handler, job, session)?;
         session.reply(job, outcome)
     }
 }
@@ -149,15 +152,21 @@ pub(crate) fn attempt(
     handler: &mut impl Handler,
     job: &Job,
     session: &mut Session,
-) -> Result<Reply, Failure> {
+) -> Result<Result<Reply, Failure>, ServeError> {
+    session.begin_handler();
     let mut context = Context::new(session, job);
     // The session is left in order by every function that a handler can reach, and
     // whether the handler itself bears an unwind is a part of its contract.
-    catch_unwind(AssertUnwindSafe(|| handler.handle(job, &mut context))).unwrap_or_else(|panic| {
-        let message = panic_message(panic.as_ref());
-        warn!(message, "the handler panicked");
-        Err(Failure::new(format!("the handler panicked: {message}")))
-    })
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(job, &mut context)));
+    session.end_handler()?;
+    Ok(outcome.unwrap_or_else(|panic| Err(failure_of_panic(panic.as_ref()))))
+}
+
+/// What the client is told of a panic.
+pub(crate) fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
+    let message = panic_message(panic);
+    warn!(message, "the handler panicked");
+    Failure::new(format!("the handler panicked: {message}"))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -12,12 +12,15 @@ use tracing::{debug, warn};
 
 use crate::connection::{Connection, News};
 use crate::parts::Parts;
-use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, clock};
+use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, clock};
 
 pub(crate) use crate::connection::Watch;
 
 /// More jobs than a broker ever gives ahead.
 const JOBS_LIMIT: usize = 256;
+
+/// How long a handler is kept waiting for a router that is yet to come.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// More frames than a broker's message ever has.
 const FRAMES_LIMIT: usize = 8192;
@@ -39,6 +42,9 @@ pub(crate) struct Session {
     told_to_stop: bool,
     malformed: u64,
     linger: Duration,
+    stop: Option<StopHandle>,
+    /// The handler was kept waiting once for a broker that is away.
+    was_patient: bool,
 }
 
 #[derive(Debug)]
@@ -64,23 +70,13 @@ pub(crate) enum Next {
 impl Session {
     /// Connects and says `waiting`. Returns at once, also if nobody is there yet.
     pub(crate) fn open(settings: &Settings) -> Result<Self, ServeError> {
-        let announcement = Announcement {
-            service: settings.service.clone(),
-            name: settings.name.clone(),
-            sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
-            ..Announcement::default()
-        };
+        let announcement = announcement_of(settings);
         // `reason` and a large `seen` come on top later.
         let size = announcement.encode().len() + 32;
         if size > MAP_LIMIT {
             return Err(ServeError::AnnouncementTooLarge { size });
         }
-        let limits = Limits {
-            frame_bytes: settings.message_limit,
-            message_bytes: settings.message_limit,
-            frames: FRAMES_LIMIT,
-        };
-        let connection = Connection::open(&settings.backend, limits)
+        let connection = Connection::open(&settings.backend, limits_of(settings))
             .map_err(|why| ServeError::Endpoint { endpoint: settings.backend.clone(), why })?;
         Ok(Self {
             connection,
@@ -92,12 +88,17 @@ impl Session {
             told_to_stop: false,
             malformed: 0,
             linger: settings.linger,
+            stop: settings.stop.clone(),
+            was_patient: false,
         })
     }
 
     /// What to do next, if that is known already. A job is in hand from here on,
     /// and comes before any order to stop: somebody waits for it.
     pub(crate) fn take_next(&mut self) -> Option<Next> {
+        if self.stop.as_ref().is_some_and(StopHandle::is_requested) {
+            self.told_to_stop = true;
+        }
         match self.early.pop_front() {
             Some(Early { job, cancelled }) => {
                 let parts = Parts::within(job.window());
@@ -108,6 +109,34 @@ impl Session {
         }
     }
 
+    /// Has somebody answer for the worker while handlers run.
+    pub(crate) fn post_sentry(&mut self) {
+        self.connection.post_sentry(Announcement { seen: 0, ..self.announcement.clone() }.encode_hello());
+    }
+
+    /// A handler runs from here on, and we hear nothing.
+    pub(crate) fn begin_handler(&mut self) {
+        self.connection.watch();
+    }
+
+    /// The handler has ended, or calls us.
+    pub(crate) fn end_handler(&mut self) -> Result<(), ServeError> {
+        self.connection.relieve();
+        self.take_in()
+    }
+
+    /// The handler, which has called us, goes on. Who is between two routers gets to the next one first, if it
+    /// comes soon: it would not hear of us otherwise until the handler ends.
+    pub(crate) fn resume_handler(&mut self) -> Result<(), ServeError> {
+        let until = clock::after(PATIENCE);
+        while self.connection.has_sentry() && !self.connection.is_open() && !self.was_patient {
+            self.poll(&[], until)?;
+            self.was_patient = until.is_none_or(|until| until <= clock::now());
+        }
+        self.connection.watch();
+        Ok(())
+    }
+
     /// Whether the job in hand is cancelled, as far as messages have been read.
     pub(crate) fn is_cancelled(&self) -> bool {
         matches!(self.hand, Hand::Holds { cancelled: true, .. })
@@ -116,7 +145,14 @@ impl Session {
     /// Waits until the broker says something, one of the watches is ready, or the time has come.
     /// Who was it is for the caller to try.
     pub(crate) fn poll(&mut self, watches: &[Watch<'_>], until: Option<Instant>) -> Result<(), ServeError> {
-        self.connection.wait(watches, until)?;
+        match &self.stop {
+            // Heard of already; what is waited for now is something else.
+            Some(stop) if !stop.is_requested() => {
+                let watches: Vec<_> = watches.iter().copied().chain([stop.watch()]).collect();
+                self.connection.wait(&watches, until)?;
+            }
+            Some(_) | None => self.connection.wait(watches, until)?,
+        }
         self.take_in()
     }
 
@@ -141,6 +177,7 @@ impl Session {
 
     /// Says who we are and what we do, to a broker that knows nothing of us.
     fn introduce(&mut self) -> Result<(), ServeError> {
+        self.was_patient = false;
         self.connection.send([self.announcement.encode_hello()]);
         for reply in std::mem::take(&mut self.unsaid) {
             self.connection.send(reply);
@@ -246,7 +283,8 @@ impl Session {
         let meta = ReplyMeta { more: true, ..ReplyMeta::default() };
         let head = [Vec::new(), job.token().to_vec(), meta.encode()];
         self.connection.send(head.into_iter().chain(body.into_frames()));
-        self.connection.flush_all(None, None)?;
+        self.connection.flush()?;
+        self.deliver()?;
         Ok(Ok(()))
     }
 
@@ -284,7 +322,47 @@ impl Session {
         if std::mem::take(&mut self.owes_waiting) {
             self.announce_return()?;
         }
-        self.connection.flush_all(None, None)?;
+        self.connection.flush()?;
+        self.deliver()
+    }
+
+    /// Waits until all is written or the broker is gone. A broker that does not read is waited for without
+    /// limit, but no longer than for a goodbye once the program has asked for the stop.
+    fn deliver(&mut self) -> Result<(), ServeError> {
+        if !self.connection.has_unsent() {
+            return Ok(());
+        }
+        let watch = self.stop.as_ref().map(StopHandle::watch);
+        if !self.connection.flush_all(watch, None)? {
+            self.connection.flush_all(None, clock::after(self.linger))?;
+        }
         Ok(())
+    }
+
+    /// Whose wish the stop was.
+    pub(crate) fn who_stopped(&self) -> Stopped {
+        match &self.stop {
+            Some(stop) if stop.is_requested() => Stopped::ByProgram,
+            Some(_) | None => Stopped::ByBroker,
+        }
+    }
+}
+
+/// What a worker with these settings says of itself.
+pub(crate) fn announcement_of(settings: &Settings) -> Announcement {
+    Announcement {
+        service: settings.service.clone(),
+        name: settings.name.clone(),
+        sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ..Announcement::default()
+    }
+}
+
+/// What its broker may send.
+pub(crate) fn limits_of(settings: &Settings) -> Limits {
+    Limits {
+        frame_bytes: settings.message_limit,
+        message_bytes: settings.message_limit,
+        frames: FRAMES_LIMIT,
     }
 }

@@ -45,6 +45,7 @@ mod limits;
 
 mod clients_leave;
 mod own_client;
+mod own_worker;
 mod slow_clients;
 
 mod autoscale;
