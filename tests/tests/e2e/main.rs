@@ -72,6 +72,7 @@ mod events;
 mod sockets;
 mod top;
 mod verbs;
+mod conform;
 mod net_server;
 
 mod chaos;

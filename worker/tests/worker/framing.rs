@@ -22,14 +22,14 @@ const NETSTRINGS: &str = r#"
         else { print length($body), ":$body,"; }
     }"#;
 
-const LENGTHS: &str = r#"
+const LENGTHS: &str = r"
     $| = 1;
     while (read STDIN, my $head, 4) {
         read STDIN, my $body, unpack 'N', $head;
         if ($body =~ s/^raw //) { print $body; }
         elsif ($body =~ s/^last //) { print $body; exit 4; }
         else { print pack('N', length $body), $body; }
-    }"#;
+    }";
 
 const BOTH: [(&str, &str); 2] = [("netstring", NETSTRINGS), ("length", LENGTHS)];
 
