@@ -11,6 +11,7 @@ mod child;
 mod clock;
 mod completions;
 mod conform;
+mod demo;
 mod events;
 mod config;
 pub mod exit_code;
@@ -44,6 +45,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 
 const VERBS: &str = "\
 Run
+  demo    a tour of one minute: search, grow, kill, reload
   serve   bind two ports, start workers, hand each request to an idle one
   worker  be a worker by hand: `worker demo` does as it is told
   conform try a worker program: does it keep to the protocol?
@@ -95,6 +97,7 @@ enum Verb {
     Serve(Box<serve::ServeArguments>),
     Worker(worker::WorkerArguments),
     Conform(conform::ConformArguments),
+    Demo(demo::DemoArguments),
     Config(config::ConfigArguments),
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
@@ -133,6 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Worker(arguments) => worker::run(&arguments),
         Verb::Conform(arguments) => conform::run(&arguments).into(),
+        Verb::Demo(arguments) => demo::run(&arguments).into(),
         Verb::Config(arguments) => config::run(arguments),
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),

@@ -73,6 +73,7 @@ mod sockets;
 mod top;
 mod verbs;
 mod conform;
+mod demo;
 mod net_server;
 
 mod chaos;
