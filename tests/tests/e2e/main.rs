@@ -25,6 +25,7 @@ mod closures;
 mod conditions;
 mod workers_each;
 mod workers_lines;
+mod worker_examples;
 mod workers_native;
 
 mod deaths;
