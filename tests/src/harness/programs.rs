@@ -19,12 +19,16 @@ const GUNICORN: &str = "HPTEST_GUNICORN";
 
 /// The binary under test, built with the profile of the tests.
 pub fn hornpipe() -> PathBuf {
+    beside("hornpipe")
+}
+
+/// A binary of the workspace, built with the profile of the tests.
+pub(super) fn beside(name: &str) -> PathBuf {
     // target/<profile>/deps/e2e-0123 and target/<profile>/soak both lie under <profile>.
     let test = env::current_exe().unwrap();
-    let found =
-        test.ancestors().skip(1).take(2).map(|folder| folder.join("hornpipe")).find(|path| path.is_file());
+    let found = test.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| {
-        panic!("there is no hornpipe binary beside {}: run `cargo build -p hornpipe` first", test.display())
+        panic!("there is no {name} beside {}: run `cargo build --workspace --bins` first", test.display())
     })
 }
 

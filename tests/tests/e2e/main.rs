@@ -13,6 +13,7 @@
 
 mod bursts;
 mod routing;
+mod versions;
 mod turns;
 mod keys;
 
@@ -44,7 +45,9 @@ mod timeouts;
 mod fresh;
 mod limits;
 
+mod broken_link;
 mod clients_leave;
+mod crowds;
 mod own_client;
 mod slow_clients;
 
