@@ -63,8 +63,8 @@ pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};
 pub use processor_limit::ProcessorLimit;
 pub use programs::{
-    c_program, hornpipe, python, python_with_gunicorn, python_with_majortomo, python_with_prometheus_client,
-    script, source,
+    c_program, compiled_example, hornpipe, python, python_with_gunicorn, python_with_majortomo,
+    python_with_prometheus_client, script, source, worker_example,
 };
 pub use raw::{Zmtp, speak};
 pub use redis::{RedisServer, RedisServers, Value};

@@ -112,11 +112,28 @@ pub fn script(name: &str) -> PathBuf {
 
 /// A program of `tests/c`, compiled against the system's libzmq into this folder.
 pub fn c_program(name: &str, folder: &Folder) -> PathBuf {
+    compiled(&source("c").join(format!("{name}.c")), folder)
+}
+
+/// One of the workers that need no library of ours.
+pub fn worker_example(name: &str) -> PathBuf {
+    let path = source("../worker/examples").join(name);
+    assert!(path.is_file(), "there is no example {}", path.display());
+    path
+}
+
+/// That of them which is written in C, compiled into this folder.
+pub fn compiled_example(name: &str, folder: &Folder) -> PathBuf {
+    compiled(&worker_example(name), folder)
+}
+
+fn compiled(file: &Path, folder: &Folder) -> PathBuf {
+    let name = file.file_stem().unwrap().to_str().unwrap();
     let program = folder.file(name);
     let output = Command::new("cc")
         .arg("-o")
         .arg(&program)
-        .arg(source("c").join(format!("{name}.c")))
+        .arg(file)
         .arg("-lzmq")
         .output()
         .expect("the tests need a C compiler called cc");

@@ -26,6 +26,7 @@ mod closures;
 mod conditions;
 mod workers_each;
 mod workers_lines;
+mod worker_examples;
 mod workers_native;
 
 mod deaths;
