@@ -25,8 +25,7 @@ pub const KEPT_PARTS: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Window {
     left: u32,
-    /// Whether its worker has been told how many, and is held to it.
-    steered: bool,
+    pace: Pace,
     /// What is done with, and its worker has not been told of.
     owed: u32,
     /// Its client reads parts, and so slows it down.
@@ -37,19 +36,28 @@ pub(super) struct Window {
     told: bool,
 }
 
+/// Who says how many parts may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// The broker: its worker has been told, and is held to it.
+    AsAllowed,
+    /// The worker.
+    Free,
+}
+
 impl Window {
     fn new(live: bool) -> Self {
-        Self { left: WINDOW, steered: true, owed: 0, live, begun: false, told: false }
+        Self { left: WINDOW, pace: Pace::AsAllowed, owed: 0, live, begun: false, told: false }
     }
 
     /// Of a worker whose protocol has parts and no word for how many may come. A client that does
     /// not read has its budget, and no more parts beyond that.
-    fn unsteered(live: bool) -> Self {
-        Self { steered: false, ..Self::new(live) }
+    fn free(live: bool) -> Self {
+        Self { pace: Pace::Free, ..Self::new(live) }
     }
 
     fn has_room(&self) -> bool {
-        self.left > 0 || !self.steered
+        self.left > 0 || self.pace == Pace::Free
     }
 
     /// Parts that are on their way to the client.
@@ -115,7 +123,7 @@ impl<B: Clone> Core<B> {
         match record.tongue {
             Tongue::Native => Some(Window::new(live)),
             // Of those who beat Majordomo's have parts, and nobody else says such a word.
-            Tongue::Plain | Tongue::PlainReadyByReply => record.beat.map(|_beat| Window::unsteered(live)),
+            Tongue::Plain | Tongue::PlainReadyByReply => record.beat.map(|_beat| Window::free(live)),
         }
     }
 
