@@ -1,6 +1,6 @@
 //! A worker whose handler is a future: several requests at once, on the tasks of the program's own tokio.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -231,7 +231,7 @@ struct Worker<H> {
     announcement: Announcement,
     handler: Arc<H>,
     words: mpsc::UnboundedSender<Word>,
-    hands: HashMap<Arc<[u8]>, Hand>,
+    hands: BTreeMap<Arc<[u8]>, Hand>,
     tasks: JoinSet<()>,
     /// Replies that were due while no broker was there.
     unsaid: Vec<Vec<Vec<u8>>>,
@@ -278,7 +278,7 @@ where
             announcement,
             handler: Arc::new(handler),
             words,
-            hands: HashMap::new(),
+            hands: BTreeMap::new(),
             tasks: JoinSet::new(),
             unsaid: Vec::new(),
             owes_waiting: false,

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A machine that vanished is given up 3 s after it was last heard.
 const KEEPALIVE_IDLE_S: u32 = 1;
 const KEEPALIVE_INTERVAL_S: u32 = 1;
-const KEEPALIVE_COUNT: u32 = 2;
+const KEEPALIVE_COUNT: u32 = 3;
 const USER_TIMEOUT_MS: u32 = 3000;
 
 /// Pieces for one vectored write.

@@ -47,6 +47,7 @@ mod asynchronous;
 mod demo;
 mod each;
 mod lines;
+mod framing;
 
 mod children;
 mod clock;
@@ -63,6 +64,7 @@ pub use asynchronous::{AsyncContext, serve_async};
 pub use context::Context;
 pub use demo::{DEMO_VERBS, demo};
 pub use each::each;
+pub use framing::Framing;
 pub use handler::{Handler, echo};
 pub use hornpipe_proto::worker::State;
 pub use job::Job;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::StopHandle;
+use crate::{Framing, StopHandle};
 
 /// Where and as what to work.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Settings {
     pub message_limit: u64,
     /// How many bytes a program may answer with; more is an error, and the program is killed.
     pub output_limit: usize,
+    /// How a program of [`crate::lines`] tells messages apart.
+    pub framing: Framing,
     /// The environment of programs; `None` is this process's own.
     pub environment: Option<Vec<(OsString, OsString)>>,
     /// Where a program named without a slash is looked for: folders joined by `:`, as in `PATH`.
@@ -53,6 +55,7 @@ impl Settings {
             stop: None,
             message_limit: 1024 * 1024 * 1024,
             output_limit: 64 * 1024 * 1024,
+            framing: Framing::Line,
             environment: None,
             search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
         }

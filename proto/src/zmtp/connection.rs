@@ -169,10 +169,8 @@ impl Connection {
             return self.reader.take_unit(&self.limits);
         }
         // No memory for what may not come yet.
-        self.reader.take_unit(&Limits { frames: 0, ..self.limits }).map_err(|error| match error {
-            ZmtpError::TooManyFrames { .. } => ZmtpError::EarlyMessage,
-            other => other,
-        })
+        let unit = self.reader.take_unit(&Limits { frames: 0, ..self.limits });
+        if matches!(unit, Err(ZmtpError::TooManyFrames { .. })) { Err(ZmtpError::EarlyMessage) } else { unit }
     }
 
     fn obey(&mut self, command: &Command<'_>) -> Result<(), ZmtpError> {
@@ -198,17 +196,13 @@ impl Connection {
     }
 
     fn meet(&mut self, socket: &[u8], identity: &[u8]) -> Result<(), ZmtpError> {
-        match SocketType::parse(socket).filter(|theirs| self.socket.may_talk_to(*theirs)) {
-            Some(theirs) => {
-                self.stage = Stage::Open;
-                self.events.push_back(Event::Ready(Peer { socket: theirs, identity: identity.to_vec() }));
-                Ok(())
-            }
-            None => {
-                let theirs = String::from_utf8_lossy(socket.get(..255).unwrap_or(socket)).into_owned();
-                Err(ZmtpError::SocketType { ours: self.socket, theirs })
-            }
-        }
+        let Some(theirs) = SocketType::parse(socket).filter(|theirs| self.socket.may_talk_to(*theirs)) else {
+            let theirs = String::from_utf8_lossy(socket.get(..255).unwrap_or(socket)).into_owned();
+            return Err(ZmtpError::SocketType { ours: self.socket, theirs });
+        };
+        self.stage = Stage::Open;
+        self.events.push_back(Event::Ready(Peer { socket: theirs, identity: identity.to_vec() }));
+        Ok(())
     }
 
     fn fail(&mut self, error: ZmtpError) {
