@@ -3,7 +3,12 @@
 //! A file of `proto/vectors` holds one message: a line of hexadecimal digits for each frame,
 //! `empty` for one without bytes, and comments behind `#`. To change one is to change the
 //! protocol that others have written programs against.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test's helper cannot read fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a test's helper cannot read fails the test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -516,7 +521,7 @@ fn connection_bytes() -> Vec<(&'static str, Frames)> {
     worker.ping(300, b"context");
     let ping = vec![written(&mut worker)];
     hand_over(&mut worker, &ping.concat()).unwrap();
-    let pong = vec![written(&mut worker)];
+    let answer = vec![written(&mut worker)];
     let mut refusing = Connection::new(SocketType::Req, zmtp::Limits::default());
     hand_over(&mut refusing, &greeted.concat()).unwrap_err();
     let refused = written(&mut refusing).split_off(greeted[0].len() + 40);
@@ -527,7 +532,7 @@ fn connection_bytes() -> Vec<(&'static str, Frames)> {
         ("zmtp-message", message),
         ("zmtp-message-long", long),
         ("zmtp-ping", ping),
-        ("zmtp-pong", pong),
+        ("zmtp-pong", answer),
         ("zmtp-error", vec![refused]),
     ]
 }

@@ -147,12 +147,14 @@ impl Connection {
 
     /// It does not any more. What has happened meanwhile is news.
     pub(crate) fn relieve(&mut self) {
-        let Some(sentry) = &mut self.sentry else { return };
+        if self.sentry.is_none() {
+            return;
+        }
         let socket = match &self.link {
             Link::Up { socket, .. } => Some(socket.as_fd()),
             Link::Away { .. } | Link::Reaching { .. } => None,
         };
-        if let Some(socket) = sentry.relieve(socket) {
+        if let Some(socket) = Sentry::relieve(socket) {
             debug!(endpoint = self.name, "another router was met while the handler ran");
             let (zmtp, _greeting, _ready) = rehearse(self.limits);
             self.sockets += 1;

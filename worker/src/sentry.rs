@@ -93,7 +93,7 @@ impl Sentry {
     }
 
     /// The handler has ended, or calls us. The connection to the next router, if that had to be made.
-    pub(crate) fn relieve(&mut self, socket: Option<BorrowedFd<'_>>) -> Option<OwnedFd> {
+    pub(crate) fn relieve(socket: Option<BorrowedFd<'_>>) -> Option<OwnedFd> {
         if WATCHED.swap(-1, SeqCst) < 0 {
             return None;
         }
@@ -113,7 +113,7 @@ impl Sentry {
 
 impl Drop for Sentry {
     fn drop(&mut self) {
-        drop(self.relieve(None));
+        drop(Self::relieve(None));
         *ORDERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
         POSTED.store(false, SeqCst);
     }

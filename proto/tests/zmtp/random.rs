@@ -110,8 +110,8 @@ fn in_whatever_pieces_it_comes_the_messages_are_the_same() {
         let (events, result) = feed(&mut receiver, &bytes, &mut dice);
         assert_eq!(result, Ok(()), "seed {seed}");
         assert!(matches!(events[0], Event::Ready(_)), "seed {seed}");
-        let received: Vec<_> = events.into_iter().skip(1).collect();
-        assert!(received == messages.into_iter().map(Event::Message).collect::<Vec<_>>(), "seed {seed}");
+        let come: Vec<_> = events.into_iter().skip(1).collect();
+        assert!(come == messages.into_iter().map(Event::Message).collect::<Vec<_>>(), "seed {seed}");
     }
 }
 
