@@ -15,6 +15,7 @@ use nix::sys::socket::{self, MsgFlags, SockFlag, SockType, setsockopt, sockopt};
 use tracing::{debug, info, warn};
 
 use crate::endpoint::{Address, Endpoint};
+use crate::rehearsal::{rehearse, take_unsent};
 use crate::sentry::{Orders, Sentry};
 use crate::{clock, ffi};
 
@@ -449,37 +450,6 @@ impl Link {
                 Some(PollFd::new(socket.as_fd(), PollFlags::POLLIN | out))
             }
         }
-    }
-}
-
-/// A connection whose handshake is over, and what was to be said for that.
-fn rehearse(limits: Limits) -> (zmtp::Connection, Vec<u8>, Vec<u8>) {
-    let mut ours = zmtp::Connection::new(SocketType::Dealer, limits);
-    let mut router = zmtp::Connection::new(SocketType::Router, limits);
-    let mut said = [Vec::new(), Vec::new()];
-    for piece in &mut said {
-        *piece = take_unsent(&mut ours);
-        hand_over(piece, &mut router);
-        hand_over(&take_unsent(&mut router), &mut ours);
-    }
-    while ours.next_event().is_some() {}
-    let [greeting, ready] = said;
-    (ours, greeting, ready)
-}
-
-fn take_unsent(zmtp: &mut zmtp::Connection) -> Vec<u8> {
-    let bytes: Vec<u8> = zmtp.unsent().flatten().copied().collect();
-    zmtp.sent(bytes.len());
-    bytes
-}
-
-/// A handshake is shorter than any space for it, and understood by our own kind.
-fn hand_over(bytes: &[u8], reader: &mut zmtp::Connection) {
-    for (place, byte) in reader.space().iter_mut().zip(bytes) {
-        *place = *byte;
-    }
-    if let Err(error) = reader.received(bytes.len()) {
-        warn!(%error, "a handshake with ourselves fails");
     }
 }
 
