@@ -92,15 +92,18 @@ fn handle(numbers: &[u64], body: &[u8]) -> Result<String, Failure> {
         ("fail", why) => Err(Failure::new(why)),
         ("panic", why) => panic!("{why}"),
         ("abort", _) => std::process::abort(),
-        ("nap", time) => nap(time.parse().map_err(|_error| Failure::new("a number is expected"))?),
+        ("nap", time) => {
+            let milliseconds = time.parse().map_err(|_error| Failure::new("a number is expected"))?;
+            nap(milliseconds);
+            Ok(format!("napped {milliseconds}"))
+        }
         _ => Err(Failure::new("no such verb")),
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a handler that neither ends nor asks anything")]
-fn nap(milliseconds: u64) -> Result<String, Failure> {
+fn nap(milliseconds: u64) {
     std::thread::sleep(std::time::Duration::from_millis(milliseconds));
-    Ok(format!("napped {milliseconds}"))
 }
 
 fn private_kib() -> Option<u64> {

@@ -43,6 +43,7 @@ fn demo(job: &Job, context: &mut Context<'_>) -> Result<String, Failure> {
             let cancelled = context.wait(Duration::from_millis(milliseconds.parse().unwrap()));
             Ok(format!("cancelled: {cancelled}"))
         }
+        Some(("fail", why)) => Err(Failure::new(why)),
         _ => Ok(body.to_uppercase()),
     }
 }
@@ -56,6 +57,7 @@ fn a_worker_serves_a_broker_that_did_not_start_it_until_its_program_stops_it() {
     let broker = Serve::bare(0).start();
     let worker = blocking(&broker);
     assert_eq!(broker.ask("hello"), "HELLO");
+    assert_eq!(broker.ask("fail on purpose"), "ERR error on purpose");
     let client = broker.client();
     client.send(&[b"sleep 300"]);
     broker.wait_for_in_flight(1);
