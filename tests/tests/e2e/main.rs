@@ -14,6 +14,7 @@
 mod bursts;
 mod routing;
 mod turns;
+mod prefetch;
 mod keys;
 
 mod bodies;
