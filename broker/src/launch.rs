@@ -20,8 +20,8 @@ use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
-    Activation, Config, ConfigError, Configured, ControlPlace, Environment, InForce, PlaceError, Privilege,
-    ProgramKind, ReadSocket, ServiceConfig,
+    Activation, Config, ConfigError, Configured, ControlPlace, Environment, Framing, InForce, PlaceError,
+    Privilege, ProgramKind, ReadSocket, ServiceConfig,
 };
 use crate::core::Settings;
 use crate::http;
@@ -362,7 +362,7 @@ fn routed(service: &ServiceConfig) -> router::ServiceSetup {
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
             }
-            ProgramKind::Each(_) | ProgramKind::Lines(_) | ProgramKind::Echo | ProgramKind::None => "",
+            ProgramKind::Each(_) | ProgramKind::Lines { .. } | ProgramKind::Echo | ProgramKind::None => "",
         },
     }
 }
@@ -427,7 +427,8 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
     let search_path = service.search_path;
     let environment = service.worker_environment;
     let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
-    let work = match (handler, service.program) {
+    let mut framing = hornpipe_worker::Framing::Line;
+    let mut work = match (handler, service.program) {
         (Some(work), _) => work,
         (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
         (None, ProgramKind::None) => return Program::None,
@@ -435,11 +436,15 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         (None, ProgramKind::Each(argv)) => {
             adapter(argv, |settings, argv, title| hornpipe_worker::each(settings, argv, titled(title)))
         }
-        (None, ProgramKind::Lines(argv)) => {
+        (None, ProgramKind::Lines { argv, framing: chosen }) => {
+            framing = match chosen {
+                Framing::Line => hornpipe_worker::Framing::Line,
+                Framing::Length => hornpipe_worker::Framing::Length,
+                Framing::Netstring => hornpipe_worker::Framing::Netstring,
+            };
             adapter(argv, |settings, argv, title| hornpipe_worker::lines(settings, argv, titled(title)))
         }
     };
-    let mut work = work;
     Program::Fork(Box::new(move |process: WorkerProcess| {
         let title = format!("hornpipe: worker {}", process.place.slot);
         title::set(&format!("{title} [starting]"));
@@ -450,6 +455,7 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         settings.search_path.clone_from(&search_path);
         settings.environment = Some(with_place(&environment, &process));
         settings.output_limit = output_limit;
+        settings.framing = framing;
         work(&settings, &title)
     }))
 }

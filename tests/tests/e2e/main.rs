@@ -13,6 +13,7 @@
 
 mod bursts;
 mod routing;
+mod versions;
 mod turns;
 mod prefetch;
 mod keys;
@@ -26,6 +27,7 @@ mod closures;
 mod conditions;
 mod workers_each;
 mod workers_lines;
+mod worker_examples;
 mod workers_native;
 
 mod deaths;
@@ -44,7 +46,9 @@ mod timeouts;
 mod fresh;
 mod limits;
 
+mod broken_link;
 mod clients_leave;
+mod crowds;
 mod own_client;
 mod slow_clients;
 
