@@ -15,6 +15,7 @@ mod bursts;
 mod routing;
 mod versions;
 mod turns;
+mod prefetch;
 mod keys;
 
 mod bodies;
