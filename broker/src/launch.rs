@@ -1,6 +1,7 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+mod adapters;
 pub(crate) mod rehearsal;
 mod reread;
 mod saved;
@@ -20,8 +21,8 @@ use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
-    Activation, Config, ConfigError, Configured, ControlPlace, Environment, Framing, InForce, PlaceError,
-    Privilege, ProgramKind, ReadSocket, ServiceConfig,
+    Activation, Config, ConfigError, Configured, ControlPlace, Environment, InForce, PlaceError, Privilege,
+    ProgramKind, ReadSocket, ServiceConfig,
 };
 use crate::core::Settings;
 use crate::http;
@@ -437,11 +438,7 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
             adapter(argv, |settings, argv, title| hornpipe_worker::each(settings, argv, titled(title)))
         }
         (None, ProgramKind::Lines { argv, framing: chosen }) => {
-            framing = match chosen {
-                Framing::Line => hornpipe_worker::Framing::Line,
-                Framing::Length => hornpipe_worker::Framing::Length,
-                Framing::Netstring => hornpipe_worker::Framing::Netstring,
-            };
+            framing = adapters::framing(chosen);
             adapter(argv, |settings, argv, title| hornpipe_worker::lines(settings, argv, titled(title)))
         }
     };
@@ -453,23 +450,11 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         }
         let mut settings = hornpipe_worker::Settings::new(process.backend.as_str());
         settings.search_path.clone_from(&search_path);
-        settings.environment = Some(with_place(&environment, &process));
+        settings.environment = Some(adapters::environment(&environment, &process));
         settings.output_limit = output_limit;
         settings.framing = framing;
         work(&settings, &title)
     }))
-}
-
-/// The environment of an adapter's programs: they are told whose they are.
-fn with_place(environment: &[(OsString, OsString)], process: &WorkerProcess) -> Vec<(OsString, OsString)> {
-    let own = [
-        ("HORNPIPE_SERVICE", process.service.clone()),
-        ("HORNPIPE_SLOT", process.place.slot.to_string()),
-        ("HORNPIPE_INCARNATION", process.place.incarnation.to_string()),
-        ("HORNPIPE_GENERATION", process.generation.to_string()),
-    ];
-    let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
-    environment.iter().cloned().chain(own).collect()
 }
 
 /// Work that a handler does, in this process.

@@ -52,7 +52,7 @@ impl Framing {
             Self::Length => {
                 let length = u32::try_from(body.len());
                 let length =
-                    length.map_err(|_| Failure::new("a body of 4 GiB does not fit into its frame"))?;
+                    length.map_err(|_error| Failure::new("a body of 4 GiB does not fit into its frame"))?;
                 body.splice(..0, length.to_be_bytes());
                 Ok(body)
             }

@@ -22,14 +22,14 @@ const NETSTRINGS: &str = r#"
         else { print length($body), ":$body,"; }
     }"#;
 
-const LENGTHS: &str = r#"
+const LENGTHS: &str = r"
     $| = 1;
     while (read STDIN, my $head, 4) {
         read STDIN, my $body, unpack 'N', $head;
         if ($body =~ s/^raw //) { print $body; }
         elsif ($body =~ s/^last //) { print $body; exit 4; }
         else { print pack('N', length $body), $body; }
-    }"#;
+    }";
 
 const BOTH: [(&str, &str); 2] = [("netstring", NETSTRINGS), ("length", LENGTHS)];
 
@@ -88,6 +88,21 @@ fn an_answer_that_cannot_be_read_is_an_error_and_the_end() {
         assert_eq!(broker.ask_in_vain(&[b"raw ", answer].concat()), message);
         assert_eq!(process.wait().code(), Some(1), "{answer:?}");
     }
+}
+
+#[test]
+fn what_cannot_be_read_and_was_not_asked_for_is_no_clients_error() {
+    let mut broker = Broker::new();
+    let file = broker.folder.0.join("file");
+    let script = "while [ ! -e \"$0\" ]; do sleep 0.01; done; echo welcome; exec sleep 300";
+    let program = ["sh", "-c", script, file.to_str().unwrap()];
+    let mut process = Process::start(&broker, "netstring", &program);
+    broker.expect_worker();
+    broker.send_job("token", &JobMeta::default(), &[b"question"]);
+    broker.expect_state(State::Processing);
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(broker.hears_nothing_for(Duration::from_millis(20)));
 }
 
 #[test]
