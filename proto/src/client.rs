@@ -381,6 +381,7 @@ mod tests {
             trace: text(),
             headers: (10..10 + HEADERS_COUNT).map(|number| (number.to_string(), vec![0; value])).collect(),
             window: Some(u32::MAX),
+            claim: Some(u32::MAX),
         };
         assert!(job.headers.fit());
         assert!(job.encode().len() < crate::MAP_LIMIT * 3 / 4, "{}", job.encode().len());

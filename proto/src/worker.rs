@@ -78,6 +78,10 @@ pub struct Announcement {
     /// How many jobs it has received on this connection: tells a `waiting`
     /// that crossed a job on the wire from one sent after it.
     pub seen: u64,
+    /// The descriptor, in the worker's process, of the file whose first word it claims its jobs
+    /// in: see [`crate::claim`]. Only of use to a broker on the same machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<u32>,
     /// With `exiting`: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -92,6 +96,7 @@ impl Default for Announcement {
             credits: 1,
             sdk: None,
             seen: 0,
+            claims: None,
             reason: None,
         }
     }
@@ -140,6 +145,9 @@ pub struct JobMeta {
     /// others; absent if the reply must not come in parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
+    /// The number under which the job is claimed before it is begun; absent if it need not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<u32>,
 }
 
 impl JobMeta {

@@ -56,6 +56,7 @@ mod endpoint;
 mod ffi;
 mod pipe;
 mod program;
+mod queue;
 mod rehearsal;
 mod sentry;
 mod session;

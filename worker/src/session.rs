@@ -2,7 +2,6 @@
 //! the duty to be known again after the broker's router was restarted. What a job
 //! means, and when to end, is the caller's affair; how bytes travel, the connection's.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hornpipe_proto::MAP_LIMIT;
@@ -12,12 +11,10 @@ use tracing::{debug, warn};
 
 use crate::connection::{Connection, News};
 use crate::parts::Parts;
+use crate::queue::Queue;
 use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, clock};
 
 pub(crate) use crate::connection::Watch;
-
-/// More jobs than a broker ever gives ahead.
-const JOBS_LIMIT: usize = 256;
 
 /// How long a handler is kept waiting for a router that is yet to come.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,8 +30,8 @@ pub(crate) struct Session {
     connection: Connection,
     announcement: Announcement,
     hand: Hand,
-    /// Jobs that came while another was in hand.
-    early: VecDeque<Early>,
+    /// What has come and is not begun.
+    queue: Queue,
     /// Replies that were due while no broker was there.
     unsaid: Vec<Message>,
     /// The connection was lost while a job was in hand: say `waiting` after its reply.
@@ -45,12 +42,6 @@ pub(crate) struct Session {
     stop: Option<StopHandle>,
     /// The handler was kept waiting once for a broker that is away.
     was_patient: bool,
-}
-
-#[derive(Debug)]
-struct Early {
-    job: Job,
-    cancelled: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +61,8 @@ pub(crate) enum Next {
 impl Session {
     /// Connects and says `waiting`. Returns at once, also if nobody is there yet.
     pub(crate) fn open(settings: &Settings) -> Result<Self, ServeError> {
-        let announcement = announcement_of(settings);
+        let mut queue = Queue::default();
+        let announcement = Announcement { claims: queue.share(), ..announcement_of(settings) };
         // `reason` and a large `seen` come on top later.
         let size = announcement.encode().len() + 32;
         if size > MAP_LIMIT {
@@ -82,7 +74,7 @@ impl Session {
             connection,
             announcement,
             hand: Hand::Empty,
-            early: VecDeque::new(),
+            queue,
             unsaid: Vec::new(),
             owes_waiting: false,
             told_to_stop: false,
@@ -99,10 +91,10 @@ impl Session {
         if self.stop.as_ref().is_some_and(StopHandle::is_requested) {
             self.told_to_stop = true;
         }
-        match self.early.pop_front() {
-            Some(Early { job, cancelled }) => {
+        match self.queue.begin() {
+            Some(job) => {
                 let parts = Parts::within(job.window());
-                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled, parts };
+                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false, parts };
                 Some(Next::Job(job))
             }
             None => self.told_to_stop.then_some(Next::Stop),
@@ -156,9 +148,14 @@ impl Session {
         self.take_in()
     }
 
+    /// Hears what the broker says of what is not begun yet, if there is such.
+    pub(crate) fn look_up(&mut self) -> Result<(), ServeError> {
+        if self.queue.is_empty() { Ok(()) } else { self.absorb() }
+    }
+
     /// Reads what the broker has sent, without waiting.
     pub(crate) fn absorb(&mut self) -> Result<(), ServeError> {
-        while self.connection.go_on()? && self.early.len() < JOBS_LIMIT {
+        while self.queue.has_room() && self.connection.go_on()? {
             self.take_in()?;
         }
         self.take_in()
@@ -192,7 +189,7 @@ impl Session {
     /// in hand is finished all the same; what is not begun is not run twice.
     fn lose(&mut self) {
         self.announcement.seen = 0;
-        self.early.clear();
+        self.queue.clear();
         self.owes_waiting = matches!(self.hand, Hand::Holds { .. });
     }
 
@@ -201,8 +198,7 @@ impl Session {
             Ok(BrokerMessage::Job { token, meta }) => {
                 self.announcement.seen = self.announcement.seen.saturating_add(1);
                 let body = frames.split_off(HEAD_LEN.min(frames.len()));
-                let job = Job::new(token, meta.unwrap_or_default(), body);
-                self.early.push_back(Early { job, cancelled: false });
+                self.queue.push(Job::new(token, meta.unwrap_or_default(), body));
             }
             Ok(BrokerMessage::Control(Control::Cancel { token })) => self.cancel(token.as_bytes()),
             Ok(BrokerMessage::Control(Control::Stop)) => self.told_to_stop = true,
@@ -226,8 +222,6 @@ impl Session {
             && token == subject
         {
             *cancelled = true;
-        } else if let Some(early) = self.early.iter_mut().find(|early| early.job.token() == subject) {
-            early.cancelled = true;
         } else {
             // The reply and the order have crossed.
             debug!("a cancelled request is not in hand");
@@ -264,7 +258,7 @@ impl Session {
         loop {
             self.absorb()?;
             // Whoever gave the job is gone, and has forgotten it.
-            let forgotten = self.owes_waiting;
+            let forgotten = self.owes_waiting || self.queue.supersedes();
             match &mut self.hand {
                 Hand::Holds { cancelled: false, parts: Parts::Joined { frames }, .. } => {
                     frames.extend(body.into_frames());

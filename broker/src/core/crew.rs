@@ -10,8 +10,10 @@ use super::busy_time::BusyTime;
 use super::event::{Details, Home, Speech};
 use super::ids::{Place, Timestamp, WorkerId};
 use super::loss::Fate;
+use super::prefetch::{Ahead, Tempo};
 use super::requests::Requests;
 use super::settings::MAX_CREDITS;
+pub(super) use super::worker::{Tongue, Worker};
 use super::worker_state::WorkerState;
 
 #[derive(Debug, Default)]
@@ -19,6 +21,10 @@ pub(super) struct Crew {
     table: BTreeMap<WorkerId, Worker>,
     /// Who would take a request: least loaded first, then least recently used.
     eligible: BTreeSet<(usize, u64, WorkerId)>,
+    /// Busy ones who would take another ahead of its time, in the same order.
+    takers: BTreeSet<(usize, u64, WorkerId)>,
+    /// How much work a worker may have ahead of it; `None` for none.
+    prefetch: Option<Duration>,
     /// How many workers of our own do nothing, and how many have something to do.
     local: Occupations,
     /// Of spells that are over.
@@ -55,153 +61,6 @@ impl Occupations {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Worker {
-    pub(super) home: Home,
-    pub(super) name: Option<String>,
-    pub(super) tongue: Tongue,
-    credits: u32,
-    state: WorkerState,
-    held: BTreeSet<Token>,
-    /// Since when it has held anything, while it does.
-    busy_since: Option<Timestamp>,
-    /// Why it is given nothing at present, whatever it says.
-    withheld: Withheld,
-    pub(super) joined: Timestamp,
-    /// Between two of its heartbeats, if it sends any.
-    pub(super) beat: Option<Duration>,
-    /// When it last said anything.
-    pub(super) heard: Timestamp,
-    /// Jobs sent on this connection.
-    pub(super) sent: u64,
-    pub(super) served: u64,
-    /// Whether its connection is gone. What it holds is judged when it is known how
-    /// its process fares.
-    pub(super) cut: bool,
-    /// How its process ended, once that is known.
-    pub(super) fate: Option<Fate>,
-    /// When it was last given something: the idle are used in turn.
-    last_turn: u64,
-}
-
-/// What a worker understands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tongue {
-    Plain,
-    PlainReadyByReply,
-    Native,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "reasons that come and go without regard to each other")]
-struct Withheld {
-    /// It is being made to leave, or its process has ended.
-    leaving: bool,
-    /// Somebody stopped its process.
-    halted: bool,
-    /// It belongs to a service that is not served here.
-    elsewhere: bool,
-    /// It has sent what no worker sends.
-    distrusted: bool,
-    /// It has still to answer its probe.
-    unproven: bool,
-}
-
-impl Withheld {
-    /// For longer than somebody's SIGSTOP lasts.
-    fn lastingly(self) -> bool {
-        self.leaving || self.elsewhere || self.distrusted || self.unproven
-    }
-}
-
-impl Worker {
-    fn new(home: Home, joined: Timestamp) -> Self {
-        Self {
-            home,
-            name: None,
-            tongue: Tongue::Plain,
-            credits: 1,
-            state: WorkerState::Starting,
-            held: BTreeSet::new(),
-            busy_since: None,
-            withheld: Withheld::default(),
-            joined,
-            beat: None,
-            heard: joined,
-            sent: 0,
-            served: 0,
-            cut: false,
-            fate: None,
-            last_turn: 0,
-        }
-    }
-
-    pub(super) fn state(&self) -> WorkerState {
-        self.state
-    }
-
-    pub(super) fn held(&self) -> impl Iterator<Item = Token> + '_ {
-        self.held.iter().copied()
-    }
-
-    /// Whether it has still to answer its probe.
-    pub(super) fn is_unproven(&self) -> bool {
-        self.withheld.unproven
-    }
-
-    /// Whether somebody stopped its process.
-    pub(super) fn is_halted(&self) -> bool {
-        self.withheld.halted
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        !self.held.is_empty()
-    }
-
-    /// Whether it has still to come back from what an earlier router gave it.
-    pub(super) fn is_unreturned(&self) -> bool {
-        self.state == WorkerState::Processing && self.sent == 0
-    }
-
-    fn set_state(&mut self, next: WorkerState) {
-        if self.state != next {
-            debug_assert!(self.state.may_become(next), "{:?} to {next:?}", self.state);
-            self.state = next;
-        }
-    }
-
-    /// Whether it could take a request, now or after the present one.
-    pub(super) fn serves(&self) -> bool {
-        !self.withheld.lastingly() && matches!(self.state, WorkerState::Waiting | WorkerState::Processing)
-    }
-
-    /// How many requests it runs at once, if it serves.
-    fn capacity(&self) -> usize {
-        if self.serves() { self.credits as usize } else { 0 }
-    }
-
-    /// Whether it is one of ours and idle, and whether it is one of ours and busy.
-    /// One that has not said what it does, or that somebody stopped, is neither, and so
-    /// is a plain one from its reply until it says that it is ready.
-    fn local_occupation(&self) -> (bool, bool) {
-        let counts = self.home != Home::External && !self.withheld.lastingly() && !self.withheld.halted;
-        let works = self.state == WorkerState::Processing && (self.is_busy() || self.is_unreturned());
-        (counts && self.state == WorkerState::Waiting, counts && works)
-    }
-
-    fn takes_more(&self) -> bool {
-        let withheld = self.withheld.lastingly() || self.withheld.halted;
-        let room = self.held.len() < self.credits as usize;
-        match self.state {
-            WorkerState::Waiting => !withheld && room,
-            // It runs several at once. One that came back from an earlier router
-            // still busy holds nothing of ours, and has not said what it could take.
-            WorkerState::Processing => !withheld && room && self.is_busy() && self.tongue == Tongue::Native,
-            WorkerState::Starting | WorkerState::Exiting => false,
-        }
-    }
-}
-
 impl Crew {
     pub(super) fn join(&mut self, worker: WorkerId, home: Home, now: Timestamp) {
         // One that has said nothing yet is neither idle nor busy.
@@ -223,6 +82,7 @@ impl Crew {
             self.ceased.push(worker);
         }
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
+        self.takers.remove(&(removed.held.len(), removed.last_turn, worker));
         self.local.subtract(&removed);
         if let Home::Local(place) = removed.home
             && let Some(connections) = self.by_place.get_mut(&place)
@@ -323,6 +183,7 @@ impl Crew {
     fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.table.get_mut(&id)?;
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
+        self.takers.remove(&(worker.held.len(), worker.last_turn, id));
         self.local.subtract(worker);
         let served = worker.serves();
         self.capacity -= worker.capacity();
@@ -334,6 +195,8 @@ impl Crew {
         self.local.add(worker);
         if worker.takes_more() {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
+        } else if worker.takes_ahead(self.prefetch) {
+            self.takers.insert((worker.held.len(), worker.last_turn, id));
         }
         Some(result)
     }
@@ -346,6 +209,7 @@ impl Crew {
                 Speech::PlainReadyByReply | Speech::Beating { .. } => (Tongue::PlainReadyByReply, 1),
                 Speech::Native(details) => (Tongue::Native, details.credits.clamp(1, MAX_CREDITS)),
             };
+            worker.claims = matches!(speech, Speech::Native(Details { claims: true, .. }));
             worker.beat = match speech {
                 Speech::Beating { interval, .. } => Some(*interval),
                 Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
@@ -443,9 +307,57 @@ impl Crew {
         });
     }
 
+    /// The same, while it is still at another.
+    pub(super) fn give_ahead(&mut self, id: WorkerId, token: Token, now: Timestamp) {
+        self.give(id, token, now);
+        self.change(id, |worker| worker.ahead.push_back(Ahead { token, since: now }));
+    }
+
+    /// It is at this one from here on.
+    pub(super) fn begin(&mut self, id: WorkerId, token: Token) {
+        self.change(id, |worker| worker.ahead.retain(|ahead| ahead.token != token));
+    }
+
+    /// Busy workers who would take another ahead of its time, the next one first.
+    pub(super) fn takers(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.takers.iter().map(|(_load, _turn, worker)| *worker)
+    }
+
+    /// How much work each may have ahead of it.
+    pub(super) fn set_prefetch(&mut self, prefetch: Option<Duration>) {
+        self.prefetch = prefetch;
+        self.table.values_mut().for_each(|worker| worker.tempo = Tempo::default());
+        let takes = |(id, worker): (&WorkerId, &Worker)| {
+            worker.takes_ahead(prefetch).then_some((worker.held.len(), worker.last_turn, *id))
+        };
+        self.takers = self.table.iter().filter_map(takes).collect();
+    }
+
+    /// What it has not begun is taken back. Returns whether that is to be ordered.
+    pub(super) fn begin_withdrawing(&mut self, id: WorkerId) -> bool {
+        let begin = |worker: &mut Worker| {
+            let begins = !worker.withdrawing && !worker.ahead.is_empty();
+            worker.withdrawing |= begins;
+            begins
+        };
+        self.change(id, begin).unwrap_or_default()
+    }
+
+    /// Returns whether that was ordered.
+    pub(super) fn end_withdrawing(&mut self, id: WorkerId) -> bool {
+        self.change(id, |worker| std::mem::take(&mut worker.withdrawing)).unwrap_or_default()
+    }
+
+    /// It has replied after so long, or has not when it should have.
+    pub(super) fn observe(&mut self, id: WorkerId, run: Option<Duration>) {
+        let Some(budget) = self.prefetch else { return };
+        self.change(id, |worker| worker.tempo.observe(run, budget));
+    }
+
     pub(super) fn take(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         let take = |worker: &mut Worker| {
             worker.held.remove(&token);
+            worker.ahead.retain(|ahead| ahead.token != token);
             let since = if worker.is_busy() { None } else { worker.busy_since.take() };
             since.map(|since| (worker.home, now.since(since)))
         };
@@ -480,6 +392,11 @@ impl Crew {
         for (id, worker) in &self.table {
             let listed = self.eligible.contains(&(worker.held.len(), worker.last_turn, *id));
             debug_assert_eq!(listed, worker.takes_more(), "{id}: wrongly in or out of the idle");
+            let is_listed = self.takers.contains(&(worker.held.len(), worker.last_turn, *id));
+            let belongs = !worker.takes_more() && worker.takes_ahead(self.prefetch);
+            debug_assert_eq!(is_listed, belongs, "{id}: wrongly in or out of those who take more");
+            let known = |ahead: &Ahead| requests.held(ahead.token).is_some_and(|held| held.ahead);
+            debug_assert!(worker.ahead.iter().all(known), "{id} has begun what waits");
             debug_assert_eq!(worker.busy_since.is_some(), worker.is_busy(), "{id}: wrongly busy");
             for token in &worker.held {
                 let holder = requests.held(*token).map(|held| held.worker);

@@ -19,12 +19,15 @@ mod parts;
 mod deadlines;
 mod keys;
 mod held;
+mod holding;
 mod loss;
 mod quarantine;
 mod flight;
 mod ended;
 mod dispatch;
+mod prefetch;
 mod crew;
+mod worker;
 mod busy_time;
 mod speaking;
 mod liveness;
@@ -74,6 +77,7 @@ pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Sl
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
+pub use prefetch::MAX_AHEAD;
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
 pub use services::{Decision, MAX_SERVICES, SLOTS_APART, ServiceSnapshot, Services};
@@ -105,6 +109,8 @@ pub struct Core<B> {
     keys: Keys<B>,
     pace: Pace,
     quarantine: Quarantine<B>,
+    /// Requests whose time is over, and of which it is not known whether a worker has begun them.
+    overdue: Vec<RequestId>,
     recorder: Recorder,
     crew: Crew,
     roster: Roster,
@@ -135,6 +141,8 @@ impl<B: Clone> Core<B> {
     /// A broker that has no workers yet: the first event, which may be `Tick`,
     /// makes it ask for them. `memory` is what an earlier router left behind.
     pub fn new(settings: Settings, generator: Generator, memory: Option<&Memory>) -> Self {
+        let mut crew = Crew::default();
+        crew.set_prefetch(settings.prefetch);
         Self {
             pool: Pool::new(&settings, memory),
             roster: Roster::new(settings.first_slot, memory),
@@ -145,8 +153,9 @@ impl<B: Clone> Core<B> {
             keys: Keys::default(),
             pace: Pace::default(),
             quarantine: Quarantine::default(),
+            overdue: Vec::new(),
             recorder: Recorder::default(),
-            crew: Crew::default(),
+            crew,
             timers: Timers::default(),
             counters: Counters::default(),
             generator,
@@ -184,6 +193,7 @@ impl<B: Clone> Core<B> {
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
+            Event::Withdrawn { worker, begun } => self.worker_withdrawn(worker, begun, turn),
             Event::Stranger => self.counters.strangers += 1,
             Event::Adopted { place, generation, pid, started } => {
                 self.process_adopted(place, generation, (pid, started), turn);
@@ -226,6 +236,7 @@ impl<B: Clone> Core<B> {
             // What waited for them goes to others, who may be idle.
             self.dispatch(turn);
         }
+        self.dispatch_ahead(turn);
         self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
@@ -289,6 +300,7 @@ impl<B: Clone> Core<B> {
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
+                Timer::Ahead(worker) => self.ahead_deadline(worker, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
                 Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
@@ -12,8 +11,9 @@ use super::askers::Askers;
 use super::backlog::{Backlog, End};
 use super::ended::Times;
 use super::event::{Request, Wants};
-use super::flight::{self, Outcome, Plan};
+use super::flight::Outcome;
 pub(super) use super::held::Held;
+use super::held::OnceBegun;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
 use super::loss::Attempt;
 use super::parts::Partial;
@@ -22,16 +22,16 @@ use super::{Core, Turn};
 
 #[derive(Debug)]
 pub(super) struct Requests<B> {
-    table: BTreeMap<RequestId, Record<B>>,
+    pub(super) table: BTreeMap<RequestId, Record<B>>,
     pub(super) backlog: Backlog,
-    held: BTreeMap<Token, Held>,
+    pub(super) held: BTreeMap<Token, Held>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
     /// Of `held`, how many are not over.
-    in_flight: usize,
+    pub(super) in_flight: usize,
     /// Of the waiting and of those in flight, how many have no client any more.
-    orphans_waiting: usize,
-    orphans_in_flight: usize,
+    pub(super) orphans_waiting: usize,
+    pub(super) orphans_in_flight: usize,
 }
 
 #[derive(Debug)]
@@ -40,9 +40,9 @@ pub(super) struct Record<B> {
     pub(super) name: Option<Arc<str>>,
     pub(super) body: B,
     pub(super) size: u64,
-    arrived: Timestamp,
+    pub(super) arrived: Timestamp,
     /// Since when it has waited for a worker, the last time it did.
-    waiting_since: Timestamp,
+    pub(super) waiting_since: Timestamp,
     pub(super) times: Times,
     /// When nobody waits for the work any more.
     pub(super) deadline: Option<Timestamp>,
@@ -61,13 +61,19 @@ pub(super) struct Record<B> {
     pub(super) wants: Wants,
     /// What there is of its reply.
     pub(super) partial: Partial<B>,
-    whereabouts: Whereabouts,
+    pub(super) whereabouts: Whereabouts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whereabouts {
+pub(super) enum Whereabouts {
     Backlog,
-    Worker { token: Token },
+    /// A busy worker has it, and begins it in a moment: it still waits.
+    Ahead {
+        token: Token,
+    },
+    Worker {
+        token: Token,
+    },
 }
 
 impl<B> Record<B> {
@@ -79,7 +85,7 @@ impl<B> Record<B> {
     /// Since when it waits for a worker, if it does.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
         match self.whereabouts {
-            Whereabouts::Backlog => Some(self.waiting_since),
+            Whereabouts::Backlog | Whereabouts::Ahead { .. } => Some(self.waiting_since),
             Whereabouts::Worker { .. } => None,
         }
     }
@@ -92,7 +98,15 @@ impl<B> Record<B> {
     pub(super) fn token(&self) -> Option<Token> {
         match self.whereabouts {
             Whereabouts::Backlog => None,
-            Whereabouts::Worker { token } => Some(token),
+            Whereabouts::Ahead { token } | Whereabouts::Worker { token } => Some(token),
+        }
+    }
+
+    /// Under which token a busy worker has it that has not begun it.
+    pub(super) fn ahead(&self) -> Option<Token> {
+        match self.whereabouts {
+            Whereabouts::Ahead { token } => Some(token),
+            Whereabouts::Backlog | Whereabouts::Worker { .. } => None,
         }
     }
 }
@@ -134,7 +148,7 @@ impl<B> Requests<B> {
         record.orphan = true;
         match record.whereabouts {
             Whereabouts::Backlog => self.orphans_waiting += 1,
-            Whereabouts::Worker { .. } => self.orphans_in_flight += 1,
+            Whereabouts::Ahead { .. } | Whereabouts::Worker { .. } => self.orphans_in_flight += 1,
         }
         let (client, name, size) = (record.client, record.name.clone(), record.size);
         let waits = record.whereabouts == Whereabouts::Backlog;
@@ -210,7 +224,7 @@ impl<B> Requests<B> {
                 }
                 self.backlog.remove(request);
             }
-            Whereabouts::Worker { token } => {
+            Whereabouts::Ahead { token } | Whereabouts::Worker { token } => {
                 if let Some(held) = self.held.get_mut(&token) {
                     held.request = None;
                     held.outcome = Some(outcome);
@@ -277,7 +291,7 @@ impl<B: Clone> Core<B> {
     }
 
     /// It may wait only so long, from this moment on.
-    fn limit_wait(&mut self, request: RequestId, since: Timestamp) {
+    pub(super) fn limit_wait(&mut self, request: RequestId, since: Timestamp) {
         if let Some(timeout) = self.settings.queue_timeout {
             self.timers.arm(since.after(timeout), Timer::Queue(request));
         }
@@ -292,8 +306,8 @@ impl<B> Core<B> {
         self.timers.disarm(Timer::Affinity(request));
         let times = &mut self.counters.times;
         times.request.observe(now.since(record.arrived));
-        if record.whereabouts == Whereabouts::Backlog {
-            times.queue_wait.observe(now.since(record.waiting_since));
+        if let Some(since) = record.waiting_since() {
+            times.queue_wait.observe(now.since(since));
         }
     }
 }
@@ -307,7 +321,10 @@ impl<B: Clone> Core<B> {
             since: now,
             attempt: 0,
             ordinal,
+            number: ordinal,
             begun: false,
+            ahead: false,
+            once_begun: OnceBegun::Runs,
             outcome: None,
             exclusive: None,
             key: None,
@@ -318,120 +335,8 @@ impl<B: Clone> Core<B> {
     }
 }
 
-/// Into a worker's hands and out again.
+/// The last word on a request.
 impl<B: Clone> Core<B> {
-    /// A waiting request, now held by `worker` under `token`.
-    pub(super) fn hand_over(
-        &mut self,
-        request: RequestId,
-        (worker, token, ordinal): (WorkerId, Token, u64),
-        now: Timestamp,
-    ) -> Option<(RequestId, u32, Option<Duration>, B)> {
-        self.requests.backlog.take(request, worker);
-        let window = self.window_for(worker, &self.requests.table.get(&request)?.wants);
-        let record = self.requests.table.get_mut(&request)?;
-        self.timers.disarm(Timer::Queue(request));
-        self.timers.disarm(Timer::Affinity(request));
-        if record.orphan {
-            self.requests.orphans_waiting -= 1;
-            self.requests.orphans_in_flight += 1;
-        } else {
-            self.requests.askers.waits_no_more(record.client);
-        }
-        let place = self.crew.place_of(worker);
-        let plan = Plan {
-            request,
-            name: record.name.clone(),
-            client: record.client,
-            size: record.size,
-            wait: now.since(record.waiting_since),
-            memory: place.and_then(|place| flight::memory_of(&self.roster, place)),
-        };
-        self.counters.times.queue_wait.observe(plan.wait);
-        record.attempt += 1;
-        record.times.hand_over(record.waiting_since, place, now);
-        record.whereabouts = Whereabouts::Worker { token };
-        let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
-        let left = [record.deadline, deadline].into_iter().flatten().min().map(|end| now.until(end));
-        let handed = (request, record.attempt, left, record.body.clone());
-        if let Some(deadline) = deadline {
-            self.timers.arm(deadline, Timer::Attempt(token));
-        }
-        if record.attempt > 1 {
-            self.counters.retried += 1;
-        }
-        let attempt = record.attempt;
-        let held = Held {
-            worker,
-            request: Some(request),
-            since: now,
-            attempt,
-            ordinal,
-            begun: false,
-            outcome: None,
-            exclusive: record.wants.exclusive.clone(),
-            key: record.wants.key.clone(),
-            plan: Some(plan),
-            window,
-        };
-        self.requests.held.insert(token, held);
-        self.requests.in_flight += 1;
-        Some(handed)
-    }
-
-    /// The worker no longer holds `token`. What it held must be answered or
-    /// put back by the caller.
-    pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let held = self.requests.held.remove(&token)?;
-        if let Some(request) = held.request {
-            self.requests.in_flight -= 1;
-            let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
-            self.requests.orphans_in_flight -= usize::from(orphan);
-        }
-        if let Some(key) = &held.key {
-            self.keys.let_go(key, token);
-        }
-        self.timers.disarm(Timer::Attempt(token));
-        self.timers.disarm(Timer::Part(token));
-        self.timers.disarm(Timer::Cancelled(token));
-        if let Some(exclusive) = &held.exclusive {
-            self.requests.backlog.release(exclusive);
-        }
-        Some(held)
-    }
-
-    /// Puts a request that `take_back` returned at the head of the line, where it has
-    /// waited since then.
-    pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
-        if let Some(record) = self.requests.table.get_mut(&request) {
-            record.whereabouts = Whereabouts::Backlog;
-            self.requests.held_bytes -= std::mem::take(&mut record.partial).kept_bytes();
-            record.times.put_back(since);
-            record.waiting_since = since;
-            let ticket = record.wants.ticket(record.client, since);
-            if record.orphan {
-                self.requests.orphans_waiting += 1;
-            } else {
-                self.requests.askers.waits(record.client);
-            }
-            self.requests.backlog.insert(request, ticket, End::Head);
-            self.limit_wait(request, since);
-        }
-    }
-
-    /// The worker never got it: as if it had not been tried.
-    pub(super) fn untry(&mut self, held: &Held) {
-        let Some(request) = held.request else { return };
-        if let Some(record) = self.requests.table.get_mut(&request) {
-            if record.attempt > 1 {
-                self.counters.retried -= 1;
-            }
-            record.attempt -= 1;
-            let since = record.waiting_since;
-            self.put_back(request, since);
-        }
-    }
-
     /// `size` is that of the reply.
     pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };

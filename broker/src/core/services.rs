@@ -183,6 +183,7 @@ impl<B: Clone> Services<B> {
             Event::OutOfTurn { worker } | Event::WorkerLeft { worker } => {
                 self.worker_left(worker, event, turn);
             }
+            Event::Withdrawn { worker, begun } => self.withdrawn(worker, begun, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Adopted { place, .. } => self.adopted(place, event, turn),
             Event::Started { place, .. }

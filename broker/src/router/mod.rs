@@ -9,6 +9,7 @@ mod workers;
 mod paranoid;
 mod majordomo;
 mod heartbeats;
+mod claims;
 mod mmi;
 mod crew;
 mod parent;
@@ -398,6 +399,12 @@ impl Router {
                 let body = body.unwrap_or_default();
                 let undelivered = self.workers.probe(&mut self.sockets, &probe, body);
                 self.pending.extend(undelivered);
+            }
+            Action::Withdraw { worker } => {
+                // Before all else: until it is heard, the core does not know what it has.
+                if let Some(event) = self.workers.withdraw(worker) {
+                    self.pending.push_front(event);
+                }
             }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
             Action::Allow { worker, token, parts } => {

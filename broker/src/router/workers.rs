@@ -12,8 +12,9 @@ use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid
 use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
 
 use super::Sockets;
+use super::claims::Claims;
 use super::connections::{Connections, Sender};
-use super::crew::{CrewList, Peer};
+use super::crew::{self, CrewList, Peer};
 use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
 use super::heartbeats::Heartbeats;
@@ -44,6 +45,9 @@ struct Address {
     place: Option<Place>,
     /// What it speaks, once it has spoken.
     dialect: Option<Dialect>,
+    /// Its process, as the kernel names the peer.
+    pid: Option<i32>,
+    claims: Claims,
 }
 
 impl Workers {
@@ -82,8 +86,7 @@ impl Workers {
         let id = &received.routing_id;
         if received.what == What::Farewell {
             if let Some(worker) = self.connections(door).remove(id.as_ref()) {
-                self.forget(worker);
-                events.push(Event::WorkerLeft { worker });
+                self.gone(worker, events);
             }
             return;
         }
@@ -91,8 +94,7 @@ impl Workers {
             Sender::Known(worker) => Some(worker),
             Sender::New => None,
             Sender::Replaced(earlier) => {
-                self.forget(earlier);
-                events.push(Event::WorkerLeft { worker: earlier });
+                self.gone(earlier, events);
                 None
             }
         };
@@ -130,7 +132,10 @@ impl Workers {
         match spoken {
             _ if unreadable => self.misunderstand((worker, spoken), events),
             Dialect::Hornpipe | Dialect::SimplePirate => events.push(match WorkerMessage::decode(frames) {
-                Ok(message) => event(worker, message, frames),
+                Ok(message) => {
+                    address.claims.learn(claims_of(&message), address.pid);
+                    event(worker, message, frames, &address.claims)
+                }
                 Err(_unreadable) => Event::Malformed { worker },
             }),
             Dialect::ParanoidPirate => {
@@ -188,6 +193,16 @@ impl Workers {
         let address = self.forget(worker)?;
         self.connections(address.door).remove(&address.routing_id);
         Some(address)
+    }
+
+    /// Its connection is gone. What it has not begun by now it never will.
+    fn gone(&mut self, worker: WorkerId, events: &mut Vec<Event<Body>>) {
+        if let Some(address) = self.forget(worker)
+            && let Some(begun) = address.claims.withdraw()
+        {
+            events.push(Event::Withdrawn { worker, begun });
+        }
+        events.push(Event::WorkerLeft { worker });
     }
 
     fn forget(&mut self, worker: WorkerId) -> Option<Address> {
@@ -253,7 +268,8 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let address = Address { door, routing_id, place, dialect: None };
+        let pid = place.and_then(|_ours| crew::pid_in(&id.property(c"Peer-Address").unwrap_or_default()));
+        let address = Address { door, routing_id, place, dialect: None, pid, claims: Claims::default() };
         self.table.insert(worker, address);
         events.push(Event::Joined { worker, home });
         worker
@@ -279,6 +295,7 @@ impl Workers {
         if place.is_some_and(|place| crew_list.has_ended(place)) {
             return Some(Event::Undelivered { worker, token });
         }
+        let claim = self.table.get_mut(&worker).and_then(|address| address.claims.number(assignment.ordinal));
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             let passing = assignment.body.passing();
@@ -291,6 +308,7 @@ impl Workers {
                 trace: passing.and_then(|passing| passing.trace.clone()),
                 headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
                 window: assignment.window,
+                claim,
             }
             .encode()
         } else {
@@ -306,9 +324,11 @@ impl Workers {
         probe: &Probe,
         body: Vec<u8>,
     ) -> Option<Event<Body>> {
+        let address = self.table.get_mut(&probe.worker);
+        let claim = address.and_then(|address| address.claims.number(probe.ordinal));
         let meta = if probe.detailed {
             let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, ..JobMeta::default() }.encode()
+            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, claim, ..JobMeta::default() }.encode()
         } else {
             Vec::new()
         };
@@ -332,6 +352,13 @@ impl Workers {
             Sent::Yes => None,
             Sent::Full | Sent::Gone => Some(Event::Undelivered { worker, token }),
         }
+    }
+
+    /// Has it begin nothing that it has not begun. `None` if its connection is gone: then it was
+    /// said what it had begun.
+    pub(super) fn withdraw(&self, worker: WorkerId) -> Option<Event<Body>> {
+        let begun = self.table.get(&worker)?.claims.withdraw().unwrap_or(u64::MAX);
+        Some(Event::Withdrawn { worker, begun })
     }
 
     pub(super) fn cancel(&mut self, sockets: &mut Sockets, worker: WorkerId, token: Token) {
@@ -363,9 +390,20 @@ impl Workers {
     }
 }
 
-fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> Event<Body> {
+/// The descriptor that a worker's announcement names.
+fn claims_of(message: &WorkerMessage) -> Option<u32> {
     match message {
-        WorkerMessage::Hello(announcement) => Event::Hello { worker, details: details(announcement).0 },
+        WorkerMessage::Hello(announcement)
+        | WorkerMessage::State { announcement: Some(announcement), .. } => announcement.claims,
+        _other => None,
+    }
+}
+
+fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>, claims: &Claims) -> Event<Body> {
+    match message {
+        WorkerMessage::Hello(announcement) => {
+            Event::Hello { worker, details: details(announcement, claims).0 }
+        }
         WorkerMessage::StrayReply => Event::StrayReply { worker },
         WorkerMessage::Reply { token, meta } => {
             let head_len = HEAD_LEN.min(frames.len());
@@ -380,7 +418,7 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
         WorkerMessage::State { state, announcement, dialect } => {
             let (speech, reason) = match (announcement, dialect) {
                 (Some(announcement), _) => {
-                    let (details, reason) = details(announcement);
+                    let (details, reason) = details(announcement, claims);
                     (Speech::Native(details), reason)
                 }
                 (None, Dialect::Hornpipe) => (Speech::Plain, None),
@@ -395,7 +433,7 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
     }
 }
 
-fn details(announcement: Announcement) -> (Details, Option<String>) {
-    let Announcement { service, name, credits, seen, reason, version: _, sdk: _ } = announcement;
-    (Details { name, service, credits, seen }, reason)
+fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<String>) {
+    let Announcement { service, name, credits, seen, reason, version: _, sdk: _, claims: _ } = announcement;
+    (Details { name, service, credits, seen, claims: claims.are_open() }, reason)
 }

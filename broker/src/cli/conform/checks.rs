@@ -60,6 +60,9 @@ pub(super) const CHECKS: &[Check] = &[
 /// To want more than this of one processor, with nothing to do, is a busy loop.
 const SPINNING: f64 = 0.5;
 
+/// How often it is looked at before it is said to spin.
+const LOOKS: u32 = 4;
+
 /// What a large body has.
 const LARGE: usize = 1024 * 1024;
 
@@ -170,13 +173,15 @@ fn unknown_keys(bench: &mut Bench) -> Result<Passed, Failed> {
         "not-yet-known": { "list": [1, "two", null] }, "flag": true,
     });
     let meta = rmp_serde::to_vec(&meta).map_err(|error| error.to_string())?;
+    let order = json!({ "control": "not-yet-known", "token": "t" });
+    bench.order_encoded(&rmp_serde::to_vec(&order).map_err(|error| error.to_string())?)?;
     let body = bench.terms.body.clone();
     let token = bench.give_encoded(&meta, None, &[&body])?;
     let reply = bench.reply_to(token)?;
     if reply.meta.status == ReplyStatus::Retry {
         return Err("it sent the job back: ignore keys that you do not know".into());
     }
-    ok("a job with keys of a later version is answered")
+    ok("an order and keys of a later version do no harm")
 }
 
 fn credits(bench: &mut Bench) -> Result<Passed, Failed> {
@@ -260,12 +265,11 @@ fn idle(bench: &mut Bench) -> Result<Passed, Failed> {
 }
 
 fn at_rest(bench: &mut Bench, when: &str) -> Result<Passed, Failed> {
-    let load = bench.load_at_rest();
-    let percent = (load * 100.0).round();
-    if SPINNING < load {
-        return Err(format!("it wants {percent} % of a processor {when}: wait in poll, not in a loop"));
+    // On a busy machine a few wakes can look like much. A busy loop is one at every look.
+    match (0..LOOKS).map(|_| bench.load_at_rest()).find(|load| *load <= SPINNING) {
+        Some(load) => ok(format!("it wants {} % of a processor {when}", (load * 100.0).round())),
+        None => Err(format!("it wants all of a processor {when}: wait in poll, not in a loop")),
     }
-    ok(format!("it wants {percent} % of a processor {when}"))
 }
 
 fn gone(bench: &mut Bench) -> Result<Passed, Failed> {
