@@ -131,6 +131,7 @@ impl Story {
             | Action::Forget { .. }
             | Action::Assign(_)
             | Action::Probe(_)
+            | Action::Withdraw { .. }
             | Action::Cancel { .. }
             | Action::Allow { .. }
             | Action::Remember(_)
