@@ -2,6 +2,7 @@
 //! idle. Processes are the roster's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::Token;
@@ -59,6 +60,8 @@ impl Occupations {
 pub(super) struct Worker {
     pub(super) home: Home,
     pub(super) name: Option<String>,
+    /// What tells it from all others, if it has said that.
+    instance: Option<Arc<str>>,
     pub(super) tongue: Tongue,
     credits: u32,
     state: WorkerState,
@@ -119,6 +122,7 @@ impl Worker {
         Self {
             home,
             name: None,
+            instance: None,
             tongue: Tongue::Plain,
             credits: 1,
             state: WorkerState::Starting,
@@ -152,6 +156,11 @@ impl Worker {
     /// Whether somebody stopped its process.
     pub(super) fn is_halted(&self) -> bool {
         self.withheld.halted
+    }
+
+    /// What tells it from all others. One that has said so keeps replies to jobs with a key.
+    pub(super) fn instance(&self) -> Option<&Arc<str>> {
+        self.instance.as_ref()
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -196,7 +205,10 @@ impl Worker {
             WorkerState::Waiting => !withheld && room,
             // It runs several at once. One that came back from an earlier router
             // still busy holds nothing of ours, and has not said what it could take.
-            WorkerState::Processing => !withheld && room && self.is_busy() && self.tongue == Tongue::Native,
+            WorkerState::Processing => {
+                let works_here = self.is_busy() && !self.is_unreturned();
+                !withheld && room && works_here && self.tongue == Tongue::Native
+            }
             WorkerState::Starting | WorkerState::Exiting => false,
         }
     }
@@ -350,8 +362,9 @@ impl Crew {
                 Speech::Beating { interval, .. } => Some(*interval),
                 Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
             };
-            if let Speech::Native(Details { name: Some(name), .. }) = speech {
-                worker.name = Some(name.clone());
+            if let Speech::Native(Details { name, instance, .. }) = speech {
+                worker.name = name.clone().or_else(|| worker.name.take());
+                worker.instance = instance.clone().or_else(|| worker.instance.take());
             }
         });
     }
@@ -440,6 +453,14 @@ impl Crew {
             worker.sent += 1;
             worker.last_turn = turns;
             worker.set_state(WorkerState::Processing);
+        });
+    }
+
+    /// It has had this since an earlier router gave it.
+    pub(super) fn find_with(&mut self, id: WorkerId, token: Token, now: Timestamp) {
+        self.change(id, |worker| {
+            worker.busy_since.get_or_insert(now);
+            worker.held.insert(token);
         });
     }
 

@@ -38,7 +38,8 @@ impl<B: Clone> Core<B> {
         let Some(handed) = self.hand_over(request, (id, token, ordinal), turn.now) else { return };
         let (request, attempt, left, body) = handed;
         self.crew.give(id, token, turn.now);
-        let window = detailed.then_some(WINDOW);
+        self.journal_run(token, false, turn);
+        let window = self.requests.held(token).and_then(|held| held.window.as_ref()).map(|_window| WINDOW);
         let assignment = Assignment { worker: id, token, request, attempt, left, detailed, window, body };
         turn.act(Action::Assign(assignment));
         self.wear_by_job(id, turn);

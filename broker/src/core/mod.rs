@@ -18,6 +18,8 @@ mod withdrawal;
 mod parts;
 mod deadlines;
 mod keys;
+mod journal;
+mod inherited;
 mod held;
 mod loss;
 mod quarantine;
@@ -71,6 +73,7 @@ pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
 pub use histograms::{BOUNDS_US, Histogram, Times};
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Slot, Timestamp, WorkerId};
+pub use journal::{Begun, Entry, Holder};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
@@ -185,6 +188,10 @@ impl<B: Clone> Core<B> {
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Stranger => self.counters.strangers += 1,
+            Event::Recalled { key, entry, .. } => {
+                self.recall(key, entry);
+                return;
+            }
             Event::Adopted { place, generation, pid, started } => {
                 self.process_adopted(place, generation, (pid, started), turn);
                 // Others may follow: until all are known, their slots would count as empty.
@@ -216,9 +223,11 @@ impl<B: Clone> Core<B> {
             // lives has been noted.
             Event::Sought { service: _ } | Event::Heartbeat { worker: _ } | Event::Tick => (),
         }
+        self.miss_the_gone(turn);
         self.fire_timers(turn);
         self.assess_pool(turn);
         self.assess_pause(turn);
+        self.journal_freed(turn);
         self.dispatch(turn);
         self.follow_load(turn);
         self.balance(turn);
@@ -229,6 +238,7 @@ impl<B: Clone> Core<B> {
         self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
+        self.journal_freed(turn);
         self.debug_check();
     }
 
@@ -289,6 +299,7 @@ impl<B: Clone> Core<B> {
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
+                Timer::Missed(token) => self.miss(token, &Loss::Disconnected, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
                 Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),

@@ -98,8 +98,9 @@ impl<B: Clone> Core<B> {
     /// What a worker may send in parts, if it understands such words.
     pub(super) fn window_for(&self, worker: WorkerId, wants: &Wants) -> Option<Window> {
         let native = self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native);
-        // Others may ask for the work of a key, and are to hear the same.
-        native.then(|| Window::new(wants.parts && wants.key.is_none()))
+        // Others may ask for the work of a key, and are to hear the same; and parts would end with
+        // this router, while the reply may come to the next.
+        (native && wants.key.is_none()).then(|| Window::new(wants.parts))
     }
 
     pub(super) fn worker_sent_part(

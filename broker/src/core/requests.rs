@@ -15,6 +15,7 @@ use super::event::{Request, Wants};
 use super::flight::{self, Outcome, Plan};
 pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
+use super::journal::Begun;
 use super::loss::Attempt;
 use super::parts::Partial;
 use super::timers::Timer;
@@ -244,36 +245,47 @@ impl<B: Clone> Core<B> {
         quarantined_as: Option<u64>,
         turn: &Turn<'_, B>,
     ) {
-        let deadline = request.timeout.map(|timeout| turn.now.after(timeout));
+        let (id, client) = (request.request, request.client);
+        let ticket = request.wants.ticket(client, turn.now);
+        let mut record = self.record(request, turn.now);
+        record.quarantined_as = quarantined_as;
+        record.attempt = self.open_key(record.wants.key.clone(), id);
+        self.requests.insert(id, record);
+        self.requests.askers.waits(client);
+        self.requests.backlog.insert(id, ticket, end);
+        self.limit_wait(id, turn.now);
+    }
+
+    /// What is kept of a request that is taken in. Its own time begins.
+    fn record(&mut self, request: Request<B>, now: Timestamp) -> Record<B> {
+        let deadline = request.timeout.map(|timeout| now.after(timeout));
         if let Some(deadline) = deadline {
             self.timers.arm(deadline, Timer::Request(request.request));
         }
-        let ticket = request.wants.ticket(request.client, turn.now);
-        let attempts = request.attempts.unwrap_or(self.settings.attempts);
-        let record = Record {
+        Record {
             client: request.client,
             name: request.name,
             body: request.body,
             size: request.size,
-            arrived: turn.now,
-            waiting_since: turn.now,
+            arrived: now,
+            waiting_since: now,
             times: Times::default(),
             deadline,
             own_deadline: deadline,
             orphan: false,
             attempt: 0,
-            attempts: attempts.clamp(1, self.settings.attempts.max(1)),
+            attempts: self.attempts_for(request.attempts),
             losses: Vec::new(),
-            quarantined_as,
+            quarantined_as: None,
             wants: request.wants,
             partial: Partial::default(),
             whereabouts: Whereabouts::Backlog,
-        };
-        self.open_key(record.wants.key.clone(), request.request);
-        self.requests.insert(request.request, record);
-        self.requests.askers.waits(request.client);
-        self.requests.backlog.insert(request.request, ticket, end);
-        self.limit_wait(request.request, turn.now);
+        }
+    }
+
+    /// How many workers may try a request whose client says so.
+    pub(super) fn attempts_for(&self, wanted: Option<u32>) -> u32 {
+        wanted.unwrap_or(self.settings.attempts).clamp(1, self.settings.attempts.max(1))
     }
 
     /// It may wait only so long, from this moment on.
@@ -311,10 +323,50 @@ impl<B: Clone> Core<B> {
             outcome: None,
             exclusive: None,
             key: None,
+            unclaimed: false,
             plan: None,
             window: None,
         };
         self.requests.held.insert(token, held);
+    }
+}
+
+/// Work that an earlier router has given to a worker.
+impl<B: Clone> Core<B> {
+    /// In whose hands it is will be seen.
+    pub(super) fn hold_inherited(&mut self, key: Arc<str>, begun: &Begun) {
+        let held = Held {
+            worker: WorkerId::NOBODY,
+            request: None,
+            since: begun.since,
+            attempt: begun.attempt,
+            ordinal: 0,
+            begun: false,
+            outcome: None,
+            exclusive: None,
+            key: Some(key),
+            unclaimed: false,
+            plan: None,
+            window: None,
+        };
+        self.requests.held.insert(begun.token, held);
+    }
+
+    /// A request asks for it.
+    pub(super) fn take_over(&mut self, token: Token, request: Request<B>, turn: &Turn<'_, B>) {
+        let id = request.request;
+        let mut record = self.record(request, turn.now);
+        let Some(held) = self.requests.held.get_mut(&token) else { return };
+        held.request = Some(id);
+        record.attempt = held.attempt;
+        record.whereabouts = Whereabouts::Worker { token };
+        record.times.hand_over(turn.now, self.crew.place_of(held.worker), turn.now);
+        match self.settings.timeout.map(|timeout| held.since.after(timeout)) {
+            Some(end) => self.timers.arm(end, Timer::Attempt(token)),
+            None => self.timers.disarm(Timer::Attempt(token)),
+        }
+        self.requests.insert(id, record);
+        self.requests.in_flight += 1;
     }
 }
 
@@ -371,6 +423,7 @@ impl<B: Clone> Core<B> {
             outcome: None,
             exclusive: record.wants.exclusive.clone(),
             key: record.wants.key.clone(),
+            unclaimed: false,
             plan: Some(plan),
             window,
         };
@@ -382,15 +435,16 @@ impl<B: Clone> Core<B> {
     /// The worker no longer holds `token`. What it held must be answered or
     /// put back by the caller.
     pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let held = self.requests.held.remove(&token)?;
+        let mut held = self.requests.held.remove(&token)?;
         if let Some(request) = held.request {
             self.requests.in_flight -= 1;
             let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
             self.requests.orphans_in_flight -= usize::from(orphan);
         }
         if let Some(key) = &held.key {
-            self.keys.let_go(key, token);
+            held.unclaimed = self.keys.let_go(key, token);
         }
+        self.found(token);
         self.timers.disarm(Timer::Attempt(token));
         self.timers.disarm(Timer::Part(token));
         self.timers.disarm(Timer::Cancelled(token));
@@ -423,7 +477,8 @@ impl<B: Clone> Core<B> {
     pub(super) fn untry(&mut self, held: &Held) {
         let Some(request) = held.request else { return };
         if let Some(record) = self.requests.table.get_mut(&request) {
-            if record.attempt > 1 {
+            // What an earlier router has given was not counted here.
+            if record.attempt > 1 && !held.is_inherited() {
                 self.counters.retried -= 1;
             }
             record.attempt -= 1;
@@ -434,7 +489,12 @@ impl<B: Clone> Core<B> {
 
     /// `size` is that of the reply.
     pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
-        let Some(request) = held.request else { return };
+        let Some(request) = held.request else {
+            if held.unclaimed {
+                self.keep_reply((held.key.as_ref(), held.attempt), (&[], &body), size, turn);
+            }
+            return;
+        };
         if let Some(why) = self.end_is_too_large(request, size) {
             return self.refuse(request, Status::TooLarge, why, turn);
         }
@@ -445,13 +505,14 @@ impl<B: Clone> Core<B> {
                 self.quarantine.retry_succeeded(number);
             }
             let (key, attempt) = (record.wants.key.as_ref(), record.attempt);
+            let joined = self.keep_reply((key, attempt), (&parts, &body), size, turn);
             if !record.orphan {
                 self.counters.answered += 1;
                 self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
                 let (spent, parts, body) = (record.spent(turn.now), parts.clone(), body.clone());
                 turn.act(Action::Answer { request, attempt, spent, parts, body });
             }
-            self.key_answered((key, attempt), (&parts, &body), size, turn);
+            self.answer_joined(joined, (&parts, &body), (attempt, size), turn);
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Part(Token),
     /// The worker has ignored `cancel`.
     Cancelled(Token),
+    /// The worker that has this since an earlier router should have been heard of.
+    Missed(Token),
     /// The connection of an ended process has still not said its end.
     LastWords(WorkerId),
     /// The worker should have given a sign of life.

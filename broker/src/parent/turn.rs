@@ -19,6 +19,7 @@ use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
 use super::http::Http;
+use super::journal::Journal;
 use super::mold::Molds;
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
@@ -84,6 +85,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         unsent: Unsent::default(),
         blob: None,
         named_blobs: BTreeMap::new(),
+        journal: None,
         is_ready: false,
         stop: Stop::default(),
         ending: None,
@@ -93,7 +95,10 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
     };
     match parent.setup.inherited.take() {
         Some(inherited) => parent.inherit(inherited),
-        None => parent.start_router().map_err(system("start the router"))?,
+        None => {
+            parent.journal = Journal::create();
+            parent.start_router().map_err(system("start the router"))?;
+        }
     }
     parent.http.plan(clock::now());
     parent.serve()
@@ -123,6 +128,8 @@ struct Parent<'a> {
     /// What routers ask to remember.
     blob: Option<Vec<u8>>,
     named_blobs: BTreeMap<String, Vec<u8>>,
+    /// What routers write down for each other.
+    journal: Option<Journal>,
     is_ready: bool,
     stop: Stop,
     /// Everything has been killed, and this comes when everything is reaped.
@@ -569,6 +576,7 @@ impl Parent<'_> {
         let (workers, used) = (self.children.live(), self.children.used());
         let (life, parent, parent_started_at) = (self.life, self.pid, self.started_at);
         let (setup, blob, named_blobs) = (&*self.setup, &self.blob, &self.named_blobs);
+        let journal = self.journal.as_ref();
         let router_body = &mut *self.router_body;
         let pid = process::fork(move || {
             let listeners = match setup.listeners.duplicate() {
@@ -580,6 +588,8 @@ impl Parent<'_> {
             };
             let mut kept = listeners.numbers();
             kept.push(theirs.as_fd().as_raw_fd());
+            let journal = journal.and_then(Journal::duplicate);
+            kept.extend(journal.iter().flatten().map(AsRawFd::as_raw_fd));
             if let Err(why) = child::prepare_router(&kept, &setup.identity, parent) {
                 error!(why, "router cannot be prepared");
                 return FAILURE;
@@ -588,6 +598,7 @@ impl Parent<'_> {
                 link: theirs,
                 life,
                 listeners,
+                journal,
                 workers,
                 used,
                 blob: blob.clone(),

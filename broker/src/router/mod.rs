@@ -31,6 +31,7 @@ mod outbox;
 mod replies;
 mod configuration;
 mod memory;
+mod journal;
 mod ending;
 mod room;
 mod handover;
@@ -60,6 +61,7 @@ use events::Events;
 use frame::{Body, Frame};
 use handover::Handover;
 use inquiries::Subject;
+use journal::Journal;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use poison::Retries;
@@ -110,6 +112,7 @@ struct Router {
     handover: Handover,
     pulse: Pulse,
     memory_watch: MemoryWatch,
+    journal: Journal,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     decisions: Vec<Decision<Body>>,
@@ -133,7 +136,9 @@ impl Router {
         );
         let generator = Generator::new(start.life, random()?);
         let mut crew = CrewList::default();
-        let mut pending = VecDeque::new();
+        let (journal, recalled) = Journal::open(start.journal);
+        let recall = |(service, key, entry)| Event::Recalled { service, key, entry };
+        let mut pending: VecDeque<Event<Body>> = recalled.into_iter().map(recall).collect();
         for worker in start.workers {
             let place = parent::from_link(worker.place);
             crew.started(place, worker.pid);
@@ -168,6 +173,7 @@ impl Router {
             handover: Handover::default(),
             pulse: Pulse::default(),
             memory_watch: MemoryWatch::new()?,
+            journal,
             pending,
             decisions: Vec::new(),
             frames: Vec::new(),
@@ -417,6 +423,7 @@ impl Router {
                 let name = self.label(service).map(ToOwned::to_owned);
                 self.parent.send(ToParent::Remember { name, blob: memory::encode(&memory) });
             }
+            Action::Journal { key, entry } => self.journal.write(self.core.name(service), &key, &entry),
             Action::Note(note) => self.take_note(service, &note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));

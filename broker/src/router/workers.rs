@@ -9,7 +9,9 @@ use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::dialect::majordomo::Edition;
 use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
-use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
+use hornpipe_proto::worker::{
+    Announcement, Control, HEAD_LEN, INSTANCE_LIMIT, JobMeta, ReplyStatus, State, WorkerMessage,
+};
 
 use super::Sockets;
 use super::connections::{Connections, Sender};
@@ -402,6 +404,7 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
 }
 
 fn details(announcement: Announcement) -> (Details, Option<String>) {
-    let Announcement { service, name, credits, seen, reason, version: _, sdk: _ } = announcement;
-    (Details { name, service, credits, seen }, reason)
+    let Announcement { service, name, credits, seen, reason, instance, version: _, sdk: _ } = announcement;
+    let instance = instance.filter(|instance| instance.len() <= INSTANCE_LIMIT).map(Into::into);
+    (Details { name, service, credits, seen, instance }, reason)
 }

@@ -215,6 +215,7 @@ impl Model {
             Event::Sought { .. }
             | Event::Heartbeat { .. }
             | Event::CancelKey { .. }
+            | Event::Recalled { .. }
             | Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger

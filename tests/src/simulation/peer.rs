@@ -110,6 +110,7 @@ impl Peer {
             service: self.elsewhere.then(|| "elsewhere".into()),
             credits: u32::try_from(self.credits()).unwrap_or(1),
             seen: self.seen,
+            instance: None,
         }
     }
 
