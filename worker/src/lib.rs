@@ -26,6 +26,7 @@ mod lines;
 mod children;
 mod clock;
 mod ffi;
+mod kept;
 mod pipe;
 mod program;
 mod session;

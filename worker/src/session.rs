@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use zmq::{DONTWAIT, PollEvents, SNDMORE};
 
 use crate::ffi::{self, BytesOption};
+use crate::kept::{self, Kept};
 use crate::parts::Parts;
 use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, clock};
 
@@ -32,6 +33,7 @@ pub(crate) struct Session {
     announcement: Announcement,
     presence: Presence,
     hand: Hand,
+    kept: Kept,
     /// A job that came while another was in hand: no broker should send one, none is lost.
     early: Option<Job>,
     /// The connection was lost while a job was in hand: say `waiting` after its reply.
@@ -52,7 +54,7 @@ enum Presence {
 #[derive(Debug)]
 enum Hand {
     Empty,
-    Holds { token: Vec<u8>, cancelled: bool, parts: Parts },
+    Holds { token: Vec<u8>, has_key: bool, cancelled: bool, parts: Parts },
 }
 
 /// What a worker is to do next.
@@ -96,6 +98,7 @@ impl Session {
             service: settings.service.clone(),
             name: settings.name.clone(),
             sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
+            instance: kept::draw_instance(),
             ..Announcement::default()
         };
         // `reason` and a large `seen` come on top later.
@@ -109,12 +112,17 @@ impl Session {
         Self::new(socket, announcement, presence).connect(settings)
     }
 
-    fn new(socket: zmq::Socket, announcement: Announcement, presence: Presence) -> Self {
+    fn new(socket: zmq::Socket, mut announcement: Announcement, presence: Presence) -> Self {
+        if matches!(presence, Presence::Repeated { .. }) {
+            // Who is not told of lost connections cannot promise to send anything again.
+            announcement.instance = None;
+        }
         Self {
             socket,
             announcement,
             presence,
             hand: Hand::Empty,
+            kept: Kept::default(),
             early: None,
             owes_waiting: false,
             told_to_stop: false,
@@ -149,7 +157,8 @@ impl Session {
         match self.early.take() {
             Some(job) => {
                 let parts = Parts::within(job.window());
-                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false, parts };
+                let (token, has_key) = (job.token().to_vec(), job.has_key());
+                self.hand = Hand::Holds { token, has_key, cancelled: false, parts };
                 Some(Next::Job(job))
             }
             None => self.told_to_stop.then_some(Next::Stop),
@@ -207,6 +216,7 @@ impl Session {
         match BrokerMessage::decode(&frames) {
             Ok(BrokerMessage::Job { token, meta }) => {
                 self.count_job();
+                self.kept.forget();
                 let body = frames.split_off(HEAD_LEN.min(frames.len()));
                 self.early = Some(Job::new(token, meta.unwrap_or_default(), body));
             }
@@ -246,6 +256,10 @@ impl Session {
     fn reconnect(&mut self) -> Result<(), ServeError> {
         debug!("the connection to the broker was lost");
         self.announcement.seen = 0;
+        // Before `waiting`, which says that nothing else is owed.
+        if let Some(frames) = self.kept.again() {
+            self.send(frames, 0)?;
+        }
         match self.hand {
             Hand::Empty => self.announce_return(),
             Hand::Holds { .. } => {
@@ -349,6 +363,10 @@ impl Session {
 
     /// Sends these frames in place of the reply.
     pub(crate) fn put_down(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<(), ServeError> {
+        let frames: Vec<Vec<u8>> = frames.into_iter().collect();
+        if matches!((&self.hand, self.presence), (Hand::Holds { has_key: true, .. }, Presence::OnReconnect)) {
+            self.kept.keep(&frames);
+        }
         // Without a flag: a reply waits for room, because the broker waits for it.
         self.send(frames, 0)?;
         self.hand = Hand::Empty;
