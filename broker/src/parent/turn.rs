@@ -393,12 +393,12 @@ impl Parent<'_> {
             return self.end(Ok(FAILURE));
         }
         error!(pid = router.pid.as_raw(), life = self.life, %status, "router died");
-        self.plan_another_life(&status);
+        self.plan_another_life(&status, clock::now().saturating_sub(router.started_at));
     }
 
-    fn plan_another_life(&mut self, ending: &dyn std::fmt::Display) {
+    fn plan_another_life(&mut self, ending: &dyn std::fmt::Display, lived: Duration) {
         self.life = self.life.saturating_add(1);
-        match self.deaths.record(clock::now()) {
+        match self.deaths.record(lived, clock::now()) {
             Verdict::StartAt(at) => self.start_router_at = Some(at),
             Verdict::GiveUp { deaths } => {
                 self.end(Err(ParentError::RouterKeepsDying { deaths, ending: ending.to_string() }));
@@ -608,7 +608,7 @@ impl Parent<'_> {
             })
         })?;
         info!(pid = pid.as_raw(), life, "router started");
-        self.router = Some(Router { pid, link: ours, kill_at: None });
+        self.router = Some(Router { pid, link: ours, started_at: clock::now(), kill_at: None });
         self.manager.router_started(clock::now());
         let halted: Vec<Place> = self.children.halted().collect();
         for place in halted {
@@ -658,7 +658,7 @@ impl Parent<'_> {
             && let Err(errno) = self.start_router()
         {
             error!(%errno, "router cannot be started");
-            self.plan_another_life(&errno.desc().to_lowercase());
+            self.plan_another_life(&errno.desc().to_lowercase(), Duration::ZERO);
         }
         if let Some(router) = &mut self.router
             && router.kill_at.is_some_and(|at| at <= now)
