@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
 use hornpipe_tests::harness::{
-    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time,
-    descriptors, let_pass, resident, send,
+    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, RouterKills, Serve,
+    cpu_time, descriptors, let_pass, resident, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
@@ -26,6 +26,7 @@ usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
        soak killed-brokers ROUNDS
+       soak killed-routers TIME   one each second, under requests with keys
        soak reloads N        how long requests of 200 ms take while workers are reloaded N times
        soak broken TIME      how often a program is started that ends at once";
 
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         ["fair", time] => duration(time).map(fair),
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
+        ["killed-routers", time] => duration(time).map(killed_routers),
         ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
         ["reloads", rounds] => rounds.parse().ok().map(reloads),
         ["broken", time] => duration(time).map(broken),
@@ -110,6 +112,28 @@ fn kill(chaos: &Chaos) -> bool {
     println!("retried  {}", broker.status().requests.retried);
     broker.check_counters();
     is_flawless(&figures) && figures.kills.unrepaired == 0
+}
+
+/// Nothing is lost, and nothing done twice.
+fn killed_routers(time: Duration) -> bool {
+    let broker = Serve::demo(4).start();
+    let workers = broker.workers();
+    let load = RouterKills { clients: 8, time, kill_every: Duration::from_secs(1) };
+    let figures = load.run(&broker);
+    println!("asked    {}", figures.asked);
+    println!("right    {}", figures.right);
+    println!("lost     {}", figures.lost);
+    println!("doubled  {}", figures.doubled);
+    println!("routers  {} killed", figures.kills);
+    println!(
+        "workers  {} of {} live on",
+        broker.workers().values().filter(|pid| workers.values().any(|old| old == *pid)).count(),
+        workers.len()
+    );
+    if let Some(sample) = &figures.sample {
+        println!("one of the errors: {sample}");
+    }
+    figures.right == figures.asked && figures.lost == 0 && figures.doubled == 0
 }
 
 fn is_flawless(figures: &Figures) -> bool {

@@ -25,6 +25,7 @@ mod fairness;
 mod halts;
 mod killer;
 mod lock_chaos;
+mod router_kills;
 
 mod folder;
 mod http;
@@ -59,6 +60,7 @@ pub use programs::{
 };
 pub use raw::{Zmtp, speak};
 pub use redis::{RedisServer, RedisServers, Value};
+pub use router_kills::{KeyFigures, RouterKills};
 pub use service_manager::{Message, ServiceManager};
 pub use shifted_time::ShiftedTime;
 pub use skipped::{faketime, has, unshare};

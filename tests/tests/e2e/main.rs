@@ -15,6 +15,7 @@ mod bursts;
 mod routing;
 mod turns;
 mod keys;
+mod key_journal;
 
 mod bodies;
 mod dialects;
@@ -54,6 +55,7 @@ mod reload_verb;
 mod signals;
 
 mod bad_input;
+mod replays;
 mod startup;
 
 mod activation;
