@@ -142,6 +142,8 @@ pub enum ConfigError {
     },
     /// Two ways of talking at once.
     EachAndLines,
+    /// How messages are told apart, and nobody who is sent one after another.
+    FramingWithoutLines,
     /// A way of talking, and nobody to talk to.
     NoProgram {
         /// `--each` or `--lines`.
@@ -235,6 +237,7 @@ impl ConfigError {
             Self::SparesWithFresh => vec!["fresh", "min-spare-servers", "max-spare-servers"],
             Self::SparesCrossed { .. } => vec!["min-spare-servers", "max-spare-servers"],
             Self::EachAndLines => vec!["each", "lines"],
+            Self::FramingWithoutLines => vec!["framing"],
             Self::EmptyProgram => vec!["program"],
             Self::UnknownAccount { kind, .. } => vec![kind],
             Self::GroupNeeded { .. } => vec!["user"],
@@ -330,6 +333,7 @@ impl fmt::Display for ConfigError {
                 write!(f, "{option} needs autoscaling: give --min and --max, and leave out --no-autoscale")
             }
             Self::EachAndLines => f.write_str("--each and --lines exclude each other"),
+            Self::FramingWithoutLines => f.write_str("--framing is for programs of --lines: add --lines"),
             Self::NoProgram { option } => {
                 write!(f, "{option} needs a program after --, as in: hornpipe serve 6660 6661 {option} -- tr a-z A-Z")
             }

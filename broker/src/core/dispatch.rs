@@ -39,7 +39,8 @@ impl<B: Clone> Core<B> {
         let (request, attempt, left, body) = handed;
         self.crew.give(id, token, turn.now);
         self.journal_run(token, false, turn);
-        let window = self.requests.held(token).and_then(|held| held.window.as_ref()).map(|_window| WINDOW);
+        let window = self.requests.held(token).and_then(|held| held.window.as_ref()).filter(|_| detailed);
+        let window = window.map(|_counted| WINDOW);
         let assignment = Assignment { worker: id, token, request, attempt, left, detailed, window, body };
         turn.act(Action::Assign(assignment));
         self.wear_by_job(id, turn);

@@ -161,7 +161,7 @@ impl Router {
                 control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
             clients: Clients::new(setup.plain_errors, setup.external),
-            workers: Workers::new(setup.external, limits.1),
+            workers: Workers::new(setup.external),
             crew,
             parent: Parent::new(start.link),
             retries: Retries::default(),

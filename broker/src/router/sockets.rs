@@ -27,6 +27,14 @@ const LINGER_MS: i32 = 2000;
 /// A connection that has not said what it is by then is closed.
 const HANDSHAKE_MS: i32 = 5000;
 
+/// Seconds of silence before TCP asks whether the other side is there, and between two such questions.
+const CLIENT_KEEPALIVE: (i32, i32) = (60, 10);
+const WORKER_KEEPALIVE: (i32, i32) = (1, 1);
+
+/// Without an answer for so long, a worker's link is broken, and its request is for another. A little less than the third
+/// question, which is when the kernel looks.
+const WORKER_SILENCE_MS: i32 = 2900;
+
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Door {
@@ -122,12 +130,13 @@ impl RouterSocket {
         let frame_limit = i64::try_from(body_limit.saturating_mul(2)).unwrap_or(i64::MAX);
         socket.set_maxmsgsize(frame_limit).map_err(failed)?;
         socket.set_tcp_keepalive(1).map_err(failed)?;
-        socket.set_tcp_keepalive_idle(60).map_err(failed)?;
-        socket.set_tcp_keepalive_intvl(10).map_err(failed)?;
+        let (idle, interval) = if door == Door::Backend { WORKER_KEEPALIVE } else { CLIENT_KEEPALIVE };
+        socket.set_tcp_keepalive_idle(idle).map_err(failed)?;
+        socket.set_tcp_keepalive_intvl(interval).map_err(failed)?;
         socket.set_tcp_keepalive_cnt(3).map_err(failed)?;
         let raw = |error| RouterError::Socket { door, error };
         if door == Door::Backend {
-            ffi::set_number(&mut socket, zmq_sys::ZMQ_TCP_MAXRT, 3000).map_err(raw)?;
+            ffi::set_number(&mut socket, zmq_sys::ZMQ_TCP_MAXRT, WORKER_SILENCE_MS).map_err(raw)?;
         }
         ffi::set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, &farewell).map_err(raw)?;
         // An earlier router may have ended while it had no room.

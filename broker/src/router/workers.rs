@@ -36,8 +36,6 @@ pub(super) struct Workers {
     heartbeats: Heartbeats,
     /// Whom to tell to begin anew.
     partings: Vec<(Door, Rc<[u8]>, Edition)>,
-    /// Bytes of a reply that a worker may send in parts.
-    reply_limit: u64,
 }
 
 #[derive(Debug)]
@@ -48,12 +46,10 @@ struct Address {
     place: Option<Place>,
     /// What it speaks, once it has spoken.
     dialect: Option<Dialect>,
-    /// Of a reply that it is giving.
-    parts: Vec<Frame>,
 }
 
 impl Workers {
-    pub(super) fn new(external: External, reply_limit: u64) -> Self {
+    pub(super) fn new(external: External) -> Self {
         Self {
             crew: Connections::default(),
             backend: Connections::default(),
@@ -62,7 +58,6 @@ impl Workers {
             next_worker: 0,
             heartbeats: Heartbeats::default(),
             partings: Vec::new(),
-            reply_limit,
         }
     }
 
@@ -146,8 +141,7 @@ impl Workers {
             }
             Dialect::Majordomo(edition) => {
                 self.heartbeats.hear(worker, majordomo_words::INTERVAL, clock::now());
-                let parts = (&mut address.parts, self.reply_limit);
-                match majordomo::read((worker, edition, standing), frames, parts) {
+                match majordomo::read((worker, edition, standing), frames) {
                     Heard::Word(event) => events.push(event),
                     Heard::Leaving(event) => {
                         events.push(event);
@@ -261,7 +255,7 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let address = Address { door, routing_id, place, dialect: None, parts: Vec::new() };
+        let address = Address { door, routing_id, place, dialect: None };
         self.table.insert(worker, address);
         events.push(Event::Joined { worker, home });
         worker

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
 use hornpipe_tests::harness::{
-    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, RouterKills, Serve,
-    cpu_time, descriptors, let_pass, resident, send,
+    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, KeyedLoad, Kills,
+    Serve, cpu_time, descriptors, in_words, let_pass, rank, resident, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
@@ -26,7 +26,7 @@ usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
        soak killed-brokers ROUNDS
-       soak killed-routers TIME   one each second, under requests with keys
+       soak keys TIME        requests with keys, and a router killed each second
        soak reloads N        how long requests of 200 ms take while workers are reloaded N times
        soak broken TIME      how often a program is started that ends at once";
 
@@ -35,6 +35,14 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// What it may cost meanwhile, of one core, in percent.
 const IDLE_LIMIT: f64 = 1.0;
+
+/// How soon a killed worker's request must be with an idle one, and the pool whole again, 99 times
+/// of 100.
+const REDISPATCH_LIMIT: Duration = Duration::from_millis(20);
+const WHOLE_LIMIT: Duration = Duration::from_millis(250);
+
+/// How often the former is tried.
+const IDLE_KILLS: u32 = 200;
 
 /// How long router and parent are stopped.
 const HALT: Duration = Duration::from_secs(5);
@@ -64,7 +72,7 @@ fn main() -> ExitCode {
         ["fair", time] => duration(time).map(fair),
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
-        ["killed-routers", time] => duration(time).map(killed_routers),
+        ["keys", time] => duration(time).map(keys),
         ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
         ["reloads", rounds] => rounds.parse().ok().map(reloads),
         ["broken", time] => duration(time).map(broken),
@@ -106,19 +114,34 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn kill(chaos: &Chaos) -> bool {
+    // The first one is killed after a second.
+    let chaos = Chaos { time: chaos.time + chaos.kill_every, ..*chaos };
     let broker = Serve::demo(4).options(["--attempts", "5"]).start();
     let figures = chaos.run(&broker);
     tell(&figures);
     println!("retried  {}", broker.status().requests.retried);
     broker.check_counters();
-    is_flawless(&figures) && figures.kills.unrepaired == 0
+    let within = |what: &str, times: &[Duration], limit: Duration| {
+        let is_met = rank(times, 99).is_some_and(|most| most <= limit);
+        println!("{what} within {limit:?}, 99 times of 100: {}", if is_met { "yes" } else { "no" });
+        is_met
+    };
+    // Under that load a request waits until one of the workers is free.
+    let redispatched = Kills::beside_idle_workers(&broker, IDLE_KILLS);
+    tell_times("from a kill until an idle worker has the request", &redispatched);
+    let met = [
+        within("an idle worker has the request", &redispatched, REDISPATCH_LIMIT),
+        within("the pool is whole", &figures.kills.whole, WHOLE_LIMIT),
+    ];
+    let enough = figures.kills.count + 1 >= chaos.time.as_secs();
+    is_flawless(&figures) && figures.kills.unrepaired == 0 && enough && met == [true; 2]
 }
 
 /// Nothing is lost, and nothing done twice.
-fn killed_routers(time: Duration) -> bool {
+fn keys(time: Duration) -> bool {
     let broker = Serve::demo(4).start();
     let workers = broker.workers();
-    let load = RouterKills { clients: 8, time, kill_every: Duration::from_secs(1) };
+    let load = KeyedLoad { clients: 8, time, kill_every: Duration::from_secs(1) };
     let figures = load.run(&broker);
     println!("asked    {}", figures.asked);
     println!("right    {}", figures.right);
@@ -160,16 +183,9 @@ fn tell(figures: &Figures) {
 }
 
 fn tell_times(what: &str, times: &[Duration]) {
-    if let (Some(half), Some(most), Some(longest)) = (rank(times, 50), rank(times, 99), times.iter().max()) {
-        println!("{what}: p50 {half:.1?}, p99 {most:.1?}, longest {longest:.1?}, of {}", times.len());
+    if !times.is_empty() {
+        println!("{what}: {}", in_words(times));
     }
-}
-
-/// The time that so many percent of these do not exceed.
-fn rank(times: &[Duration], percent: usize) -> Option<Duration> {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 fn idle() -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hornpipe_proto::Status;
 use hornpipe_proto::client::RequestMeta;
 use hornpipe_proto::worker::{Announcement, BrokerMessage, ReplyMeta};
-use hornpipe_tests::harness::{Broker, Client, Folder, NativeWorker, RouterKills, Serve, send};
+use hornpipe_tests::harness::{Broker, Client, Folder, KeyedLoad, NativeWorker, Serve, send};
 use nix::sys::signal::Signal::{SIGKILL, SIGUSR2};
 
 fn keyed(id: &str) -> RequestMeta {
@@ -151,7 +151,7 @@ fn a_worker_that_dies_with_the_router_has_used_an_attempt() {
 #[test]
 fn a_router_killed_each_second_under_load_loses_nothing_and_nothing_is_done_twice() {
     let broker = Serve::demo(4).start();
-    let load = RouterKills { clients: 6, time: Duration::from_secs(5), kill_every: Duration::from_secs(1) };
+    let load = KeyedLoad { clients: 6, time: Duration::from_secs(5), kill_every: Duration::from_secs(1) };
     let figures = load.run(&broker);
     figures.check();
     assert!(figures.kills >= 4, "{figures:?}");
