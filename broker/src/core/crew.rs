@@ -13,6 +13,7 @@ use super::ids::{Place, Timestamp, WorkerId};
 use super::loss::Fate;
 use super::requests::Requests;
 use super::settings::MAX_CREDITS;
+use super::withheld::Withheld;
 use super::worker_state::WorkerState;
 
 #[derive(Debug, Default)]
@@ -93,28 +94,6 @@ pub(super) enum Tongue {
     Plain,
     PlainReadyByReply,
     Native,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "reasons that come and go without regard to each other")]
-struct Withheld {
-    /// It is being made to leave, or its process has ended.
-    leaving: bool,
-    /// Somebody stopped its process.
-    halted: bool,
-    /// It belongs to a service that is not served here.
-    elsewhere: bool,
-    /// It has sent what no worker sends.
-    distrusted: bool,
-    /// It has still to answer its probe.
-    unproven: bool,
-}
-
-impl Withheld {
-    /// For longer than somebody's SIGSTOP lasts.
-    fn lastingly(self) -> bool {
-        self.leaving || self.elsewhere || self.distrusted || self.unproven
-    }
 }
 
 impl Worker {

@@ -14,6 +14,7 @@ use super::ids::{Place, WorkerId};
 use super::journal::{Begun, Entry, Holder};
 use super::keys::{Done, Key};
 use super::loss::{Fate, Loss};
+use super::requests::Whereabouts;
 use super::settings::RETURN_GRACE;
 use super::timers::Timer;
 use super::{Core, Turn};
@@ -176,7 +177,7 @@ impl<B: Clone> Core<B> {
     /// may have it.
     pub(super) fn try_again(
         &mut self,
-        key: Arc<str>,
+        key: &Arc<str>,
         attempt: u32,
         request: Request<B>,
         turn: &mut Turn<'_, B>,
@@ -185,7 +186,7 @@ impl<B: Clone> Core<B> {
             return Some(request);
         }
         // An end like any other: who asks once more wants another try.
-        self.keys.free(&key);
+        self.keys.free(key);
         self.counters.turn_away(Status::Lost);
         self.tell_refusal(&request, Status::Lost, turn);
         turn.act(Action::Refuse {
@@ -223,5 +224,44 @@ impl<B: Clone> Core<B> {
         if let Some(key) = key.filter(|key| self.keys.is_unclaimed(key, token)) {
             self.end_key(key, token, turn);
         }
+    }
+}
+
+/// Work that an earlier router has given to a worker.
+impl<B: Clone> Core<B> {
+    /// In whose hands it is will be seen.
+    fn hold_inherited(&mut self, key: Arc<str>, begun: &Begun) {
+        let held = Held {
+            worker: WorkerId::NOBODY,
+            request: None,
+            since: begun.since,
+            attempt: begun.attempt,
+            ordinal: 0,
+            begun: false,
+            outcome: None,
+            exclusive: None,
+            key: Some(key),
+            unclaimed: false,
+            plan: None,
+            window: None,
+        };
+        self.requests.held.insert(begun.token, held);
+    }
+
+    /// A request asks for it.
+    fn take_over(&mut self, token: Token, request: Request<B>, turn: &Turn<'_, B>) {
+        let id = request.request;
+        let mut record = self.record_of(request, turn.now);
+        let Some(held) = self.requests.held.get_mut(&token) else { return };
+        held.request = Some(id);
+        record.attempt = held.attempt;
+        record.whereabouts = Whereabouts::Worker { token };
+        record.times.hand_over(turn.now, self.crew.place_of(held.worker), turn.now);
+        match self.settings.timeout.map(|timeout| held.since.after(timeout)) {
+            Some(end) => self.timers.arm(end, Timer::Attempt(token)),
+            None => self.timers.disarm(Timer::Attempt(token)),
+        }
+        self.requests.insert(id, record);
+        self.requests.in_flight += 1;
     }
 }

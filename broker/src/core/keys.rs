@@ -200,7 +200,7 @@ impl<B: Clone> Core<B> {
             }
             Key::Tried { attempt, .. } => {
                 let attempt = *attempt;
-                return self.try_again(key, attempt, request, turn);
+                return self.try_again(&key, attempt, request, turn);
             }
             Key::Ending { .. } => {
                 let why = "an earlier run of this key is still being stopped".into();

@@ -27,6 +27,7 @@ mod flight;
 mod ended;
 mod dispatch;
 mod crew;
+mod withheld;
 mod busy_time;
 mod speaking;
 mod liveness;

@@ -15,7 +15,6 @@ use super::event::{Request, Wants};
 use super::flight::{self, Outcome, Plan};
 pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
-use super::journal::Begun;
 use super::loss::Attempt;
 use super::parts::Partial;
 use super::timers::Timer;
@@ -25,11 +24,11 @@ use super::{Core, Turn};
 pub(super) struct Requests<B> {
     table: BTreeMap<RequestId, Record<B>>,
     pub(super) backlog: Backlog,
-    held: BTreeMap<Token, Held>,
+    pub(super) held: BTreeMap<Token, Held>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
     /// Of `held`, how many are not over.
-    in_flight: usize,
+    pub(super) in_flight: usize,
     /// Of the waiting and of those in flight, how many have no client any more.
     orphans_waiting: usize,
     orphans_in_flight: usize,
@@ -62,11 +61,11 @@ pub(super) struct Record<B> {
     pub(super) wants: Wants,
     /// What there is of its reply.
     pub(super) partial: Partial<B>,
-    whereabouts: Whereabouts,
+    pub(super) whereabouts: Whereabouts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whereabouts {
+pub(super) enum Whereabouts {
     Backlog,
     Worker { token: Token },
 }
@@ -192,7 +191,7 @@ impl<B> Requests<B> {
         self.table.contains_key(&request)
     }
 
-    fn insert(&mut self, request: RequestId, record: Record<B>) {
+    pub(super) fn insert(&mut self, request: RequestId, record: Record<B>) {
         self.held_bytes += record.size;
         self.askers.open(record.client, request, record.name.as_ref(), record.size);
         self.table.insert(request, record);
@@ -247,7 +246,7 @@ impl<B: Clone> Core<B> {
     ) {
         let (id, client) = (request.request, request.client);
         let ticket = request.wants.ticket(client, turn.now);
-        let mut record = self.record(request, turn.now);
+        let mut record = self.record_of(request, turn.now);
         record.quarantined_as = quarantined_as;
         record.attempt = self.open_key(record.wants.key.clone(), id);
         self.requests.insert(id, record);
@@ -257,7 +256,7 @@ impl<B: Clone> Core<B> {
     }
 
     /// What is kept of a request that is taken in. Its own time begins.
-    fn record(&mut self, request: Request<B>, now: Timestamp) -> Record<B> {
+    pub(super) fn record_of(&mut self, request: Request<B>, now: Timestamp) -> Record<B> {
         let deadline = request.timeout.map(|timeout| now.after(timeout));
         if let Some(deadline) = deadline {
             self.timers.arm(deadline, Timer::Request(request.request));
@@ -307,66 +306,6 @@ impl<B> Core<B> {
         if record.whereabouts == Whereabouts::Backlog {
             times.queue_wait.observe(now.since(record.waiting_since));
         }
-    }
-}
-
-/// Probes: in a worker's hands, and nobody waits for them.
-impl<B: Clone> Core<B> {
-    pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
-        let held = Held {
-            worker,
-            request: None,
-            since: now,
-            attempt: 0,
-            ordinal,
-            begun: false,
-            outcome: None,
-            exclusive: None,
-            key: None,
-            unclaimed: false,
-            plan: None,
-            window: None,
-        };
-        self.requests.held.insert(token, held);
-    }
-}
-
-/// Work that an earlier router has given to a worker.
-impl<B: Clone> Core<B> {
-    /// In whose hands it is will be seen.
-    pub(super) fn hold_inherited(&mut self, key: Arc<str>, begun: &Begun) {
-        let held = Held {
-            worker: WorkerId::NOBODY,
-            request: None,
-            since: begun.since,
-            attempt: begun.attempt,
-            ordinal: 0,
-            begun: false,
-            outcome: None,
-            exclusive: None,
-            key: Some(key),
-            unclaimed: false,
-            plan: None,
-            window: None,
-        };
-        self.requests.held.insert(begun.token, held);
-    }
-
-    /// A request asks for it.
-    pub(super) fn take_over(&mut self, token: Token, request: Request<B>, turn: &Turn<'_, B>) {
-        let id = request.request;
-        let mut record = self.record(request, turn.now);
-        let Some(held) = self.requests.held.get_mut(&token) else { return };
-        held.request = Some(id);
-        record.attempt = held.attempt;
-        record.whereabouts = Whereabouts::Worker { token };
-        record.times.hand_over(turn.now, self.crew.place_of(held.worker), turn.now);
-        match self.settings.timeout.map(|timeout| held.since.after(timeout)) {
-            Some(end) => self.timers.arm(end, Timer::Attempt(token)),
-            None => self.timers.disarm(Timer::Attempt(token)),
-        }
-        self.requests.insert(id, record);
-        self.requests.in_flight += 1;
     }
 }
 

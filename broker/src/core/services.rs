@@ -46,7 +46,7 @@ pub struct Services<B> {
     /// Whose slots they are, by how often `SLOTS_APART` is in them.
     ranges: BTreeMap<u32, ServiceId>,
     /// What was written down of the keys of services that are not here, or not yet.
-    recalled: BTreeMap<Arc<str>, Vec<(Arc<str>, Entry<B>)>>,
+    recalled: BTreeMap<Arc<str>, Vec<Recalled<B>>>,
     /// Services that an earlier router had and this one has not.
     departed: BTreeMap<u32, (Arc<str>, Memory)>,
     members: Members,
@@ -64,6 +64,9 @@ pub struct Services<B> {
     teller: Teller,
     actions: Vec<Action<B>>,
 }
+
+/// A key, and what was written down of it.
+type Recalled<B> = (Arc<str>, Entry<B>);
 
 #[derive(Debug)]
 struct Service<B> {

@@ -133,6 +133,7 @@ impl Story {
             | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Allow { .. }
+            | Action::Journal { .. }
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. }

@@ -93,12 +93,11 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         upgrade: Upgrade::default(),
         manager,
     };
-    match parent.setup.inherited.take() {
-        Some(inherited) => parent.inherit(inherited),
-        None => {
-            parent.journal = Journal::create();
-            parent.start_router().map_err(system("start the router"))?;
-        }
+    if let Some(inherited) = parent.setup.inherited.take() {
+        parent.inherit(inherited);
+    } else {
+        parent.journal = Journal::create();
+        parent.start_router().map_err(system("start the router"))?;
     }
     parent.http.plan(clock::now());
     parent.serve()
