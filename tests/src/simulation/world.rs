@@ -15,8 +15,7 @@ use super::faults::{self, Faults};
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId};
 use super::random::Random;
-use super::streams::Streams;
-use super::{Body, Core, PROBE};
+use super::{Body, Core, PROBE, streams::Streams};
 
 /// What one run has seen.
 #[derive(Debug, Default, Clone, Copy)]
@@ -287,11 +286,8 @@ impl World {
             Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
             Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
-            Action::Disown { .. }
-            | Action::Journal { .. }
-            | Action::Note(_)
-            | Action::Stopping { .. }
-            | Action::Finished(_) => (),
+            Action::Disown { .. } | Action::Journal { .. } | Action::Note(_) => (),
+            Action::Stopping { .. } | Action::Finished(_) => (),
         }
     }
 
