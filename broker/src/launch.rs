@@ -377,6 +377,7 @@ fn start(process: RouterProcess) -> router::Start {
         crew: process.listeners.crew.descriptor,
         control: process.listeners.control.descriptor,
         control_read: process.listeners.control_read.map(|socket| socket.descriptor),
+        journal: process.journal,
         workers: process
             .workers
             .into_iter()

@@ -43,6 +43,11 @@ fn announcement() -> Announcement {
     }
 }
 
+/// The same of one that sends replies again.
+fn named() -> Announcement {
+    Announcement { instance: Some("5f0c".into()), ..announcement() }
+}
+
 fn job() -> JobMeta {
     JobMeta { id: "a1".into(), attempt: 2, timeout_ms: Some(1500), ..JobMeta::default() }
 }
@@ -402,6 +407,7 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("worker-hello", message(&[&announcement().encode_hello()])),
         ("worker-waiting-plain", message(&[b"", b"waiting"])),
         ("worker-waiting", message(&[b"", b"waiting", &announcement().encode()])),
+        ("worker-waiting-named", message(&[b"", b"waiting", &named().encode()])),
         ("worker-processing-plain", message(&[b"", b"processing"])),
         ("worker-exiting-plain", message(&[b"", b"exiting"])),
         ("worker-exiting", message(&[b"", b"exiting", &exiting.encode()])),
@@ -557,6 +563,7 @@ fn golden_words_of_workers_are_understood() {
         ("worker-hello", WorkerMessage::Hello(announcement())),
         ("worker-waiting-plain", state(State::Waiting, None, Dialect::Hornpipe)),
         ("worker-waiting", state(State::Waiting, Some(announcement()), Dialect::Hornpipe)),
+        ("worker-waiting-named", state(State::Waiting, Some(named()), Dialect::Hornpipe)),
         ("worker-processing-plain", state(State::Processing, None, Dialect::Hornpipe)),
         ("worker-exiting-plain", state(State::Exiting, None, Dialect::Hornpipe)),
         ("worker-exiting", state(State::Exiting, Some(exiting), Dialect::Hornpipe)),

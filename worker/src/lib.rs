@@ -27,6 +27,7 @@ mod framing;
 mod children;
 mod clock;
 mod ffi;
+mod kept;
 mod pipe;
 mod program;
 mod queue;

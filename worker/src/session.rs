@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use zmq::{DONTWAIT, PollEvents, SNDMORE};
 
 use crate::ffi::{self, BytesOption};
+use crate::kept::{self, Kept};
 use crate::parts::Parts;
 use crate::queue::Queue;
 use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, clock};
@@ -35,6 +36,7 @@ pub(crate) struct Session {
     hand: Hand,
     /// What has come and is not begun.
     queue: Queue,
+    kept: Kept,
     /// The connection was lost while a job was in hand: say `waiting` after its reply.
     owes_waiting: bool,
     told_to_stop: bool,
@@ -53,7 +55,7 @@ enum Presence {
 #[derive(Debug)]
 enum Hand {
     Empty,
-    Holds { token: Vec<u8>, cancelled: bool, parts: Parts },
+    Holds { token: Vec<u8>, has_key: bool, cancelled: bool, parts: Parts },
 }
 
 /// What a worker is to do next.
@@ -98,6 +100,7 @@ impl Session {
             service: settings.service.clone(),
             name: settings.name.clone(),
             sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
+            instance: kept::draw_instance(),
             claims: queue.share(),
             ..Announcement::default()
         };
@@ -112,13 +115,22 @@ impl Session {
         Self::new(socket, (announcement, queue), presence).connect(settings)
     }
 
-    fn new(socket: zmq::Socket, (announcement, queue): (Announcement, Queue), presence: Presence) -> Self {
+    fn new(
+        socket: zmq::Socket,
+        (mut announcement, queue): (Announcement, Queue),
+        presence: Presence,
+    ) -> Self {
+        if matches!(presence, Presence::Repeated { .. }) {
+            // Who is not told of lost connections cannot promise to send anything again.
+            announcement.instance = None;
+        }
         Self {
             socket,
             announcement,
             presence,
             hand: Hand::Empty,
             queue,
+            kept: Kept::default(),
             owes_waiting: false,
             told_to_stop: false,
             malformed: 0,
@@ -153,7 +165,8 @@ impl Session {
         match self.queue.begin() {
             Some(job) => {
                 let parts = Parts::within(job.window());
-                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false, parts };
+                let (token, has_key) = (job.token().to_vec(), job.has_key());
+                self.hand = Hand::Holds { token, has_key, cancelled: false, parts };
                 Some(Next::Job(job))
             }
             None => self.told_to_stop.then_some(Next::Stop),
@@ -211,6 +224,7 @@ impl Session {
         match BrokerMessage::decode(&frames) {
             Ok(BrokerMessage::Job { token, meta }) => {
                 self.count_job();
+                self.kept.forget();
                 let body = frames.split_off(HEAD_LEN.min(frames.len()));
                 self.queue.push(Job::new(token, meta.unwrap_or_default(), body));
             }
@@ -251,6 +265,10 @@ impl Session {
         debug!("the connection to the broker was lost");
         self.announcement.seen = 0;
         self.queue.clear();
+        // Before `waiting`, which says that nothing else is owed.
+        if let Some(frames) = self.kept.again() {
+            self.send(frames, 0)?;
+        }
         match self.hand {
             Hand::Empty => self.announce_return(),
             Hand::Holds { .. } => {
@@ -354,6 +372,10 @@ impl Session {
 
     /// Sends these frames in place of the reply.
     pub(crate) fn put_down(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<(), ServeError> {
+        let frames: Vec<Vec<u8>> = frames.into_iter().collect();
+        if matches!((&self.hand, self.presence), (Hand::Holds { has_key: true, .. }, Presence::OnReconnect)) {
+            self.kept.keep(&frames);
+        }
         // Without a flag: a reply waits for room, because the broker waits for it.
         self.send(frames, 0)?;
         self.hand = Hand::Empty;

@@ -10,6 +10,7 @@ use super::degraded::Degraded;
 use super::ended::Ended;
 use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
+use super::journal::Entry;
 use super::pause::{Pause, PauseMode};
 use super::telling::Telling;
 
@@ -95,6 +96,12 @@ pub enum Action<B> {
     },
     /// What the next router must know if this one dies.
     Remember(Memory),
+    /// The same of one key, in place of what was said of it before. It is written down before
+    /// anything that follows is done.
+    Journal {
+        key: Arc<str>,
+        entry: Entry<B>,
+    },
 
     // To whoever watches.
     Note(Note),

@@ -118,6 +118,13 @@ impl<B: Clone> Core<B> {
         None
     }
 
+    /// Whether there is no room for its body.
+    pub(super) fn weight(&self, request: &Request<B>) -> Option<Objection> {
+        let bytes = self.requests.held_bytes();
+        let heavy = bytes + request.size > self.settings.held_bytes_limit;
+        heavy.then(|| Objection::busy(format!("{bytes} bytes are waiting"), None))
+    }
+
     /// Whether there is no room for it, or no time.
     fn crowding(&self, request: &Request<B>) -> Option<Objection> {
         let limits = &self.settings;

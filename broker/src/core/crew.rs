@@ -214,8 +214,9 @@ impl Crew {
                 Speech::Beating { interval, .. } => Some(*interval),
                 Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
             };
-            if let Speech::Native(Details { name: Some(name), .. }) = speech {
-                worker.name = Some(name.clone());
+            if let Speech::Native(Details { name, instance, .. }) = speech {
+                worker.name = name.clone().or_else(|| worker.name.take());
+                worker.instance = instance.clone().or_else(|| worker.instance.take());
             }
         });
     }
@@ -354,10 +355,25 @@ impl Crew {
         self.change(id, |worker| worker.tempo.observe(run, budget));
     }
 
+    /// What it was just given has a key.
+    pub(super) fn mark_keyed(&mut self, id: WorkerId, token: Token) {
+        self.change(id, |worker| worker.keyed = Some(token));
+    }
+
+    /// It has had this since an earlier router gave it.
+    pub(super) fn find_with(&mut self, id: WorkerId, token: Token, now: Timestamp) {
+        self.change(id, |worker| {
+            worker.busy_since.get_or_insert(now);
+            worker.held.insert(token);
+            worker.keyed = Some(token);
+        });
+    }
+
     pub(super) fn take(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         let take = |worker: &mut Worker| {
             worker.held.remove(&token);
             worker.ahead.retain(|ahead| ahead.token != token);
+            worker.keyed.take_if(|keyed| *keyed == token);
             let since = if worker.is_busy() { None } else { worker.busy_since.take() };
             since.map(|since| (worker.home, now.since(since)))
         };

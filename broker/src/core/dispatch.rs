@@ -38,7 +38,12 @@ impl<B: Clone> Core<B> {
         let Some(handed) = self.hand_over(request, (id, token, ordinal), turn.now) else { return };
         let (request, attempt, left, body) = handed;
         self.crew.give(id, token, turn.now);
-        let window = detailed.then_some(WINDOW);
+        self.journal_run(token, false, turn);
+        let held = self.requests.held(token);
+        let window = held.and_then(|held| held.window.as_ref()).filter(|_| detailed).map(|_counted| WINDOW);
+        if held.is_some_and(|held| held.key.is_some()) {
+            self.crew.mark_keyed(id, token);
+        }
         let assignment =
             Assignment { worker: id, token, ordinal, request, attempt, left, detailed, window, body };
         turn.act(Action::Assign(assignment));

@@ -122,7 +122,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn lose(&mut self, held: &Held, loss: Loss, turn: &mut Turn<'_, B>) {
         self.record_flight(held, Outcome::Lost(loss.clone()), None, turn.now);
         let place = self.crew.place_of(held.worker);
-        let Some(request) = held.request else { return };
+        let Some(request) = held.request else { return self.lose_unclaimed(held, turn) };
         let Some(record) = self.requests.record_mut(request) else { return };
         record.losses.push(Attempt { place, loss });
         let attempt = record.attempt;
@@ -153,7 +153,7 @@ impl<B: Clone> Core<B> {
     /// The worker wants another to try it.
     pub(super) fn retry(&mut self, held: &Held, message: String, turn: &mut Turn<'_, B>) {
         let place = self.crew.place_of(held.worker);
-        let Some(request) = held.request else { return };
+        let Some(request) = held.request else { return self.lose_unclaimed(held, turn) };
         match self.requests.record_mut(request) {
             Some(record) if record.attempt < record.attempts && !record.partial.has_gone_out() => {
                 record.losses.push(Attempt { place, loss: Loss::Declined });

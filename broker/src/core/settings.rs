@@ -163,6 +163,9 @@ pub const MAX_WORKERS: u32 = 1024;
 /// connection's high-water mark must hold.
 pub const MAX_CREDITS: u32 = 256;
 
+/// A worker from elsewhere that an earlier router knew is back within this time, or is gone.
+pub(super) const RETURN_GRACE: Duration = Duration::from_secs(5);
+
 /// Between the last answer of a router that is replaced and its end.
 pub(super) const LAST_CALL: Duration = Duration::from_millis(100);
 

@@ -32,6 +32,7 @@ mod outbox;
 mod replies;
 mod configuration;
 mod memory;
+mod journal;
 mod ending;
 mod room;
 mod handover;
@@ -61,6 +62,7 @@ use events::Events;
 use frame::{Body, Frame};
 use handover::Handover;
 use inquiries::Subject;
+use journal::Journal;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use poison::Retries;
@@ -111,6 +113,7 @@ struct Router {
     handover: Handover,
     pulse: Pulse,
     memory_watch: MemoryWatch,
+    journal: Journal,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     decisions: Vec<Decision<Body>>,
@@ -134,7 +137,9 @@ impl Router {
         );
         let generator = Generator::new(start.life, random()?);
         let mut crew = CrewList::default();
-        let mut pending = VecDeque::new();
+        let (journal, recalled) = Journal::open(start.journal);
+        let recall = |(service, key, entry)| Event::Recalled { service, key, entry };
+        let mut pending: VecDeque<Event<Body>> = recalled.into_iter().map(recall).collect();
         for worker in start.workers {
             let place = parent::from_link(worker.place);
             crew.started(place, worker.pid);
@@ -169,6 +174,7 @@ impl Router {
             handover: Handover::default(),
             pulse: Pulse::default(),
             memory_watch: MemoryWatch::new()?,
+            journal,
             pending,
             decisions: Vec::new(),
             frames: Vec::new(),
@@ -424,6 +430,7 @@ impl Router {
                 let name = self.label(service).map(ToOwned::to_owned);
                 self.parent.send(ToParent::Remember { name, blob: memory::encode(&memory) });
             }
+            Action::Journal { key, entry } => self.journal.write(self.core.name(service), &key, &entry),
             Action::Note(note) => self.take_note(service, &note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));

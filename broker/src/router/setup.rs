@@ -67,6 +67,8 @@ pub(crate) struct Start {
     pub(crate) control: OwnedFd,
     /// The same for those who may only read.
     pub(crate) control_read: Option<OwnedFd>,
+    /// Where keys are written down, for the routers that follow.
+    pub(crate) journal: Option<[OwnedFd; 2]>,
     /// Workers that an earlier router started.
     pub(crate) workers: Vec<LiveWorker>,
     /// The last filling of each slot so far, which may be beyond what `memory` says.

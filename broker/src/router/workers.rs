@@ -9,7 +9,9 @@ use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::dialect::majordomo::Edition;
 use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
-use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
+use hornpipe_proto::worker::{
+    Announcement, Control, HEAD_LEN, INSTANCE_LIMIT, JobMeta, ReplyStatus, State, WorkerMessage,
+};
 
 use super::Sockets;
 use super::claims::Claims;
@@ -434,6 +436,8 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>, clai
 }
 
 fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<String>) {
-    let Announcement { service, name, credits, seen, reason, version: _, sdk: _, claims: _ } = announcement;
-    (Details { name, service, credits, seen, claims: claims.are_open() }, reason)
+    let Announcement { service, name, credits, seen, reason, instance, version: _, sdk: _, claims: _ } =
+        announcement;
+    let instance = instance.filter(|instance| instance.len() <= INSTANCE_LIMIT).map(Into::into);
+    (Details { name, service, credits, seen, claims: claims.are_open(), instance }, reason)
 }

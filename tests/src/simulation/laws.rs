@@ -50,6 +50,7 @@ impl Model {
             Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
             Action::Terminate { place } => self.judge_terminate(*place, now),
             Action::Kill { place } => self.judge_kill(*place, now, core),
+            Action::Journal { key, .. } => law!(self, false, "nobody has asked with a key, and {key} is one"),
             Action::Remember(memory) => {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
                 let paused = memory.pause.map(|pause| pause.mode);

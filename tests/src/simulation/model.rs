@@ -216,6 +216,7 @@ impl Model {
             Event::Sought { .. }
             | Event::Heartbeat { .. }
             | Event::CancelKey { .. }
+            | Event::Recalled { .. }
             | Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger

@@ -287,6 +287,7 @@ impl World {
                 | Action::Probe(_)
                 | Action::Cancel { .. }
                 | Action::Measure { .. }
+                | Action::Journal { .. }
                 | Action::Stopping { .. }
                 | Action::Finished(_) => (),
             }

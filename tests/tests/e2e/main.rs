@@ -17,6 +17,7 @@ mod versions;
 mod turns;
 mod prefetch;
 mod keys;
+mod key_journal;
 
 mod bodies;
 mod dialects;
@@ -59,6 +60,7 @@ mod reload_verb;
 mod signals;
 
 mod bad_input;
+mod replays;
 mod startup;
 
 mod activation;

@@ -57,6 +57,7 @@ impl Hand {
             credits: 1,
             seen: self.seen,
             claims: false,
+            instance: None,
         })
     }
 

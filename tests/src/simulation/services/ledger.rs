@@ -359,6 +359,7 @@ impl Ledger {
             | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Measure { .. }
+            | Action::Journal { .. }
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. } => (),
