@@ -81,6 +81,10 @@ pub struct Announcement {
     /// With `exiting`: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Which of several workers of this connection it is about; absent if the connection
+    /// is one worker. `exiting` ends a member, whose number is then free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
 }
 
 impl Default for Announcement {
@@ -93,6 +97,7 @@ impl Default for Announcement {
             sdk: None,
             seen: 0,
             reason: None,
+            member: None,
         }
     }
 }
@@ -140,6 +145,9 @@ pub struct JobMeta {
     /// others; absent if the reply must not come in parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
+    /// Which of several workers of the connection it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
 }
 
 impl JobMeta {

@@ -42,7 +42,7 @@ use clap::{FromArgMatches, Parser, Subcommand};
 const VERBS: &str = "\
 Run
   serve   bind two ports, start workers, hand each request to an idle one
-  worker  be a worker by hand: `worker demo` does as it is told
+  worker  the same workers for a broker elsewhere      hornpipe worker --connect broker:6661 -n 8
   config  show what settings mean and where they come from, or check them
   lock    a command under a lock, of this machine or many   hornpipe lock run NAME -- ./backup
 Ask
@@ -89,7 +89,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(Box<serve::ServeArguments>),
-    Worker(worker::WorkerArguments),
+    Worker(Box<worker::WorkerArguments>),
     Config(config::ConfigArguments),
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
@@ -126,7 +126,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     match verb {
         Verb::Serve(arguments) => serve::run(*arguments),
-        Verb::Worker(arguments) => worker::run(&arguments),
+        Verb::Worker(arguments) => worker::run(*arguments),
         Verb::Config(arguments) => config::run(arguments),
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),
@@ -169,6 +169,7 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 
 fn command() -> clap::Command {
     let command = <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain);
+    let command = command.mut_subcommand("worker", worker::explain);
     let command = command.mut_subcommand("config", config::explain);
     let command =
         command.mut_subcommand("upgrade", |verb| with_timeout(verb, upgrade::TIMEOUT, upgrade::TIMEOUT_HELP));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
+use super::crew::CrewError;
 use super::file::FileError;
 use super::units::show_size;
 
@@ -33,6 +34,8 @@ pub enum ConfigError {
     },
     /// The file of `--config`.
     File(Box<FileError>),
+    /// There can be no crew like that.
+    Crew(Box<CrewError>),
     /// No port for clients, or none for workers.
     NoAddress {
         /// As `--help` calls it.
@@ -211,6 +214,7 @@ impl ConfigError {
             | Self::BadVariable { .. }
             | Self::Activation { .. }
             | Self::File(_)
+            | Self::Crew(_)
             | Self::NoAddress { .. }
             | Self::NoWorkingDirectory { .. } => Vec::new(),
             Self::Address { key, .. } | Self::Exposed { key, .. } => vec![key],
@@ -266,6 +270,7 @@ impl fmt::Display for ConfigError {
                  and backend (FileDescriptorName=), or name none and list the frontend first"
             ),
             Self::File(error) => error.fmt(f),
+            Self::Crew(error) => error.fmt(f),
             Self::NoAddress { argument } => write!(
                 f,
                 "{argument} is missing: give it as in hornpipe serve 6660 6661, or as {} in the file of --config",
@@ -352,11 +357,18 @@ impl fmt::Display for ConfigError {
     }
 }
 
+impl From<CrewError> for ConfigError {
+    fn from(error: CrewError) -> Self {
+        Self::Crew(Box::new(error))
+    }
+}
+
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Address { source, .. } => Some(source.as_ref()),
             Self::File(error) => Some(error.as_ref()),
+            Self::Crew(error) => Some(error.as_ref()),
             _ => None,
         }
     }

@@ -29,6 +29,8 @@ pub(super) struct Crew {
     reopened: BTreeSet<Place>,
     /// Those that have ceased to serve since this was last asked.
     ceased: Vec<WorkerId>,
+    /// Those of ours that lend another number of places than when this was last asked.
+    changed: BTreeSet<WorkerId>,
     /// How many requests those that serve run at once, all together.
     capacity: usize,
     turns: u64,
@@ -180,6 +182,13 @@ impl Worker {
         if self.serves() { self.credits as usize } else { 0 }
     }
 
+    /// How many requests it runs at once, if others may send it some: what it has from an
+    /// earlier router comes first, and one that was stopped takes nothing.
+    pub(super) fn lends(&self) -> u32 {
+        let lends = self.serves() && !self.is_unreturned() && !self.withheld.halted;
+        if lends { self.credits } else { 0 }
+    }
+
     /// Whether it is one of ours and idle, and whether it is one of ours and busy.
     /// One that has not said what it does, or that somebody stopped, is neither, and so
     /// is a plain one from its reply until it says that it is ready.
@@ -221,6 +230,7 @@ impl Crew {
         self.capacity -= removed.capacity();
         if removed.serves() {
             self.ceased.push(worker);
+            self.note_change(worker, removed.home);
         }
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
         self.local.subtract(&removed);
@@ -296,6 +306,17 @@ impl Crew {
         std::mem::take(&mut self.ceased)
     }
 
+    /// Those of ours that lend another number of places than when this was last asked.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<WorkerId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn note_change(&mut self, worker: WorkerId, home: Home) {
+        if home != Home::External {
+            self.changed.insert(worker);
+        }
+    }
+
     /// What our own workers do at present.
     pub(super) fn local(&self) -> Occupations {
         self.local
@@ -324,7 +345,7 @@ impl Crew {
         let worker = self.table.get_mut(&id)?;
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
         self.local.subtract(worker);
-        let served = worker.serves();
+        let (served, lent) = (worker.serves(), worker.lends());
         self.capacity -= worker.capacity();
         let result = change(worker);
         self.capacity += worker.capacity();
@@ -334,6 +355,10 @@ impl Crew {
         self.local.add(worker);
         if worker.takes_more() {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
+        }
+        let changed = (lent != worker.lends()).then_some(worker.home);
+        if let Some(home) = changed {
+            self.note_change(id, home);
         }
         Some(result)
     }

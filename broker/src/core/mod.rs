@@ -54,6 +54,7 @@ mod exit_kind;
 mod readiness;
 mod snapshot;
 mod services;
+mod placement;
 
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause, Spent,
@@ -74,6 +75,7 @@ pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Sl
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
+pub use placement::Placement;
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
 pub use services::{Decision, MAX_SERVICES, SLOTS_APART, ServiceSnapshot, Services};
@@ -85,6 +87,8 @@ pub use snapshot::{
 pub use stopping::Phase;
 pub use telling::Telling;
 pub use worker_state::WorkerState;
+
+use hornpipe_proto::Token;
 
 use admission::Pace;
 use crew::Crew;
@@ -183,6 +187,10 @@ impl<B: Clone> Core<B> {
             Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
+            Event::WorkersLeft { workers } => {
+                // Nothing is handed out before the end of the turn.
+                workers.into_iter().for_each(|worker| self.worker_left(worker, turn));
+            }
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Stranger => self.counters.strangers += 1,
             Event::Adopted { place, generation, pid, started } => {
@@ -229,6 +237,7 @@ impl<B: Clone> Core<B> {
         self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
+        self.tell_capacities(turn);
         self.debug_check();
     }
 
@@ -260,6 +269,11 @@ impl<B: Clone> Core<B> {
     #[doc(hidden)]
     pub fn serves(&self, worker: WorkerId) -> bool {
         self.crew.worker(worker).is_some_and(crew::Worker::serves)
+    }
+
+    /// Whether a worker has something under this token in its hands.
+    pub fn holds(&self, token: Token) -> bool {
+        self.requests.held(token).is_some()
     }
 
     /// Whether the request is not over, with a client or without one.

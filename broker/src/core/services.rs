@@ -183,6 +183,7 @@ impl<B: Clone> Services<B> {
             Event::OutOfTurn { worker } | Event::WorkerLeft { worker } => {
                 self.worker_left(worker, event, turn);
             }
+            Event::WorkersLeft { workers } => self.workers_left(&workers, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Adopted { place, .. } => self.adopted(place, event, turn),
             Event::Started { place, .. }

@@ -80,6 +80,8 @@ pub struct Settings {
     pub spares: Option<SpareRules>,
     /// A note for each request that has ended.
     pub tell_ends: bool,
+    /// Whether requests come from other brokers, which must know what workers here can do.
+    pub lends_workers: bool,
     /// How many processes a second may be started where the last one died early.
     pub forks_after_early_deaths: usize,
 }
@@ -144,6 +146,7 @@ impl Default for Settings {
             autoscale: None,
             spares: None,
             tell_ends: false,
+            lends_workers: false,
             forks_after_early_deaths: 32,
         }
     }

@@ -74,6 +74,7 @@ impl Router {
             uptime: now.0.saturating_sub(self.parent_started),
             undelivered: self.clients.undelivered(),
             services_refused: self.core.services_refused(),
+            brokers: self.agent.as_ref().map(|agent| agent.report(now)).unwrap_or_default(),
         }
     }
 
@@ -140,6 +141,8 @@ impl Router {
     /// Whether all that were configured would serve.
     fn check(&self) -> ControlResponse {
         let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
+        let alone = self.agent.as_ref().is_some_and(|agent| !agent.is_connected());
+        let unready = unready.or_else(|| alone.then(|| "no broker can be reached".to_owned()));
         let ready = unready.is_none();
         ControlResponse::Check { ready, reason: unready.unwrap_or_else(|| "ready".into()) }
     }

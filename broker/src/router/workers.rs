@@ -18,6 +18,7 @@ use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
 use super::heartbeats::Heartbeats;
 use super::majordomo::{self, Greeting, Heard, Standing};
+use super::members::Bands;
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
 use super::{clock, paranoid};
 use crate::config::External;
@@ -30,7 +31,9 @@ pub(super) struct Workers {
     /// How to reach each.
     table: HashMap<WorkerId, Address>,
     external: External,
-    next_worker: u64,
+    pub(super) next_worker: u64,
+    /// Connections that are several workers.
+    pub(super) bands: Bands,
     heartbeats: Heartbeats,
     /// Whom to tell to begin anew.
     partings: Vec<(Door, Rc<[u8]>, Edition)>,
@@ -39,7 +42,7 @@ pub(super) struct Workers {
 }
 
 #[derive(Debug)]
-struct Address {
+pub(super) struct Address {
     door: Door,
     routing_id: Rc<[u8]>,
     /// Its process, if that is ours.
@@ -48,6 +51,8 @@ struct Address {
     dialect: Option<Dialect>,
     /// Of a reply that it is giving.
     parts: Vec<Frame>,
+    /// Which worker of which connection it is, if that is several.
+    member: Option<(WorkerId, u32)>,
 }
 
 impl Workers {
@@ -58,6 +63,7 @@ impl Workers {
             table: HashMap::new(),
             external,
             next_worker: 0,
+            bands: Bands::default(),
             heartbeats: Heartbeats::default(),
             partings: Vec::new(),
             reply_limit,
@@ -87,8 +93,7 @@ impl Workers {
         let id = &received.routing_id;
         if received.what == What::Farewell {
             if let Some(worker) = self.connections(door).remove(id.as_ref()) {
-                self.forget(worker);
-                events.push(Event::WorkerLeft { worker });
+                self.lose(worker, events);
             }
             return;
         }
@@ -96,8 +101,7 @@ impl Workers {
             Sender::Known(worker) => Some(worker),
             Sender::New => None,
             Sender::Replaced(earlier) => {
-                self.forget(earlier);
-                events.push(Event::WorkerLeft { worker: earlier });
+                self.lose(earlier, events);
                 None
             }
         };
@@ -109,6 +113,11 @@ impl Workers {
         } else {
             let Some(home) = self.identify(door, id, crew_list, events) else { return };
             match majordomo::greeting(dialect, frames) {
+                Greeting::Welcome if Self::begins_band(door, frames) => {
+                    let connection = self.admit(door, id, home);
+                    self.bands.begin(connection);
+                    connection
+                }
                 Greeting::Welcome => self.greet(door, id, home, events),
                 Greeting::BeginAnew(edition) => {
                     return self.partings.push((door, id.as_ref().into(), edition));
@@ -128,6 +137,12 @@ impl Workers {
         frames: &mut Vec<Frame>,
         events: &mut Vec<Event<Body>>,
     ) {
+        if self.bands.is_one(worker) {
+            return match what {
+                What::Message => self.hear_band(worker, frames, events),
+                What::Overlong | What::Farewell => self.misunderstand_band(worker, events),
+            };
+        }
         let Some(address) = self.table.get_mut(&worker) else { return };
         let standing = if address.dialect.is_some() { Standing::Introduced } else { Standing::Newcomer };
         let spoken = *address.dialect.get_or_insert(dialect);
@@ -135,6 +150,10 @@ impl Workers {
         match spoken {
             _ if unreadable => self.misunderstand((worker, spoken), events),
             Dialect::Hornpipe | Dialect::SimplePirate => events.push(match WorkerMessage::decode(frames) {
+                // A connection that has begun as one worker stays one.
+                Ok(WorkerMessage::State {
+                    announcement: Some(Announcement { member: Some(_), .. }), ..
+                }) => Event::Malformed { worker },
                 Ok(message) => event(worker, message, frames),
                 Err(_unreadable) => Event::Malformed { worker },
             }),
@@ -196,7 +215,34 @@ impl Workers {
         Some(address)
     }
 
-    fn forget(&mut self, worker: WorkerId) -> Option<Address> {
+    /// The connection is gone, and with it the worker, or all of them.
+    fn lose(&mut self, connection: WorkerId, events: &mut Vec<Event<Body>>) {
+        self.forget(connection);
+        let Some(workers) = self.bands.end(connection) else {
+            return events.push(Event::WorkerLeft { worker: connection });
+        };
+        for worker in &workers {
+            self.forget(*worker);
+        }
+        events.push(Event::WorkersLeft { workers });
+    }
+
+    /// A member of a connection that is several workers can be reached like that.
+    pub(super) fn enlist(&mut self, connection: WorkerId, worker: WorkerId, number: u32) -> Option<()> {
+        let Address { door, routing_id, .. } = self.table.get(&connection)?;
+        let (door, routing_id, dialect) = (*door, Rc::clone(routing_id), Some(Dialect::Hornpipe));
+        let member = Some((connection, number));
+        let address = Address { door, routing_id, place: None, dialect, parts: Vec::new(), member };
+        self.table.insert(worker, address);
+        Some(())
+    }
+
+    /// The slot of a worker of ours.
+    pub(super) fn slot_of(&self, worker: WorkerId) -> Option<u32> {
+        self.table.get(&worker)?.place.map(|place| place.slot.0)
+    }
+
+    pub(super) fn forget(&mut self, worker: WorkerId) -> Option<Address> {
         self.heartbeats.forget(worker);
         self.table.remove(&worker)
     }
@@ -252,6 +298,13 @@ impl Workers {
     }
 
     fn greet(&mut self, door: Door, id: &SharedFrame, home: Home, events: &mut Vec<Event<Body>>) -> WorkerId {
+        let worker = self.admit(door, id, home);
+        events.push(Event::Joined { worker, home });
+        worker
+    }
+
+    /// Keeps how the peer can be reached.
+    fn admit(&mut self, door: Door, id: &SharedFrame, home: Home) -> WorkerId {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
         let routing_id = self.connections(door).insert(id, worker);
@@ -259,9 +312,8 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let address = Address { door, routing_id, place, dialect: None, parts: Vec::new() };
+        let address = Address { door, routing_id, place, dialect: None, parts: Vec::new(), member: None };
         self.table.insert(worker, address);
-        events.push(Event::Joined { worker, home });
         worker
     }
 
@@ -279,16 +331,18 @@ impl Workers {
         (sockets, crew_list): (&mut Sockets, &CrewList),
         assignment: &Assignment<Body>,
         (name, service): (String, Option<String>),
+        of_a_broker: Option<JobMeta>,
     ) -> Option<Event<Body>> {
         let (worker, token) = (assignment.worker, assignment.token);
-        let place = self.table.get(&worker).and_then(|address| address.place);
+        let address = self.table.get(&worker);
+        let (place, member) = address.map_or((None, None), |address| (address.place, address.member));
         if place.is_some_and(|place| crew_list.has_ended(place)) {
             return Some(Event::Undelivered { worker, token });
         }
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             let passing = assignment.body.passing();
-            JobMeta {
+            let ours = || JobMeta {
                 id: name,
                 attempt: assignment.attempt,
                 timeout_ms,
@@ -296,12 +350,17 @@ impl Workers {
                 key: passing.and_then(|passing| passing.key.clone()),
                 trace: passing.and_then(|passing| passing.trace.clone()),
                 headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
-                window: assignment.window,
-            }
-            .encode()
+                window: None,
+                member: None,
+            };
+            let (window, number) = (assignment.window, member.map(|(_connection, number)| number));
+            JobMeta { window, member: number, ..of_a_broker.unwrap_or_else(ours) }.encode()
         } else {
             Vec::new()
         };
+        if let Some((connection, _number)) = member {
+            self.bands.assign(connection, worker, token);
+        }
         self.hand_over(sockets, (worker, token), &meta, assignment.body.frames())
     }
 
@@ -369,7 +428,7 @@ impl Workers {
     }
 }
 
-fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> Event<Body> {
+pub(super) fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> Event<Body> {
     match message {
         WorkerMessage::Hello(announcement) => Event::Hello { worker, details: details(announcement).0 },
         WorkerMessage::StrayReply => Event::StrayReply { worker },
@@ -402,6 +461,6 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> E
 }
 
 fn details(announcement: Announcement) -> (Details, Option<String>) {
-    let Announcement { service, name, credits, seen, reason, version: _, sdk: _ } = announcement;
+    let Announcement { service, name, credits, seen, reason, version: _, sdk: _, member: _ } = announcement;
     (Details { name, service, credits, seen }, reason)
 }

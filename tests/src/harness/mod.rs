@@ -24,6 +24,7 @@ mod chaos;
 mod fairness;
 mod halts;
 mod killer;
+pub mod network;
 mod lock_chaos;
 
 mod folder;
@@ -49,6 +50,7 @@ pub use halts::{HALT_TIMEOUT, Halts};
 pub use http::{Answer, Exposition, Http, Scrape, hear};
 pub use killer::Kills;
 pub use lock_chaos::{LockChaos, LockFigures};
+pub use network::Network;
 pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};
 pub use processes::{Session, cpu_time, descriptors, is_alive, resident, send, state_of};

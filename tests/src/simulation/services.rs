@@ -285,6 +285,7 @@ impl World {
                 | Action::Probe(_)
                 | Action::Cancel { .. }
                 | Action::Measure { .. }
+                | Action::Capacity { .. }
                 | Action::Stopping { .. }
                 | Action::Finished(_) => (),
             }

@@ -27,6 +27,10 @@ mod workers_each;
 mod workers_lines;
 mod workers_native;
 
+mod crews;
+mod crews_brokers;
+mod crews_network;
+
 mod deaths;
 mod flights;
 mod halted;

@@ -174,6 +174,19 @@ impl<B: Clone> Services<B> {
         }
     }
 
+    /// The same of several at once.
+    pub(super) fn workers_left(&mut self, workers: &[WorkerId], turn: &mut Turn<'_, B>) {
+        let mut parties: BTreeMap<ServiceId, Vec<WorkerId>> = BTreeMap::new();
+        for worker in workers {
+            if let Some(Member::Of { service, .. }) = self.members.table.remove(worker) {
+                parties.entry(service).or_default().push(*worker);
+            }
+        }
+        for (service, workers) in parties {
+            self.run(service, Event::WorkersLeft { workers }, turn);
+        }
+    }
+
     /// Its connection may be known no more, but somebody has given it that job.
     pub(super) fn undelivered(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
         let gave = |service: &Service<B>| service.core.requests.held(token).is_some();
