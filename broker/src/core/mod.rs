@@ -189,7 +189,9 @@ impl<B: Clone> Core<B> {
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
             Event::WorkersLeft { workers } => {
                 // Nothing is handed out before the end of the turn.
-                workers.into_iter().for_each(|worker| self.worker_left(worker, turn));
+                for worker in workers {
+                    self.worker_left(worker, turn);
+                }
             }
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Stranger => self.counters.strangers += 1,

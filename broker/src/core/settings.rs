@@ -7,6 +7,7 @@ use super::ids::Slot;
 
 /// Everything the core is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of the operator, each by itself")]
 pub struct Settings {
     /// The service that this pool works for.
     pub service: Arc<str>,

@@ -75,7 +75,7 @@ impl Workers {
             }
             Ok(WorkerMessage::StrayReply) => events.push(Event::StrayReply { worker: connection }),
             Ok(message @ WorkerMessage::State { .. }) => {
-                self.hear_member(connection, message, frames, events)
+                self.hear_member(connection, message, frames, events);
             }
             Ok(WorkerMessage::Hello(_)) | Err(_) => self.misunderstand_band(connection, events),
         }

@@ -32,8 +32,9 @@ const HANDSHAKE_MS: i32 = 5000;
 pub(super) const LINK_PROBES: (i32, i32) = (1, 1);
 
 /// A link whose other end has confirmed nothing for so long, in milliseconds, is dead: what was
-/// sent, or such a question. See TCP_USER_TIMEOUT in tcp(7).
-pub(super) const LINK_DEAD_MS: i32 = 3000;
+/// sent, or such a question. See TCP_USER_TIMEOUT in tcp(7). The kernel compares when it asks: with
+/// 3000 the third question may come a moment too early, and the end a second later.
+pub(super) const LINK_DEAD_MS: i32 = 2500;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

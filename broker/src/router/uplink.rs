@@ -123,9 +123,9 @@ impl Uplink {
             };
             let more = frame.has_more();
             if frames.len() < FRAME_LIMIT {
-                frames.push(Frame::Shared(frame))
+                frames.push(Frame::Shared(frame));
             } else {
-                overlong = true
+                overlong = true;
             }
             if !more {
                 if overlong {

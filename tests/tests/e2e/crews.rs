@@ -49,9 +49,13 @@ fn a_broker_shows_where_the_workers_of_a_crew_are_and_gives_them_work() {
     assert_eq!(broker.ask("upper ahoy"), "AHOY");
     // Each of them works by itself.
     let clients = [broker.client(), broker.client()];
-    clients.iter().for_each(|client| client.send(&[b"sleep 300"]));
+    for client in &clients {
+        client.send(&[b"sleep 300"]);
+    }
     crew.wait_for_in_flight(2);
-    clients.iter().for_each(|client| assert_eq!(client.receive(), [b"slept 300"]));
+    for client in &clients {
+        assert_eq!(client.receive(), [b"slept 300"]);
+    }
     wait_for_external(&broker, 2);
     broker.check_counters();
     crew.check_counters();
@@ -272,7 +276,9 @@ fn several_workers_of_one_connection_are_kept_apart() {
     agent.announce("waiting", &member(7));
     broker.wait_until("both are known", |report| report.external.len() == 2);
     let clients = [broker.client(), broker.client()];
-    clients.iter().for_each(|client| client.send(&[b"x"]));
+    for client in &clients {
+        client.send(&[b"x"]);
+    }
     let mut jobs = [1, 2].map(|_| match agent.receive() {
         (BrokerMessage::Job { token, meta: Some(meta) }, _body) => (meta.member, token),
         other => panic!("no job: {other:?}"),

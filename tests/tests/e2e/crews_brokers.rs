@@ -80,11 +80,15 @@ fn a_worker_finishes_before_it_serves_another_broker() {
     let crew = Serve::crew(2, [&backend, two.backend()]).start();
     wait_for_workers(&two, 2);
     let clients = [two.client(), two.client()];
-    clients.iter().for_each(|client| client.send(&[b"sleep 700"]));
+    for client in &clients {
+        client.send(&[b"sleep 700"]);
+    }
     two.wait_for_in_flight(2);
     let one = next.start();
     wait_for_workers(&one, 1);
-    clients.iter().for_each(|client| assert_eq!(client.receive(), [b"slept 700"]));
+    for client in &clients {
+        assert_eq!(client.receive(), [b"slept 700"]);
+    }
     wait_for_workers(&two, 1);
     assert_eq!(two.status().requests.retried, 0);
     crew.wait_for_idle(2);

@@ -61,7 +61,7 @@ fn a_request_that_names_its_worker_waits_for_it_while_another_is_idle() {
     ask_of(&mut story, 2, FIRST);
     let first = story.assigned();
     assert_eq!(first.iter().map(|job| (job.0, job.1)).collect::<Vec<_>>(), [(FIRST, 1)]);
-    story.later(Duration::from_secs(60));
+    story.later(Duration::from_mins(1));
     assert_eq!(story.assigned(), []);
     story.reply(FIRST, first[0].2);
     assert_eq!(story.assigned()[0].1, 2);
