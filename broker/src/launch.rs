@@ -1,6 +1,7 @@
 //! From a configuration to running processes: binds, writes the pid file, and
 //! joins what parent, router and workers do not know of each other.
 
+mod adapters;
 pub(crate) mod rehearsal;
 mod reread;
 mod saved;
@@ -406,7 +407,7 @@ fn routed(service: &ServiceConfig) -> router::ServiceSetup {
             ProgramKind::Exec(_) => {
                 "; a program that knows no ZeroMQ needs --each or --lines: did you mean --each or --lines?"
             }
-            ProgramKind::Each(_) | ProgramKind::Lines(_) | ProgramKind::Echo | ProgramKind::None => "",
+            ProgramKind::Each(_) | ProgramKind::Lines { .. } | ProgramKind::Echo | ProgramKind::None => "",
         },
     }
 }
@@ -471,7 +472,8 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
     let search_path = service.search_path;
     let environment = service.worker_environment;
     let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
-    let work = match (handler, service.program) {
+    let mut framing = hornpipe_worker::Framing::Line;
+    let mut work = match (handler, service.program) {
         (Some(work), _) => work,
         (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
         (None, ProgramKind::None) => return Program::None,
@@ -479,11 +481,11 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         (None, ProgramKind::Each(argv)) => {
             adapter(argv, |settings, argv, title| hornpipe_worker::each(settings, argv, titled(title)))
         }
-        (None, ProgramKind::Lines(argv)) => {
+        (None, ProgramKind::Lines { argv, framing: chosen }) => {
+            framing = adapters::framing(chosen);
             adapter(argv, |settings, argv, title| hornpipe_worker::lines(settings, argv, titled(title)))
         }
     };
-    let mut work = work;
     Program::Fork(Box::new(move |process: WorkerProcess| {
         let title = format!("hornpipe: worker {}", process.place.slot);
         title::set(&format!("{title} [starting]"));
@@ -492,22 +494,11 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         }
         let mut settings = hornpipe_worker::Settings::new(process.backend.as_str());
         settings.search_path.clone_from(&search_path);
-        settings.environment = Some(with_place(&environment, &process));
+        settings.environment = Some(adapters::environment(&environment, &process));
         settings.output_limit = output_limit;
+        settings.framing = framing;
         work(&settings, &title)
     }))
-}
-
-/// The environment of an adapter's programs: they are told whose they are.
-fn with_place(environment: &[(OsString, OsString)], process: &WorkerProcess) -> Vec<(OsString, OsString)> {
-    let own = [
-        ("HORNPIPE_SERVICE", process.service.clone()),
-        ("HORNPIPE_SLOT", process.place.slot.to_string()),
-        ("HORNPIPE_INCARNATION", process.place.incarnation.to_string()),
-        ("HORNPIPE_GENERATION", process.generation.to_string()),
-    ];
-    let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
-    environment.iter().cloned().chain(own).collect()
 }
 
 /// Work that a handler does, in this process.

@@ -259,12 +259,42 @@ pub fn plain_error(status: Status, message: &str) -> String {
     format!("ERR {status} {message}")
 }
 
-/// The map of a native reply, for a client that has read [`MAGIC`] before it.
+/// The map of a native reply, for a client that has read [`MAGIC`] before it. A status that only newer
+/// brokers know is read as [`Status::Error`], and its word stands before the message.
 ///
 /// # Errors
 /// If the frame holds something else.
 pub fn decode_reply_meta(frame: &[u8]) -> Result<ReplyMeta, MapError> {
-    map::decode(frame)
+    match map::decode(frame) {
+        Ok(meta) => Ok(meta),
+        Err(error) => {
+            let later: LaterReplyMeta = map::decode(frame).map_err(|_error| error.clone())?;
+            if Status::from_word(&later.status).is_some() {
+                return Err(error);
+            }
+            let LaterReplyMeta { id, status, message, attempt } = later;
+            let message = message.map_or_else(|| status.clone(), |message| format!("{status}: {message}"));
+            Ok(ReplyMeta {
+                id,
+                status: Status::Error,
+                message: Some(message),
+                attempt,
+                ..ReplyMeta::default()
+            })
+        }
+    }
+}
+
+/// What can be said of a reply whose status is one of a later broker's.
+#[derive(Deserialize)]
+struct LaterReplyMeta {
+    #[serde(default)]
+    id: String,
+    status: String,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    attempt: u32,
 }
 
 #[cfg(test)]
@@ -319,6 +349,23 @@ mod tests {
         assert_eq!(refused(RequestMeta { headers, ..RequestMeta::default() }), NativeError::Headers);
         let headers = [("name", vec![0; HEADERS_BYTES])].into_iter().collect();
         assert_eq!(refused(RequestMeta { headers, ..RequestMeta::default() }), NativeError::Headers);
+    }
+
+    #[test]
+    fn a_status_of_later_brokers_is_a_failure() {
+        // {"id": "7", "status": "shelved", "attempt": 2, "shelf": [1]}
+        let map = b"\x84\xa2id\xa17\xa6status\xa7shelved\xa7attempt\x02\xa5shelf\x91\x01";
+        let failure = ReplyMeta {
+            id: "7".into(),
+            status: Status::Error,
+            message: Some("shelved".into()),
+            attempt: 2,
+            ..ReplyMeta::default()
+        };
+        assert_eq!(decode_reply_meta(map), Ok(failure));
+        assert!(decode_reply_meta(b"\x81\xa2id\xa17").is_err());
+        // {"status": "ok", "attempt": "two"} is not to be guessed at.
+        assert!(decode_reply_meta(b"\x82\xa6status\xa2ok\xa7attempt\xa3two").is_err());
     }
 
     #[test]

@@ -317,6 +317,9 @@ pub struct RequestReport {
     pub in_flight: u64,
     /// Not in the sum: attempts after the first.
     pub retried: u64,
+    /// Not in the sum: parts of replies that workers sent before the end of it. An older broker does not say.
+    #[serde(default)]
+    pub parts: u64,
 }
 
 /// Messages that were counted and led to nothing.

@@ -11,7 +11,8 @@ use hornpipe_tests::harness::{Process, hornpipe};
 
 /// Where `unsafe` may be, and why.
 const UNSAFE: &[(&str, &str)] = &[
-    ("broker/src/cli/lock/child.rs", "what the command of `lock run` does between fork and exec"),
+    ("broker/src/cli/child.rs", "what a verb's child does between fork and exec"),
+    ("broker/src/cli/lock/child.rs", "the disposition of SIGCHLD"),
     ("broker/src/parent/process.rs", "fork, wait, dispositions, _exit"),
     ("broker/src/parent/title.rs", "the command line is changed in place"),
     ("broker/src/router/ffi.rs", "raw socket options, shared frames"),

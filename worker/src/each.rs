@@ -133,14 +133,14 @@ impl<'a> Run<'a> {
             self.write();
             // Asked before the pipes are read: what a program wrote is there when it has ended.
             self.status = self.status.or(children.reap(Some(self.pid)));
-            let flows = (self.read_output(), self.read_errors());
+            self.read_output();
+            self.read_errors();
             if session.is_cancelled() && self.interruption.is_none() {
                 self.interruption = Some(Failure::new("cancelled"));
                 self.family.end();
             }
             self.family.press();
-            let read = flows.0 != Flow::Full && flows.1 != Flow::Full;
-            if self.family.is_given_up() || (self.status.is_some() && read && self.family.is_settled()) {
+            if self.family.is_given_up() || (self.status.is_some() && self.family.is_settled()) {
                 return Ok(self.outcome());
             }
             let deadline = self.family.deadline();
@@ -158,49 +158,49 @@ impl<'a> Run<'a> {
 
     fn write(&mut self) {
         if let Some(pipe) = &mut self.stdin {
-            self.unwritten = pipe::write_available(pipe, self.unwritten);
+            // Not to read to the end is a program's right.
+            self.unwritten = pipe::write_available(pipe, self.unwritten).unwrap_or_default();
         }
         if self.unwritten.is_empty() {
             self.stdin = None;
         }
     }
 
-    fn read_output(&mut self) -> Flow {
-        let Some(pipe) = &mut self.stdout else {
-            return Flow::Ended;
-        };
+    /// How much of a pipe is read in one turn. When the program has ended, all that is its is in
+    /// the pipe, and whatever it has left behind may go on filling that for ever.
+    fn room(&self, pipe: impl AsFd) -> usize {
+        if self.status.is_some() { pipe::unread(pipe) } else { TURN }
+    }
+
+    fn read_output(&mut self) {
+        let Some(mut pipe) = self.stdout.take() else { return };
         // One byte more than is allowed tells that there is too much.
         let room = self.output_limit.saturating_add(1).saturating_sub(self.output.len());
-        let flow = pipe::read_available(pipe, &mut self.output, room.min(TURN));
+        let room = room.min(self.room(&pipe));
+        let flow = pipe::read_available(&mut pipe, &mut self.output, room);
         if self.output_limit < self.output.len() {
             let message = format!("the program wrote more than {} bytes", self.output_limit);
             self.interruption = Some(Failure::new(message));
             self.family.kill();
-            self.stdout = None;
-            return Flow::Ended;
+        } else if flow != Flow::Ended {
+            self.stdout = Some(pipe);
         }
-        if flow == Flow::Ended {
-            self.stdout = None;
-        }
-        flow
     }
 
-    fn read_errors(&mut self) -> Flow {
-        let Some(pipe) = &mut self.stderr else {
-            return Flow::Ended;
-        };
+    fn read_errors(&mut self) {
+        let Some(mut pipe) = self.stderr.take() else { return };
         let old = self.last_words.len();
-        let flow = pipe::read_available(pipe, &mut self.last_words, TURN);
+        let room = self.room(&pipe);
+        let flow = pipe::read_available(&mut pipe, &mut self.last_words, room);
         let new = self.last_words.get(old..).unwrap_or_default();
         if let Err(error) = io::stderr().write_all(new) {
             debug!(%error, "cannot pass on what the program says");
         }
         let excess = self.last_words.len().saturating_sub(LAST_WORDS);
         self.last_words.drain(..excess);
-        if flow == Flow::Ended {
-            self.stderr = None;
+        if flow != Flow::Ended {
+            self.stderr = Some(pipe);
         }
-        flow
     }
 
     fn outcome(self) -> Result<Reply, Failure> {

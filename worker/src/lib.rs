@@ -22,6 +22,7 @@ mod serve;
 mod demo;
 mod each;
 mod lines;
+mod framing;
 
 mod children;
 mod clock;
@@ -33,6 +34,7 @@ mod session;
 pub use context::Context;
 pub use demo::{DEMO_VERBS, demo};
 pub use each::each;
+pub use framing::Framing;
 pub use handler::{Handler, echo};
 pub use hornpipe_proto::worker::State;
 pub use job::Job;

@@ -1,4 +1,5 @@
-//! The adapter for a long-lived program that reads a line and answers a line.
+//! The adapter for a long-lived program that reads a message and answers a message. How
+//! they are told apart is in `framing.rs`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,7 +13,8 @@ use nix::unistd::Pid;
 use tracing::{debug, error};
 
 use crate::children::{Children, Family};
-use crate::pipe::{self, Flow};
+use crate::framing::{Answer, BadAnswer, Framing, OVERHEAD};
+use crate::pipe::{self, Flow, ReaderGone};
 use crate::program::Program;
 use crate::session::{Next, Session, Watch};
 use crate::{Failure, Job, Reply, ServeError, Settings, State, Stopped, clock};
@@ -23,21 +25,22 @@ const GRACE: Duration = Duration::from_secs(1);
 /// What is read in one turn, so that the broker is heard in between.
 const TURN: usize = 1024 * 1024;
 
-/// The exit code for a program that breaks the rule of one line for one line.
+/// The exit code for a program that breaks the rule of one answer for one question.
 const MISBEHAVED: u8 = 1;
 
-/// Gives each request to a long-lived program as a line, until the broker says
+/// Gives each request to a long-lived program as a message, until the broker says
 /// stop or the program ends.
 ///
-/// The frames of the body are joined; a body with a line break is refused with an
-/// error. The reply is the next line that the program writes, without its line
-/// break. Its standard error is this process's.
+/// The frames of the body are joined, and written as [`Settings::framing`] says; with
+/// [`crate::Framing::Line`], a body with a line break is refused with an error. The reply, of one
+/// frame, is the next message that the program writes. Its standard error is this process's.
 ///
 /// A program that ends takes this worker with it ([`Stopped::WithProgram`]), a
 /// request in hand is not answered: the broker treats it as held by a worker that
-/// died. So does one that writes lines nobody asked for, because every answer
-/// after them would be another request's; and one whose request is cancelled,
-/// because it cannot be interrupted between lines.
+/// died. So does one that writes what nobody asked for, because every answer
+/// after it would be another request's; and one whose request is cancelled,
+/// because it cannot be interrupted between messages. What it writes before it has begun
+/// to read its question, nobody asked for.
 ///
 /// This takes charge of all children of the process, and of the main thread.
 ///
@@ -51,7 +54,7 @@ pub fn lines(
 ) -> Result<Stopped, ServeError> {
     let program = Program::find(argv, settings)?;
     let children = Children::adopt()?;
-    let mut dialogue = Dialogue::begin(&program, children, settings.output_limit)?;
+    let mut dialogue = Dialogue::begin(&program, children, settings)?;
     let mut session = Session::open(settings)?;
     observer(State::Waiting);
     loop {
@@ -82,7 +85,7 @@ pub fn lines(
 /// Why there can be no further question.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// The program has ended, or has closed its output, which is about the same.
+    /// The program has ended, or has closed a pipe to us, which is about the same.
     ByProgram,
     /// It said something that nobody asked for, or too much.
     Misbehaved,
@@ -98,7 +101,7 @@ enum Urgency {
     Prompt,
 }
 
-/// A program and the lines to and from it.
+/// A program and the messages to and from it.
 struct Dialogue {
     children: Children,
     pid: Pid,
@@ -108,11 +111,12 @@ struct Dialogue {
     stdout: Option<ChildStdout>,
     /// Read, and not yet answered with.
     input: Vec<u8>,
-    line_limit: usize,
+    framing: Framing,
+    answer_limit: usize,
 }
 
 impl Dialogue {
-    fn begin(program: &Program, children: Children, line_limit: usize) -> Result<Self, ServeError> {
+    fn begin(program: &Program, children: Children, settings: &Settings) -> Result<Self, ServeError> {
         let family = Family::of_next_program();
         let child = program
             .start(&[], Stdio::inherit())
@@ -125,7 +129,8 @@ impl Dialogue {
             stdin: child.stdin,
             stdout: child.stdout,
             input: Vec::new(),
-            line_limit,
+            framing: settings.framing,
+            answer_limit: settings.output_limit,
         })
     }
 
@@ -148,31 +153,35 @@ impl Dialogue {
         if !self.input.is_empty() {
             return Ok(Some(self.complain()));
         }
-        let mut question = job.body().into_owned();
-        if question.contains(&b'\n') {
-            let failure = Failure::new("the body has a line break, and the program reads lines");
-            session.reply(job, Err(failure))?;
-            return Ok(None);
-        }
-        question.push(b'\n');
+        let question = match self.framing.wrap(job.body().into_owned()) {
+            Ok(question) => question,
+            Err(failure) => {
+                session.reply(job, Err(failure))?;
+                return Ok(None);
+            }
+        };
         let mut unwritten = question.as_slice();
         let mut searched = 0;
         loop {
             if let Some(pipe) = &mut self.stdin {
-                unwritten = pipe::write_available(pipe, unwritten);
+                match pipe::write_available(pipe, unwritten) {
+                    Ok(rest) => unwritten = rest,
+                    Err(ReaderGone) => return Ok(Some(End::ByProgram)),
+                }
             }
             let flow = self.read();
-            let fresh = self.input.get(searched..).unwrap_or_default();
-            if let Some(length) = fresh.iter().position(|byte| *byte == b'\n') {
-                return self.reply(session, job, searched + length);
+            match self.framing.find(&self.input, searched, self.answer_limit) {
+                Ok(Some(_)) if !self.has_begun(question.len() - unwritten.len()) => {
+                    return Ok(Some(self.complain()));
+                }
+                Ok(Some(answer)) => return self.reply(session, job, &answer),
+                Ok(None) => searched = self.input.len(),
+                Err(bad) => {
+                    session.reply(job, Err(Failure::new(self.objection(&bad))))?;
+                    return Ok(Some(End::Misbehaved));
+                }
             }
-            searched = self.input.len();
-            if self.line_limit < searched {
-                let message = format!("the program wrote a line of more than {} bytes", self.line_limit);
-                session.reply(job, Err(Failure::new(message)))?;
-                return Ok(Some(End::Misbehaved));
-            }
-            // Its last line may lie behind what this turn has read.
+            // Its last answer may lie behind what this turn has read.
             if flow == Flow::Ended || (self.status.is_some() && flow == Flow::Dry) {
                 return Ok(Some(End::ByProgram));
             }
@@ -183,16 +192,40 @@ impl Dialogue {
         }
     }
 
-    fn reply(&mut self, session: &mut Session, job: &Job, length: usize) -> Result<Option<End>, ServeError> {
-        let rest = self.input.split_off(length);
-        let line = mem::replace(&mut self.input, rest.get(1..).unwrap_or_default().to_vec());
-        session.reply(job, Ok(Reply::from(line)))?;
+    /// Whether the program has read any of the question, of which so much was written.
+    fn has_begun(&self, written: usize) -> bool {
+        self.stdin.as_ref().is_none_or(|pipe| pipe::unread(pipe) < written)
+    }
+
+    fn objection(&self, bad: &BadAnswer) -> String {
+        match (bad, self.framing) {
+            (BadAnswer::TooLong, Framing::Line) => {
+                format!("the program wrote a line of more than {} bytes", self.answer_limit)
+            }
+            (BadAnswer::TooLong, Framing::Length | Framing::Netstring) => {
+                format!("the program announced a reply of more than {} bytes", self.answer_limit)
+            }
+            (BadAnswer::Unreadable(why), _) => format!("the program's reply cannot be read: {why}"),
+        }
+    }
+
+    fn reply(
+        &mut self,
+        session: &mut Session,
+        job: &Job,
+        answer: &Answer,
+    ) -> Result<Option<End>, ServeError> {
+        let rest = self.input.split_off(answer.end);
+        let mut body = mem::replace(&mut self.input, rest);
+        body.truncate(answer.body.end);
+        body.drain(..answer.body.start);
+        session.reply(job, Ok(Reply::from(body)))?;
         Ok((!self.input.is_empty()).then(|| self.complain()))
     }
 
-    /// Passes on lines that nobody asked for.
+    /// Passes on what nobody asked for.
     fn complain(&mut self) -> End {
-        error!("the program wrote a line without being asked");
+        error!("the program wrote something without being asked");
         let written = io::stderr().write_all(&mem::take(&mut self.input));
         if let Err(error) = written {
             debug!(%error, "cannot pass on what the program says");
@@ -207,8 +240,8 @@ impl Dialogue {
         let Some(pipe) = &mut self.stdout else {
             return Flow::Ended;
         };
-        // One byte more than is allowed, and a line break.
-        let room = self.line_limit.saturating_add(2).saturating_sub(self.input.len());
+        // One byte more than is allowed tells that there is too much.
+        let room = self.answer_limit.saturating_add(OVERHEAD + 1).saturating_sub(self.input.len());
         pipe::read_available(pipe, &mut self.input, room.min(TURN))
     }
 

@@ -34,18 +34,30 @@ pub(crate) fn read_available(pipe: &mut impl Read, into: &mut Vec<u8>, room: usi
     }
 }
 
-/// Writes what the pipe takes. The rest is still to be written; there is none
-/// when the reader is gone, which is its right.
-pub(crate) fn write_available<'a>(pipe: &mut impl Write, mut bytes: &'a [u8]) -> &'a [u8] {
+/// Nobody reads from the pipe any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReaderGone;
+
+/// Writes what the pipe takes. The rest is still to be written.
+pub(crate) fn write_available<'a>(
+    pipe: &mut impl Write,
+    mut bytes: &'a [u8],
+) -> Result<&'a [u8], ReaderGone> {
     while !bytes.is_empty() {
         match pipe.write(bytes) {
             Ok(size) => bytes = bytes.get(size..).unwrap_or_default(),
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => (),
-                ErrorKind::WouldBlock => return bytes,
-                _ => return &[],
+                ErrorKind::WouldBlock => break,
+                _ => return Err(ReaderGone),
             },
         }
     }
-    bytes
+    Ok(bytes)
+}
+
+/// How many bytes of those that were written nobody has read yet.
+pub(crate) fn unread(pipe: impl AsFd) -> usize {
+    // Who cannot tell is taken to have nothing left.
+    rustix::io::ioctl_fionread(pipe).map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX))
 }

@@ -131,10 +131,11 @@ impl Session {
         socket.set_linger(i32::try_from(settings.linger.as_millis()).unwrap_or(i32::MAX))?;
         socket.set_reconnect_ivl(10)?;
         socket.set_reconnect_ivl_max(1000)?;
-        // A broker's machine that vanished would otherwise be waited for for ever.
+        // A broker's machine that vanished would otherwise be waited for for ever. The broker notices a
+        // broken link as soon, and gives what this worker has to another.
         socket.set_tcp_keepalive(1)?;
-        socket.set_tcp_keepalive_idle(10)?;
-        socket.set_tcp_keepalive_intvl(3)?;
+        socket.set_tcp_keepalive_idle(1)?;
+        socket.set_tcp_keepalive_intvl(1)?;
         socket.set_tcp_keepalive_cnt(3)?;
         socket
             .connect(&settings.backend)

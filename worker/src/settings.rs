@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use crate::Framing;
+
 /// Where and as what to work.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How many bytes a program may answer with; more is an error, and the program is killed.
     pub output_limit: usize,
+    /// How a program of [`crate::lines`] tells messages apart.
+    pub framing: Framing,
     /// The environment of programs; `None` is this process's own.
     pub environment: Option<Vec<(OsString, OsString)>>,
     /// Where a program named without a slash is looked for: folders joined by `:`, as in `PATH`.
@@ -31,6 +35,7 @@ impl Settings {
             name: None,
             linger: Duration::from_secs(1),
             output_limit: 64 * 1024 * 1024,
+            framing: Framing::Line,
             environment: None,
             search_path: OsString::from("/usr/local/bin:/usr/bin:/bin"),
         }

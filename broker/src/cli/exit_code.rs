@@ -92,6 +92,34 @@ exit_codes! {
 }
 
 exit_codes! {
+    /// How `demo` ended.
+    DemoExit {
+        /// To its end, and nothing was lost.
+        Done = 0,
+        /// Something did not go as it should.
+        Failed = 1,
+        /// The arguments cannot be meant.
+        Usage = USAGE,
+        /// Somebody ended it: 128 + SIGINT, as shells have it.
+        Interrupted = 130,
+    }
+}
+
+exit_codes! {
+    /// How `conform` ended.
+    ConformExit {
+        /// No check failed.
+        Ok = 0,
+        /// One did, or none could be tried.
+        Failed = 1,
+        /// The arguments cannot be meant, or the program cannot be executed.
+        Usage = USAGE,
+        /// Somebody ended it: 128 + SIGINT, as shells have it.
+        Interrupted = 130,
+    }
+}
+
+exit_codes! {
     /// How a verb ended that writes what it knows by itself.
     WriteExit {
         /// All of it is written.

@@ -7,7 +7,11 @@
 mod arguments;
 mod bench;
 mod check;
+mod child;
+mod clock;
 mod completions;
+mod conform;
+mod demo;
 mod events;
 mod config;
 pub mod exit_code;
@@ -41,8 +45,10 @@ use clap::{FromArgMatches, Parser, Subcommand};
 
 const VERBS: &str = "\
 Run
+  demo    a tour of one minute: search, grow, kill, reload
   serve   bind two ports, start workers, hand each request to an idle one
   worker  the same workers for a broker elsewhere      hornpipe worker --connect broker:6661 -n 8
+  conform try a worker program: does it keep to the protocol?
   config  show what settings mean and where they come from, or check them
   lock    a command under a lock, of this machine or many   hornpipe lock run NAME -- ./backup
 Ask
@@ -90,6 +96,8 @@ struct CommandLine {
 enum Verb {
     Serve(Box<serve::ServeArguments>),
     Worker(Box<worker::WorkerArguments>),
+    Conform(conform::ConformArguments),
+    Demo(demo::DemoArguments),
     Config(config::ConfigArguments),
     Req(req::ReqArguments),
     Bench(bench::BenchArguments),
@@ -127,6 +135,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match verb {
         Verb::Serve(arguments) => serve::run(*arguments),
         Verb::Worker(arguments) => worker::run(*arguments),
+        Verb::Conform(arguments) => conform::run(&arguments).into(),
+        Verb::Demo(arguments) => demo::run(&arguments).into(),
         Verb::Config(arguments) => config::run(arguments),
         Verb::Req(arguments) => req::run(&arguments).into(),
         Verb::Bench(arguments) => bench::run(&arguments).into(),
@@ -208,7 +218,7 @@ mod tests {
             }
             assert!(screen.contains(&format!("\n  {}", verb.get_name())), "{}:\n{screen}", verb.get_name());
         }
-        assert!(screen.lines().count() <= 29, "{screen}");
+        assert!(screen.lines().count() <= 31, "{screen}");
     }
 
     #[test]

@@ -82,6 +82,7 @@ Examples:
   hornpipe serve 6660 6661 -n 4 -- python3 worker.py    four workers that speak the protocol
   hornpipe serve 6660 6661 --each -- tr a-z A-Z         a program for each request
   hornpipe serve 6660 6661 --lines -- ./filter          a line in, a line out
+  hornpipe serve 6660 6661 --lines --framing netstring -- ./filter     any body in, any out
   hornpipe serve 6660 6661 -n 0                         workers from elsewhere only
   hornpipe serve --config hornpipe.toml                 all of it from a file
 
@@ -126,6 +127,7 @@ pub(super) fn explain(serve: Command) -> Command {
 fn defaults() -> Vec<(&'static str, String)> {
     let settings = Settings::default();
     vec![
+        ("framing", "line".into()),
         ("workers", "its CPUs".into()),
         ("min", settings.min.to_string()),
         ("max", settings.max.to_string()),

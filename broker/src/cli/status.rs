@@ -140,6 +140,7 @@ fn requests(report: &StatusReport) -> String {
         ("waiting", requests.waiting),
         ("running", requests.in_flight),
         ("retried", requests.retried),
+        ("parts", requests.parts),
     ];
     let refused = refused.map(|(status, count)| (status.as_str(), *count));
     for (what, count) in refused.chain(others.into_iter().filter(|(_, count)| *count != 0)) {
@@ -391,6 +392,7 @@ mod tests {
                 waiting: 0,
                 in_flight: 1,
                 retried: 0,
+                parts: 0,
             },
             noise: NoiseReport { stale_replies: 3, ..NoiseReport::default() },
             workers: vec![

@@ -265,6 +265,7 @@ program = ['python3', '-m', 'hornpipe']"
             "max-memory" | "max-memory-hard" | "max-body" | "queue-bytes" | "client-queue-bytes"
             | "key-bytes" => "'77MiB'",
             "plain-errors" => "'silent'",
+            "framing" => "'length'\nlines = true\nprogram = ['x']",
             "log-format" => "'json'",
             "log-level" => "'debug'",
             "reload-on" => "['/dev/null']",

@@ -145,6 +145,8 @@ pub enum ConfigError {
     },
     /// Two ways of talking at once.
     EachAndLines,
+    /// How messages are told apart, and nobody who is sent one after another.
+    FramingWithoutLines,
     /// A way of talking, and nobody to talk to.
     NoProgram {
         /// `--each` or `--lines`.
@@ -239,6 +241,7 @@ impl ConfigError {
             Self::SparesWithFresh => vec!["fresh", "min-spare-servers", "max-spare-servers"],
             Self::SparesCrossed { .. } => vec!["min-spare-servers", "max-spare-servers"],
             Self::EachAndLines => vec!["each", "lines"],
+            Self::FramingWithoutLines => vec!["framing"],
             Self::EmptyProgram => vec!["program"],
             Self::UnknownAccount { kind, .. } => vec![kind],
             Self::GroupNeeded { .. } => vec!["user"],
@@ -249,6 +252,7 @@ impl ConfigError {
 
 const NOTHING_TO_MOLD: &str = "--mold needs a program after -- that is a mold, as in `-- python3 -m hornpipe app.py`, and \
                                neither --each nor --lines";
+const NEEDS_PROGRAM: &str = "needs a program after --, as in: hornpipe serve 6660 6661";
 const GROUP_WITHOUT_SOCKET: &str =
     "--control-group is for the socket of --control-read PATH: say where that is to be";
 
@@ -335,9 +339,8 @@ impl fmt::Display for ConfigError {
                 write!(f, "{option} needs autoscaling: give --min and --max, and leave out --no-autoscale")
             }
             Self::EachAndLines => f.write_str("--each and --lines exclude each other"),
-            Self::NoProgram { option } => {
-                write!(f, "{option} needs a program after --, as in: hornpipe serve 6660 6661 {option} -- tr a-z A-Z")
-            }
+            Self::FramingWithoutLines => f.write_str("--framing is for programs of --lines: add --lines"),
+            Self::NoProgram { option } => write!(f, "{option} {NEEDS_PROGRAM} {option} -- tr a-z A-Z"),
             Self::EmptyProgram => f.write_str("the program after -- has no name"),
             Self::UnknownAccount { kind, name } => write!(f, "there is no {kind} {name:?} on this machine"),
             Self::GroupNeeded { user } => {

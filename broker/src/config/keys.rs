@@ -44,6 +44,7 @@ pub(super) const KEYS: &[Key] = &[
     service("program", Change::AtOnce),
     service("each", Change::AtOnce),
     service("lines", Change::AtOnce),
+    service("framing", Change::AtOnce),
     service("workers", Change::AtOnce),
     service("min", Change::AtOnce),
     service("max", Change::AtOnce),

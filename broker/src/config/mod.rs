@@ -110,6 +110,18 @@ pub enum External {
     Nobody,
 }
 
+/// How a program of `--lines` tells messages apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Framing {
+    /// By a line break at the end of each.
+    #[default]
+    Line,
+    /// By its length in front, four bytes.
+    Length,
+    /// As netstrings.
+    Netstring,
+}
+
 /// How a plain client hears of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum PlainErrors {

@@ -14,7 +14,7 @@ use clap::Args;
 use super::conditions::{limit, umask};
 use super::hooks::hook;
 use super::units::{duration, duration_or_seconds, size};
-use super::{Address, PlainErrors};
+use super::{Address, Framing, PlainErrors};
 use crate::logging::{Level, LogFormat};
 use crate::parent::{Hook, Limit};
 
@@ -44,6 +44,16 @@ pub struct RawConfig {
         help_heading = "How the worker talks"
     )]
     pub lines: Option<bool>,
+    /// How --lines tells messages apart: line; length (4 bytes, big-endian) or netstring, for any body
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        hide_possible_values = true,
+        help_heading = "How the worker talks",
+        hide_short_help = true
+    )]
+    pub framing: Option<Framing>,
 
     /// How many workers at the start; 0 for none of our own
     #[arg(short = 'n', long, alias = "min-servers", value_name = "N", help_heading = "Pool")]
@@ -362,7 +372,7 @@ macro_rules! layered {
 }
 
 layered! {
-    each lines
+    each lines framing
     workers min max boot_timeout max_requests max_age idle_timeout max_memory max_memory_hard fresh
     mold no_mold
     surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::pool_size::PoolSize;
 use super::resolve::full_path;
-use super::{ConfigError, RawConfig, Surroundings, env};
+use super::{ConfigError, Framing, RawConfig, Surroundings, env};
 use crate::core::Settings;
 use crate::parent::Conditions;
 
@@ -50,8 +50,13 @@ pub enum ProgramKind {
     Exec(Vec<OsString>),
     /// A program that runs once for each request.
     Each(Vec<OsString>),
-    /// A program that answers line for line.
-    Lines(Vec<OsString>),
+    /// A program that answers message for message.
+    Lines {
+        /// The program and its arguments.
+        argv: Vec<OsString>,
+        /// How the messages are told apart.
+        framing: Framing,
+    },
     /// The built-in worker that replies what it is sent.
     Echo,
     /// This broker starts no workers.
@@ -94,12 +99,14 @@ impl RawConfig {
         if argv.first().is_some_and(|name| name.is_empty()) {
             return Err(ConfigError::EmptyProgram);
         }
+        let framing = self.framing.unwrap_or_default();
         match (self.each == Some(true), self.lines == Some(true)) {
+            (_, false) if framing != Framing::Line => Err(ConfigError::FramingWithoutLines),
             (true, true) => Err(ConfigError::EachAndLines),
             (true, false) if argv.is_empty() => Err(ConfigError::NoProgram { option: "--each" }),
             (false, true) if argv.is_empty() => Err(ConfigError::NoProgram { option: "--lines" }),
             (true, false) => Ok(ProgramKind::Each(argv)),
-            (false, true) => Ok(ProgramKind::Lines(argv)),
+            (false, true) => Ok(ProgramKind::Lines { argv, framing }),
             (false, false) if !argv.is_empty() => Ok(ProgramKind::Exec(argv)),
             // An echo that joins later would take the work of workers from elsewhere.
             (false, false) if self.workers == Some(0) => Ok(ProgramKind::None),
@@ -266,7 +273,15 @@ mod tests {
         let lines = RawConfig { lines: Some(true), ..raw() };
         assert_eq!(kind(raw(), &["tr", "a-z"]), Ok(ProgramKind::Exec(argv())));
         assert_eq!(kind(each.clone(), &["tr", "a-z"]), Ok(ProgramKind::Each(argv())));
-        assert_eq!(kind(lines.clone(), &["tr", "a-z"]), Ok(ProgramKind::Lines(argv())));
+        let of_lines = |framing| Ok(ProgramKind::Lines { argv: argv(), framing });
+        assert_eq!(kind(lines.clone(), &["tr", "a-z"]), of_lines(Framing::Line));
+        let netstrings = RawConfig { framing: Some(Framing::Netstring), ..lines.clone() };
+        assert_eq!(kind(netstrings, &["tr", "a-z"]), of_lines(Framing::Netstring));
+        for other in [raw(), each.clone()] {
+            let framed = |framing| RawConfig { framing: Some(framing), ..other.clone() };
+            assert_eq!(kind(framed(Framing::Length), &["tr"]), Err(ConfigError::FramingWithoutLines));
+            assert!(kind(framed(Framing::Line), &["tr"]).is_ok(), "the default may be written down");
+        }
         assert_eq!(kind(each.clone(), &[]), Err(ConfigError::NoProgram { option: "--each" }));
         assert_eq!(kind(lines.clone(), &[]), Err(ConfigError::NoProgram { option: "--lines" }));
         assert_eq!(kind(each.overridden_by(lines), &["tr"]), Err(ConfigError::EachAndLines));

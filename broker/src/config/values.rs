@@ -10,8 +10,8 @@ use serde_json::json;
 use super::keys::{Change, KEYS, Scope};
 use super::service::DEFAULT_SERVICE;
 use super::{
-    Config, Configured, ControlPlace, External, Origin, PlainErrors, ProgramKind, RawConfig, ServiceConfig,
-    show_duration, show_size,
+    Config, Configured, ControlPlace, External, Framing, Origin, PlainErrors, ProgramKind, RawConfig,
+    ServiceConfig, show_duration, show_size,
 };
 use crate::logging::LogFormat;
 use crate::parent::{Hook, Limit, UNLIMITED, Unit};
@@ -155,14 +155,16 @@ fn of_broker(raw: &RawConfig, config: &Config) -> BTreeMap<&'static str, Value> 
 fn of_service(raw: &RawConfig, service: &ServiceConfig) -> BTreeMap<&'static str, Value> {
     let (core, conditions) = (&service.core, &service.conditions);
     let (autoscale, spares) = (core.autoscale, core.spares);
-    let argv = match &service.program {
-        ProgramKind::Exec(argv) | ProgramKind::Each(argv) | ProgramKind::Lines(argv) => argv.as_slice(),
-        ProgramKind::Echo | ProgramKind::None => &[],
+    let (argv, framing) = match &service.program {
+        ProgramKind::Exec(argv) | ProgramKind::Each(argv) => (argv.as_slice(), Framing::Line),
+        ProgramKind::Lines { argv, framing } => (argv.as_slice(), *framing),
+        ProgramKind::Echo | ProgramKind::None => (&[][..], Framing::Line),
     };
     BTreeMap::from([
         ("program", list(argv.iter().map(lossy))),
         ("each", Value::Switch(matches!(service.program, ProgramKind::Each(_)))),
-        ("lines", Value::Switch(matches!(service.program, ProgramKind::Lines(_)))),
+        ("lines", Value::Switch(matches!(service.program, ProgramKind::Lines { .. }))),
+        ("framing", Value::Text(show_framing(framing).to_owned())),
         ("workers", Value::number(core.workers)),
         ("min", Value::number(core.min)),
         ("max", Value::number(core.max)),
@@ -217,6 +219,14 @@ fn list(texts: impl Iterator<Item = String>) -> Value {
 
 fn lossy(text: impl Into<OsString>) -> String {
     text.into().to_string_lossy().into_owned()
+}
+
+const fn show_framing(framing: Framing) -> &'static str {
+    match framing {
+        Framing::Line => "line",
+        Framing::Length => "length",
+        Framing::Netstring => "netstring",
+    }
 }
 
 const fn show_errors(errors: PlainErrors) -> &'static str {

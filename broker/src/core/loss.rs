@@ -87,6 +87,16 @@ impl Loss {
     }
 }
 
+/// How the last of several workers ended, or the only one, in words that continue a sentence.
+pub(super) fn last_end(attempts: u32, losses: &[Attempt]) -> String {
+    let loss = losses.last().map(|attempt| &attempt.loss);
+    match loss.filter(|loss| matches!(loss, Loss::Ended(_) | Loss::Disconnected)) {
+        Some(loss) if attempts > 1 => format!(", the last: {loss}"),
+        Some(loss) => format!(": {loss}"),
+        None => String::new(),
+    }
+}
+
 impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -132,10 +142,11 @@ impl<B: Clone> Core<B> {
             return;
         }
         let cut_short = record.partial.lost_message();
+        let end = last_end(attempt, &record.losses);
         turn.note(Note::RequestLost { request, attempt });
         let message = cut_short.unwrap_or_else(|| match attempt {
-            1 => "its worker ended without a reply".into(),
-            attempts => format!("{attempts} workers ended without a reply"),
+            1 => format!("its worker ended without a reply{end}"),
+            attempts => format!("{attempts} workers ended without a reply{end}"),
         });
         self.refuse(request, Status::Lost, message, turn);
     }

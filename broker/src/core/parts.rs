@@ -25,6 +25,7 @@ pub const KEPT_PARTS: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Window {
     left: u32,
+    pace: Pace,
     /// What is done with, and its worker has not been told of.
     owed: u32,
     /// Its client reads parts, and so slows it down.
@@ -35,9 +36,28 @@ pub(super) struct Window {
     told: bool,
 }
 
+/// Who says how many parts may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// The broker: its worker has been told, and is held to it.
+    AsAllowed,
+    /// The worker.
+    Free,
+}
+
 impl Window {
     fn new(live: bool) -> Self {
-        Self { left: WINDOW, owed: 0, live, begun: false, told: false }
+        Self { left: WINDOW, pace: Pace::AsAllowed, owed: 0, live, begun: false, told: false }
+    }
+
+    /// Of a worker whose protocol has parts and no word for how many may come. A client that does
+    /// not read has its budget, and no more parts beyond that.
+    fn free(live: bool) -> Self {
+        Self { pace: Pace::Free, ..Self::new(live) }
+    }
+
+    fn has_room(&self) -> bool {
+        self.left > 0 || self.pace == Pace::Free
     }
 
     /// Parts that are on their way to the client.
@@ -97,9 +117,14 @@ impl<B> Partial<B> {
 impl<B: Clone> Core<B> {
     /// What a worker may send in parts, if it understands such words.
     pub(super) fn window_for(&self, worker: WorkerId, wants: &Wants) -> Option<Window> {
-        let native = self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native);
+        let record = self.crew.worker(worker)?;
         // Others may ask for the work of a key, and are to hear the same.
-        native.then(|| Window::new(wants.parts && wants.key.is_none()))
+        let live = wants.parts && wants.key.is_none();
+        match record.tongue {
+            Tongue::Native => Some(Window::new(live)),
+            // Of those who beat Majordomo's have parts, and nobody else says such a word.
+            Tongue::Plain | Tongue::PlainReadyByReply => record.beat.map(|_beat| Window::free(live)),
+        }
     }
 
     pub(super) fn worker_sent_part(
@@ -113,10 +138,10 @@ impl<B: Clone> Core<B> {
             return;
         };
         let request = held.request;
-        let Some(window) = held.window.as_mut().filter(|window| window.left > 0) else {
+        let Some(window) = held.window.as_mut().filter(|window| window.has_room()) else {
             return self.worker_malformed(worker, turn);
         };
-        window.left -= 1;
+        window.left = window.left.saturating_sub(1);
         window.begun = true;
         self.counters.parts += 1;
         match (request, window.live) {
@@ -201,7 +226,7 @@ impl<B: Clone> Core<B> {
         let worker = held.worker;
         let Some(window) = held.window.as_mut() else { return };
         window.owed += parts.min(window.under_way());
-        let (stood_still, allowed) = (window.left == 0, window.owed);
+        let (stood_still, allowed) = (!window.has_room(), window.owed);
         if allowed < ALLOWANCE {
             return;
         }
@@ -219,7 +244,7 @@ impl<B: Clone> Core<B> {
     /// worker is silent, and not to blame.
     fn limit_silence(&mut self, token: Token, turn: &Turn<'_, B>) {
         let Some(held) = self.requests.held(token) else { return };
-        let may = held.request.is_some() && held.window.as_ref().is_some_and(|window| window.left > 0);
+        let may = held.request.is_some() && held.window.as_ref().is_some_and(Window::has_room);
         match self.settings.part_timeout.filter(|_time| may) {
             Some(timeout) => self.timers.arm(turn.now.after(timeout), Timer::Part(token)),
             None => self.timers.disarm(Timer::Part(token)),

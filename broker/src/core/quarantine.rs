@@ -10,7 +10,7 @@ use super::action::Note;
 use super::backlog::End;
 use super::event::{Request, Wants};
 use super::ids::{ClientId, RequestId, Timestamp};
-use super::loss::Attempt;
+use super::loss::{Attempt, last_end};
 use super::settings::Settings;
 use super::{Core, Turn};
 
@@ -130,6 +130,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn quarantine_request(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
         let Some(record) = self.requests.record_mut(request) else { return };
         let (attempt, attempts) = (record.attempt, std::mem::take(&mut record.losses));
+        let end = last_end(attempt, &attempts);
         let number = if let Some(number) = record.quarantined_as {
             // Should an operator have dropped it meanwhile, it stays dropped.
             if let Some(entry) = self.quarantine.entries.get_mut(&number) {
@@ -150,7 +151,7 @@ impl<B: Clone> Core<B> {
             self.quarantine.keep(entry, &self.settings)
         };
         turn.note(Note::RequestPoisoned { request, attempt, number });
-        let message = format!("{attempt} workers ended while they had it");
+        let message = format!("{attempt} workers ended while they had it{end}");
         self.refuse(request, Status::Poison, message, turn);
     }
 

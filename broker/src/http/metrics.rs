@@ -101,6 +101,12 @@ impl Page<'_> {
             "Requests that a worker let go of, to be tried by another.",
             |service, add| add(&[], &service.returned),
         );
+        self.each(
+            "reply_parts_total",
+            Kind::Counter,
+            "Parts of replies that workers sent before the end of it.",
+            |service, add| add(&[], &service.requests.parts),
+        );
         self.each("requests_in_flight", Kind::Gauge, "Requests in workers' hands.", |service, add| {
             add(&[], &service.requests.in_flight);
         });

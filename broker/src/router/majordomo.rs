@@ -41,12 +41,10 @@ pub(super) fn greeting(dialect: Dialect, frames: &[Frame]) -> Greeting {
     }
 }
 
-/// What a worker that has been heard before says, or a newcomer. `parts` are those of the
-/// reply that it is giving, at most `limit` bytes of them.
+/// What a worker that has been heard before says, or a newcomer.
 pub(super) fn read(
     (worker, edition, standing): (WorkerId, Edition, Standing),
     frames: &mut Vec<Frame>,
-    (parts, limit): (&mut Vec<Frame>, u64),
 ) -> Heard {
     let command = match edition.decode(frames) {
         Ok(command) => command,
@@ -71,17 +69,12 @@ pub(super) fn read(
         }
         (Command::Reply { token: Some(token), more }, Standing::Introduced) => {
             let body = frames.drain(edition.reply_head_len().min(frames.len())..);
-            if !more && parts.is_empty() {
+            if !more {
                 return Heard::Word(reply(worker, token, Body::to_pass(body)));
             }
-            parts.extend(body);
-            if more && total_size(parts) > limit {
-                Heard::Unreadable
-            } else if more {
-                Heard::Word(Event::Heartbeat { worker })
-            } else {
-                Heard::Word(reply(worker, token, Body::to_pass(std::mem::take(parts).into_iter())))
-            }
+            let body = Body::to_keep(body);
+            let size = total_size(body.frames());
+            Heard::Word(Event::Part { worker, token, size, body })
         }
     }
 }

@@ -166,7 +166,7 @@ impl Router {
             },
             clients,
             agent,
-            workers: Workers::new(setup.external, limits.1),
+            workers: Workers::new(setup.external),
             crew,
             parent: Parent::new(start.link),
             retries: Retries::default(),

@@ -109,6 +109,7 @@ pub(super) fn requests(Snapshot { counters, queue, in_flight, .. }: &Snapshot) -
         waiting: queue.backlog_len + queue.joined,
         in_flight: *in_flight,
         retried: counters.retried,
+        parts: counters.parts,
     }
 }
 

@@ -27,14 +27,13 @@ pub(super) const LINGER_MS: i32 = 2000;
 /// A connection that has not said what it is by then is closed.
 const HANDSHAKE_MS: i32 = 5000;
 
-/// Seconds without a word after which the kernel asks whether the other machine is there, and
-/// between two such questions, where a worker's work is lost with it.
-pub(super) const LINK_PROBES: (i32, i32) = (1, 1);
+/// Seconds of silence before TCP asks whether the other side is there, and between two such questions.
+const CLIENT_KEEPALIVE: (i32, i32) = (60, 10);
+pub(super) const WORKER_KEEPALIVE: (i32, i32) = (1, 1);
 
-/// A link whose other end has confirmed nothing for so long, in milliseconds, is dead: what was
-/// sent, or such a question. See TCP_USER_TIMEOUT in tcp(7). The kernel compares when it asks: with
-/// 3000 the third question may come a moment too early, and the end a second later.
-pub(super) const LINK_DEAD_MS: i32 = 2500;
+/// Without an answer for so long, a worker's link is broken, and its request is for another. A little less than the third
+/// question, which is when the kernel looks.
+pub(super) const WORKER_SILENCE_MS: i32 = 2900;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,13 +133,13 @@ impl RouterSocket {
         let frame_limit = i64::try_from(body_limit.saturating_mul(2)).unwrap_or(i64::MAX);
         socket.set_maxmsgsize(frame_limit).map_err(failed)?;
         socket.set_tcp_keepalive(1).map_err(failed)?;
-        let (idle, interval) = if door == Door::Backend { LINK_PROBES } else { (60, 10) };
+        let (idle, interval) = if door == Door::Backend { WORKER_KEEPALIVE } else { CLIENT_KEEPALIVE };
         socket.set_tcp_keepalive_idle(idle).map_err(failed)?;
         socket.set_tcp_keepalive_intvl(interval).map_err(failed)?;
         socket.set_tcp_keepalive_cnt(3).map_err(failed)?;
         let raw = |error| RouterError::Socket { door, error };
         if door == Door::Backend {
-            ffi::set_number(&mut socket, zmq_sys::ZMQ_TCP_MAXRT, LINK_DEAD_MS).map_err(raw)?;
+            ffi::set_number(&mut socket, zmq_sys::ZMQ_TCP_MAXRT, WORKER_SILENCE_MS).map_err(raw)?;
         }
         ffi::set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, &farewell).map_err(raw)?;
         // An earlier router may have ended while it had no room.

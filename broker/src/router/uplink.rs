@@ -5,7 +5,7 @@ use zmq::SocketEvent;
 use super::ffi::{self, SharedFrame};
 use super::frame::Frame;
 use super::setup::RouterError;
-use super::sockets::{FRAME_LIMIT, LINGER_MS, LINK_DEAD_MS, LINK_PROBES};
+use super::sockets::{FRAME_LIMIT, LINGER_MS, WORKER_KEEPALIVE, WORKER_SILENCE_MS};
 use nix::errno::Errno;
 
 /// After a connection that did not come about, libzmq tries again after this many
@@ -178,10 +178,10 @@ fn connect(
     dealer.set_ipv6(endpoint.contains('[')).map_err(failed)?;
     dealer.set_maxmsgsize(frame_limit).map_err(failed)?;
     dealer.set_tcp_keepalive(1).map_err(failed)?;
-    dealer.set_tcp_keepalive_idle(LINK_PROBES.0).map_err(failed)?;
-    dealer.set_tcp_keepalive_intvl(LINK_PROBES.1).map_err(failed)?;
+    dealer.set_tcp_keepalive_idle(WORKER_KEEPALIVE.0).map_err(failed)?;
+    dealer.set_tcp_keepalive_intvl(WORKER_KEEPALIVE.1).map_err(failed)?;
     dealer.set_tcp_keepalive_cnt(3).map_err(failed)?;
-    ffi::set_number(&mut dealer, zmq_sys::ZMQ_TCP_MAXRT, LINK_DEAD_MS)
+    ffi::set_number(&mut dealer, zmq_sys::ZMQ_TCP_MAXRT, WORKER_SILENCE_MS)
         .map_err(|error| RouterError::Uplink { endpoint: endpoint.to_owned(), error })?;
     dealer.set_connect_timeout(CONNECT_MS).map_err(failed)?;
     dealer.set_handshake_ivl(CONNECT_MS).map_err(failed)?;

@@ -37,8 +37,6 @@ pub(super) struct Workers {
     heartbeats: Heartbeats,
     /// Whom to tell to begin anew.
     partings: Vec<(Door, Rc<[u8]>, Edition)>,
-    /// Bytes of a reply that a worker may send in parts.
-    reply_limit: u64,
 }
 
 #[derive(Debug)]
@@ -49,14 +47,12 @@ pub(super) struct Address {
     place: Option<Place>,
     /// What it speaks, once it has spoken.
     dialect: Option<Dialect>,
-    /// Of a reply that it is giving.
-    parts: Vec<Frame>,
     /// Which worker of which connection it is, if that is several.
     member: Option<(WorkerId, u32)>,
 }
 
 impl Workers {
-    pub(super) fn new(external: External, reply_limit: u64) -> Self {
+    pub(super) fn new(external: External) -> Self {
         Self {
             crew: Connections::default(),
             backend: Connections::default(),
@@ -66,7 +62,6 @@ impl Workers {
             bands: Bands::default(),
             heartbeats: Heartbeats::default(),
             partings: Vec::new(),
-            reply_limit,
         }
     }
 
@@ -163,8 +158,7 @@ impl Workers {
             }
             Dialect::Majordomo(edition) => {
                 self.heartbeats.hear(worker, majordomo_words::INTERVAL, clock::now());
-                let parts = (&mut address.parts, self.reply_limit);
-                match majordomo::read((worker, edition, standing), frames, parts) {
+                match majordomo::read((worker, edition, standing), frames) {
                     Heard::Word(event) => events.push(event),
                     Heard::Leaving(event) => {
                         events.push(event);
@@ -232,7 +226,7 @@ impl Workers {
         let Address { door, routing_id, .. } = self.table.get(&connection)?;
         let (door, routing_id, dialect) = (*door, Rc::clone(routing_id), Some(Dialect::Hornpipe));
         let member = Some((connection, number));
-        let address = Address { door, routing_id, place: None, dialect, parts: Vec::new(), member };
+        let address = Address { door, routing_id, place: None, dialect, member };
         self.table.insert(worker, address);
         Some(())
     }
@@ -312,7 +306,7 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let address = Address { door, routing_id, place, dialect: None, parts: Vec::new(), member: None };
+        let address = Address { door, routing_id, place, dialect: None, member: None };
         self.table.insert(worker, address);
         worker
     }

@@ -118,8 +118,8 @@ class Session:
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         # A broker's machine that vanished would otherwise be waited for for ever.
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 10)
-        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 3)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
         return socket
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
 use hornpipe_tests::harness::{
-    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Serve, cpu_time,
-    descriptors, let_pass, resident, send,
+    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Kills, Serve,
+    cpu_time, descriptors, in_words, let_pass, rank, resident, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
@@ -34,6 +34,14 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// What it may cost meanwhile, of one core, in percent.
 const IDLE_LIMIT: f64 = 1.0;
+
+/// How soon a killed worker's request must be with an idle one, and the pool whole again, 99 times
+/// of 100.
+const REDISPATCH_LIMIT: Duration = Duration::from_millis(20);
+const WHOLE_LIMIT: Duration = Duration::from_millis(250);
+
+/// How often the former is tried.
+const IDLE_KILLS: u32 = 200;
 
 /// How long router and parent are stopped.
 const HALT: Duration = Duration::from_secs(5);
@@ -104,12 +112,27 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn kill(chaos: &Chaos) -> bool {
+    // The first one is killed after a second.
+    let chaos = Chaos { time: chaos.time + chaos.kill_every, ..*chaos };
     let broker = Serve::demo(4).options(["--attempts", "5"]).start();
     let figures = chaos.run(&broker);
     tell(&figures);
     println!("retried  {}", broker.status().requests.retried);
     broker.check_counters();
-    is_flawless(&figures) && figures.kills.unrepaired == 0
+    let within = |what: &str, times: &[Duration], limit: Duration| {
+        let is_met = rank(times, 99).is_some_and(|most| most <= limit);
+        println!("{what} within {limit:?}, 99 times of 100: {}", if is_met { "yes" } else { "no" });
+        is_met
+    };
+    // Under that load a request waits until one of the workers is free.
+    let redispatched = Kills::beside_idle_workers(&broker, IDLE_KILLS);
+    tell_times("from a kill until an idle worker has the request", &redispatched);
+    let met = [
+        within("an idle worker has the request", &redispatched, REDISPATCH_LIMIT),
+        within("the pool is whole", &figures.kills.whole, WHOLE_LIMIT),
+    ];
+    let enough = figures.kills.count + 1 >= chaos.time.as_secs();
+    is_flawless(&figures) && figures.kills.unrepaired == 0 && enough && met == [true; 2]
 }
 
 fn is_flawless(figures: &Figures) -> bool {
@@ -136,16 +159,9 @@ fn tell(figures: &Figures) {
 }
 
 fn tell_times(what: &str, times: &[Duration]) {
-    if let (Some(half), Some(most), Some(longest)) = (rank(times, 50), rank(times, 99), times.iter().max()) {
-        println!("{what}: p50 {half:.1?}, p99 {most:.1?}, longest {longest:.1?}, of {}", times.len());
+    if !times.is_empty() {
+        println!("{what}: {}", in_words(times));
     }
-}
-
-/// The time that so many percent of these do not exceed.
-fn rank(times: &[Duration], percent: usize) -> Option<Duration> {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 fn idle() -> bool {

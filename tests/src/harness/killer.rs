@@ -36,10 +36,46 @@ impl Kills {
         let mut kills = Self::default();
         let mut next = Deadline::after(every);
         while told.recv_timeout(next.left()) == Err(RecvTimeoutError::Timeout) {
-            next = Deadline::after(every);
+            // What this one was late by, the next one is early by: so many seconds, so many kills.
+            next = Deadline::after(every.saturating_sub(next.overdue()));
             kills.kill_one(broker, next);
         }
         kills
+    }
+
+    /// Kills a worker in the middle of its request, while others are idle: so many times. From each kill
+    /// until another worker has the request.
+    ///
+    /// # Panics
+    /// If a request has another answer than the right one.
+    pub fn beside_idle_workers(broker: &Broker, rounds: u32) -> Vec<Duration> {
+        let client = broker.client();
+        let kill = |_round| {
+            let before = broker.wait_until("all are there", |report| report.pool.target <= report.pool.ready);
+            client.send(&[b"sleep 200"]);
+            let holder = |report: &StatusReport| {
+                report
+                    .workers
+                    .iter()
+                    .find(|worker| worker.state == "processing")
+                    .and_then(|worker| worker.pid)
+            };
+            let report = broker.wait_until("one has it", |report| holder(report).is_some());
+            let since = Deadline::after(WATCH);
+            let is_killed = holder(&report).is_some_and(|pid| send(pid, SIGKILL));
+            let is_elsewhere = |report: StatusReport| {
+                let waits = report.requests.waiting + report.requests.in_flight;
+                // It may have been answered in the moment of the kill.
+                waits == 0 || (report.requests.retried > before.requests.retried && holder(&report).is_some())
+            };
+            while is_killed && !since.is_over() && !status_of(broker.control()).is_some_and(is_elsewhere) {
+                let_pass(BETWEEN_LOOKS);
+            }
+            let elapsed = since.elapsed();
+            assert_eq!(client.receive(), [b"slept 200"]);
+            elapsed
+        };
+        (0..rounds).map(kill).collect()
     }
 
     /// Kills one of the workers, each in its turn, and watches until the next is due.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::skipped::{NONE, skip};
 
 /// The variable that says `none` where there are no network namespaces.
-const NETWORK: &str = "HPTEST_NETWORK";
+const NETWORK: &str = "HPTEST_NETWORKS";
 
 /// The first machine's address.
 pub const FIRST: &str = "10.199.0.1";

@@ -19,12 +19,16 @@ const GUNICORN: &str = "HPTEST_GUNICORN";
 
 /// The binary under test, built with the profile of the tests.
 pub fn hornpipe() -> PathBuf {
+    beside("hornpipe")
+}
+
+/// A binary of the workspace, built with the profile of the tests.
+pub(super) fn beside(name: &str) -> PathBuf {
     // target/<profile>/deps/e2e-0123 and target/<profile>/soak both lie under <profile>.
     let test = env::current_exe().unwrap();
-    let found =
-        test.ancestors().skip(1).take(2).map(|folder| folder.join("hornpipe")).find(|path| path.is_file());
+    let found = test.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| {
-        panic!("there is no hornpipe binary beside {}: run `cargo build -p hornpipe` first", test.display())
+        panic!("there is no {name} beside {}: run `cargo build --workspace --bins` first", test.display())
     })
 }
 
@@ -108,11 +112,28 @@ pub fn script(name: &str) -> PathBuf {
 
 /// A program of `tests/c`, compiled against the system's libzmq into this folder.
 pub fn c_program(name: &str, folder: &Folder) -> PathBuf {
+    compiled(&source("c").join(format!("{name}.c")), folder)
+}
+
+/// One of the workers that need no library of ours.
+pub fn worker_example(name: &str) -> PathBuf {
+    let path = source("../worker/examples").join(name);
+    assert!(path.is_file(), "there is no example {}", path.display());
+    path
+}
+
+/// That of them which is written in C, compiled into this folder.
+pub fn compiled_example(name: &str, folder: &Folder) -> PathBuf {
+    compiled(&worker_example(name), folder)
+}
+
+fn compiled(file: &Path, folder: &Folder) -> PathBuf {
+    let name = file.file_stem().unwrap().to_str().unwrap();
     let program = folder.file(name);
     let output = Command::new("cc")
         .arg("-o")
         .arg(&program)
-        .arg(source("c").join(format!("{name}.c")))
+        .arg(file)
         .arg("-lzmq")
         .output()
         .expect("the tests need a C compiler called cc");

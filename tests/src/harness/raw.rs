@@ -77,6 +77,12 @@ impl Zmtp {
         self.write(&bytes);
     }
 
+    /// Breaks the connection off, as a machine does that has lost its power: what was sent
+    /// may not arrive either.
+    pub fn break_off(self) {
+        rustix::net::sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).unwrap();
+    }
+
     /// The next short frame or command.
     pub fn read_frame(&mut self) -> Vec<u8> {
         let mut head = [0; 2];

@@ -27,6 +27,11 @@ impl Deadline {
         self.within.saturating_sub(self.elapsed())
     }
 
+    /// How long ago it came; nothing if it has not.
+    pub fn overdue(&self) -> Duration {
+        self.elapsed().saturating_sub(self.within)
+    }
+
     /// How long it has been waited for.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()

@@ -104,7 +104,7 @@ fn with_one_attempt_a_request_that_loses_its_worker_is_lost_and_never_runs_twice
     let report = broker.wait_for_in_flight(1);
     let busy = report.workers.iter().find(|worker| worker.state == "processing").unwrap();
     send(busy.pid.unwrap(), SIGKILL);
-    assert_eq!(client.receive(), [b"ERR lost its worker ended without a reply"]);
+    assert_eq!(client.receive(), [b"ERR lost its worker ended without a reply: killed by signal 9"]);
     let report = broker.status();
     assert_eq!((refused(&report, Status::Lost), report.requests.retried), (1, 0));
     broker.check_counters();
@@ -114,9 +114,15 @@ fn with_one_attempt_a_request_that_loses_its_worker_is_lost_and_never_runs_twice
 fn a_request_that_ends_every_worker_is_tried_no_more_than_its_attempts() {
     let broker = Serve::demo(3).options(["--attempts", "3"]).start();
     let client = broker.client();
-    assert_eq!(client.ask_text("exit 3"), "ERR poison 3 workers ended while they had it");
+    assert_eq!(
+        client.ask_text("exit 3"),
+        "ERR poison 3 workers ended while they had it, the last: exit code 3"
+    );
     broker.wait_for_idle(3);
-    assert_eq!(client.ask_text("kill9"), "ERR lost 3 workers ended without a reply");
+    assert_eq!(
+        client.ask_text("kill9"),
+        "ERR lost 3 workers ended without a reply, the last: killed by signal 9"
+    );
     let report = broker.wait_for_idle(3);
     assert_eq!(client.ask_text("echo x"), "x");
     assert_eq!(
@@ -130,7 +136,7 @@ fn a_request_that_ends_every_worker_is_tried_no_more_than_its_attempts() {
 fn an_exit_code_is_told_by_status_and_log_with_the_last_words() {
     let command = "read line; echo something is wrong >&2; exit 42";
     let broker = Serve::bare(1).options(["--lines"]).program(["sh", "-c", command]).start();
-    assert_eq!(broker.ask("x"), "ERR poison 2 workers ended while they had it");
+    assert_eq!(broker.ask("x"), "ERR poison 2 workers ended while they had it, the last: exit code 42");
     broker.wait_until("the exit is told", |report| {
         report.workers[0].last_exit.as_ref().is_some_and(|last| last.reason == "exit code 42")
     });

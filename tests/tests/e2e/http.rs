@@ -120,14 +120,17 @@ fn retries_recycling_reloads_and_memory_are_counted() {
     assert!(0 < memory("private") && memory("private") <= memory("pss"), "{scrape:?}");
     assert!(memory("private") <= memory("rss"), "{scrape:?}");
 
+    client.send(&[b"parts 3 0"]);
+    assert_eq!(client.receive().len(), 4);
     client.send(&[b"sleep 1000"]);
     broker.wait_for_in_flight(1);
     send(broker.workers()[&0], SIGKILL);
     assert_eq!(client.receive(), [b"slept 1000"]);
     let scrape = http.wait_until("it is told", |scrape| exits(scrape, "signal") == 1);
     assert_eq!(scrape.count("retries_total", &[]), 1);
-    assert_eq!(scrape.count("processing_seconds_count", &[]), 13, "two workers had the last one");
-    assert_eq!(scrape.count("request_duration_seconds_count", &[]), 12);
+    assert_eq!(scrape.count("reply_parts_total", &[]), 3);
+    assert_eq!(scrape.count("processing_seconds_count", &[]), 14, "two workers had the last one");
+    assert_eq!(scrape.count("request_duration_seconds_count", &[]), 13);
 
     broker.signal(SIGHUP);
     let scrape = http.wait_until("it is reloaded", |scrape| {

@@ -42,7 +42,7 @@ fn a_worker_that_grows_is_replaced_after_its_request() {
 #[test]
 fn a_worker_beyond_the_hard_limit_is_killed_in_its_request() {
     let broker = plain(2).options(["--max-memory-hard", "100MiB"]).start();
-    assert_eq!(broker.ask("swell 200"), "ERR lost 2 workers ended without a reply");
+    assert_eq!(broker.ask("swell 200"), "ERR lost 2 workers ended without a reply, the last: memory limit");
     broker.wait_until("the reason is told", |report| has_left(report, "memory limit"));
     broker.wait_for_idle(2);
     assert_eq!(broker.ask("x"), "X");

@@ -13,6 +13,7 @@
 
 mod bursts;
 mod routing;
+mod versions;
 mod turns;
 mod keys;
 
@@ -25,6 +26,7 @@ mod closures;
 mod conditions;
 mod workers_each;
 mod workers_lines;
+mod worker_examples;
 mod workers_native;
 
 mod crews;
@@ -47,7 +49,9 @@ mod timeouts;
 mod fresh;
 mod limits;
 
+mod broken_link;
 mod clients_leave;
+mod crowds;
 mod own_client;
 mod slow_clients;
 
@@ -75,6 +79,8 @@ mod events;
 mod sockets;
 mod top;
 mod verbs;
+mod conform;
+mod demo;
 mod net_server;
 
 mod chaos;

@@ -104,6 +104,60 @@ fn frames_of_0_2_with_and_without_an_empty_one_before_them() {
     }
 }
 
+/// What a worker of 0.2 is to answer to, whatever heartbeats come before.
+fn address_of_a_job(worker: &Client) -> Vec<u8> {
+    loop {
+        let mut frames = worker.receive();
+        if frames != [&b"MDPW02"[..], &[5]] {
+            assert_eq!(frames[..2], [&b"MDPW02"[..], &[2]], "{frames:?}");
+            return frames.remove(2);
+        }
+    }
+}
+
+#[test]
+fn partial_replies_go_out_as_they_come_to_who_reads_parts_and_in_one_piece_to_others() {
+    let broker = Serve::bare(0).start();
+    let worker = Client::dealer(broker.backend());
+    worker.send(&[b"MDPW02", &[1], b"echo"]);
+    let reader = Client::dealer(broker.frontend());
+    let reads_parts = RequestMeta { service: Some("echo".into()), more: true, ..RequestMeta::default() };
+    reader.send_native(&reads_parts, b"x");
+    let address = address_of_a_job(&worker);
+    // Nobody tells it how many may be under way, so as many as it likes.
+    for number in 0..50_u8 {
+        worker.send(&[b"MDPW02", &[3], &address, b"", &[number]]);
+    }
+    for number in 0..50 {
+        let (meta, body) = reader.receive_native();
+        assert_eq!((meta.more, meta.status, body), (true, Status::Ok, vec![vec![number]]));
+    }
+    worker.send(&[b"MDPW02", &[4], &address, b"", b"end"]);
+    let (meta, body) = reader.receive_native();
+    assert_eq!((meta.more, meta.status, body), (false, Status::Ok, vec![b"end".to_vec()]));
+    assert_eq!(broker.status().requests.parts, 50);
+
+    // What has gone out is never begun again.
+    reader.send_native(&reads_parts, b"x");
+    let address = address_of_a_job(&worker);
+    worker.send(&[b"MDPW02", &[3], &address, b"", b"half"]);
+    assert!(reader.receive_native().0.more);
+    drop(worker);
+    assert_eq!(reader.receive_native().0.status, Status::Lost);
+
+    let worker = Client::dealer(broker.backend());
+    worker.send(&[b"MDPW02", &[1], b"echo"]);
+    let other = Client::dealer(broker.frontend());
+    other.send(&[b"MDPC02", &[1], b"echo", b"x"]);
+    let address = address_of_a_job(&worker);
+    for part in [b"a", b"b"] {
+        worker.send(&[b"MDPW02", &[3], &address, b"", part]);
+    }
+    worker.send(&[b"MDPW02", &[4], &address, b"", b"c"]);
+    assert_eq!(other.receive(), [&b"MDPC02"[..], &[3], b"echo", b"a", b"b", b"c"]);
+    broker.check_counters();
+}
+
 #[test]
 fn heartbeats_go_both_ways_while_a_worker_lives() {
     let broker = Serve::bare(0).start();
@@ -288,7 +342,7 @@ fn parts_of_0_2_come_to_every_client() {
     };
     let plain = broker.client();
     plain.send(&[b"x"]);
-    let address = worker.receive().remove(2);
+    let address = address_of_a_job(&worker);
     give(3, &address, b"a");
     give(3, &address, b"b");
     give(4, &address, b"c");

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hornpipe_client::{AskError, Client, Request, Status};
-use hornpipe_tests::harness::{Broker, Deadline, Process, Serve, hornpipe, let_pass, refused, send};
+use hornpipe_proto::worker::{Announcement, BrokerMessage, ReplyMeta};
+use hornpipe_tests::harness::{
+    Broker, Deadline, NativeWorker, Process, Serve, eventually, hornpipe, let_pass, refused, send,
+};
 use nix::sys::signal::Signal::{SIGINT, SIGKILL};
 use serde_json::Value;
 
@@ -184,6 +187,21 @@ fn req_takes_a_list_of_brokers_and_tells_who_answered() {
         let ended = Process::run(hornpipe(), &["req", broker.frontend(), "x", "-H", wrong]);
         assert!(ended.code() == Some(2) && ended.stderr.contains(why), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn req_prints_each_part_of_a_reply_as_it_comes() {
+    let broker = Serve::bare(0).start();
+    let worker = NativeWorker::connect(broker.backend(), &Announcement::default());
+    broker.wait_until("it is known", |report| report.external.iter().any(|worker| worker.state == "waiting"));
+    let mut asking = Process::start(hornpipe(), &["req", broker.frontend(), "x"]);
+    let (BrokerMessage::Job { token, .. }, _body) = worker.receive() else { panic!("a job was expected") };
+    worker.reply(&token, &ReplyMeta { more: true, ..ReplyMeta::default() }, b"first");
+    eventually("the first is printed", || asking.stdout() == "first\n");
+    assert!(asking.is_running());
+    worker.reply(&token, &ReplyMeta::default(), b"last");
+    let ended = asking.wait();
+    assert_eq!((ended.code(), ended.stdout.as_str()), (Some(0), "first\nlast\n"), "{}", ended.stderr);
 }
 
 #[test]

@@ -25,8 +25,9 @@ fn operate(broker: &Broker, words: &[&str], more: &[&str]) -> Ended {
 fn a_request_that_ends_every_worker_is_poison_and_ends_no_more_than_its_attempts() {
     let folder = Folder::new();
     let broker = start(2, &folder);
-    for body in ["abort", "exit3"] {
-        assert_eq!(broker.ask(body), "ERR poison 2 workers ended while they had it");
+    for (body, end) in [("abort", "killed by signal 6"), ("exit3", "exit code 3")] {
+        let told = format!("ERR poison 2 workers ended while they had it, the last: {end}");
+        assert_eq!(broker.ask(body), told);
     }
     let report = broker.wait_until("all are there again", |report| report.pool.ready == 2);
     assert_eq!(report.pool.exited, 4, "one death for each attempt");
@@ -104,7 +105,7 @@ fn a_large_body_comes_out_of_quarantine_as_it_went_in_and_can_be_dropped() {
 #[test]
 fn a_worker_killed_from_outside_makes_no_poison() {
     let broker = Broker::demo(2);
-    assert_eq!(broker.ask("kill9"), "ERR lost 2 workers ended without a reply");
+    assert_eq!(broker.ask("kill9"), "ERR lost 2 workers ended without a reply, the last: killed by signal 9");
     assert!(broker.ask("exit 3").starts_with("ERR poison "));
     let report = broker.status();
     assert_eq!((refused(&report, Status::Lost), refused(&report, Status::Poison)), (1, 1));
@@ -113,5 +114,5 @@ fn a_worker_killed_from_outside_makes_no_poison() {
 #[test]
 fn with_one_attempt_nothing_is_poison() {
     let broker = Serve::demo(1).options(["--attempts", "1"]).start();
-    assert_eq!(broker.ask("exit 3"), "ERR lost its worker ended without a reply");
+    assert_eq!(broker.ask("exit 3"), "ERR lost its worker ended without a reply: exit code 3");
 }

@@ -1,6 +1,6 @@
 //! `--lines`: a long-lived program, one line in, one line out.
 
-use hornpipe_tests::harness::Serve;
+use hornpipe_tests::harness::{Process, Serve, hornpipe};
 
 fn lines(command: &str) -> Serve {
     Serve::bare(1).options(["--lines"]).program(["sh", "-c", command])
@@ -67,4 +67,32 @@ fn a_time_out_replaces_the_program() {
     let answer = broker.ask("hang");
     assert!(answer.starts_with("ERR timeout "), "{answer}");
     assert_eq!(broker.ask("go on"), "go on");
+}
+
+#[test]
+fn with_another_framing_any_body_is_one_message() {
+    // A program that answers each netstring with the same, read in the simplest way there is.
+    let echo = "$| = 1; while (defined(my $c = getc)) { my $n = ''; while ($c ne ':') { $n .= $c; $c = getc } \
+                read(STDIN, my $b, $n + 1); print \"$n:$b\" }";
+    let broker = Serve::bare(2)
+        .options(["--lines"])
+        .options(["--framing", "netstring"])
+        .program(["perl", "-e", echo])
+        .start();
+    let client = broker.client();
+    let bytes: Vec<u8> = (0..=u8::MAX).collect();
+    for body in [&b"two\nlines\n"[..], b"", &bytes] {
+        assert_eq!(client.ask(body), body);
+    }
+    client.send(&[b"one\n", b"", b"two"]);
+    assert_eq!(client.receive(), [b"one\ntwo"]);
+}
+
+#[test]
+fn a_service_of_the_file_has_a_framing_of_its_own() {
+    let text = "frontend = 0\nbackend = 0\n[service.packed]\nlines = true\nframing = 'length'\nworkers = 1\nprogram = ['cat']\n";
+    let broker = Serve::file(text, 1).start();
+    let port = broker.frontend_port().to_string();
+    let asked = Process::run(hornpipe(), &["req", "-s", "packed", &port, "two\nlines"]);
+    assert_eq!(asked.stdout, "two\nlines\n", "{}", asked.stderr);
 }

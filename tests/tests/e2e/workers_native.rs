@@ -170,5 +170,5 @@ fn the_demo_worker_joins_a_running_broker() {
     send(worker.pid(), SIGKILL);
     broker.wait_until("its request is the other's", |report| report.requests.retried == 1);
     send(other.pid(), SIGKILL);
-    assert_eq!(client.receive(), [b"ERR lost 2 workers ended without a reply"]);
+    assert_eq!(client.receive(), [b"ERR lost 2 workers ended without a reply, the last: connection lost"]);
 }

@@ -173,6 +173,33 @@ fn too_much_output_is_an_error_and_the_limit_itself_is_not() {
 }
 
 #[test]
+fn output_may_come_drop_by_drop_and_end_without_a_line_break() {
+    let (mut broker, _process) = start(&["sh", "-c", "for drop in a b c; do printf $drop; sleep 0.01; done"]);
+    assert_eq!(broker.ask(b""), b"abc");
+}
+
+#[test]
+fn a_child_that_floods_the_output_of_an_ended_program_is_not_waited_for() {
+    let (mut broker, _process) = start(&["sh", "-c", "printf first; head -c 60000 /dev/zero; yes & exit 0"]);
+    let reply = broker.ask(b"");
+    assert!(reply.starts_with(b"first\0"));
+    // What the program wrote is all there, and no more besides than fits into a pipe.
+    assert!((60_005..=60_005 + 2 * 65_536).contains(&reply.len()), "{}", reply.len());
+}
+
+#[test]
+fn endless_output_costs_the_worker_no_more_memory_than_a_reply_may_have() {
+    const MIB: usize = 1024 * 1024;
+    let mut broker = Broker::new();
+    let process = Process::start_limited(&broker, "each", 8 * MIB, &["yes"]);
+    broker.expect_worker();
+    let before = process.peak_memory();
+    assert_eq!(broker.ask_in_vain(b""), format!("the program wrote more than {} bytes", 8 * MIB));
+    let used = process.peak_memory() - before;
+    assert!(used < 24 * MIB, "{used} bytes for a limit of 8 MiB, and what a growing vector copies");
+}
+
+#[test]
 fn a_program_dies_with_its_worker() {
     let (mut broker, mut process) = start(&["sh", "-c", "echo $$ > \"$(cat)\"; exec sleep 300"]);
     let file = broker.folder.0.join("pid");

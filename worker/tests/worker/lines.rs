@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hornpipe_proto::worker::JobMeta;
+use hornpipe_proto::worker::{Control, JobMeta};
 use hornpipe_worker::State;
 
 use crate::broker::{Broker, eventually};
@@ -17,6 +17,12 @@ const SCRIPT: &str = r#"while read -r line; do case "$line" in
     two) echo one; echo two;;
     none) exec >&-;;
     note) echo note >&2; echo noted;;
+    slow) printf a; sleep 0.01; printf b; sleep 0.01; echo c;;
+    half) printf half; exit 6;;
+    deaf) exec <&-; echo closed; sleep 300;;
+    flood) head -c 3000000 /dev/zero >&2; echo flooded;;
+    fork) sleep 300 & exit 8;;
+    orphan) (sleep 0.01 &); echo left;;
     long) head -c 5000 /dev/zero | tr '\0' x; echo;;
     sleep*) echo $$ > "${line#sleep }"; sleep 300;;
     *) printf '%s\n' "$line";;
@@ -122,6 +128,75 @@ fn a_cancelled_request_ends_program_and_worker() {
     broker.cancel("token");
     assert_eq!(process.wait().code(), Some(128 + 15));
     assert!(!is_alive(fs::read_to_string(&file).unwrap().trim()));
+}
+
+#[test]
+fn an_answer_may_come_drop_by_drop() {
+    let (mut broker, _process) = start();
+    assert_eq!(broker.ask(b"slow"), b"abc");
+    assert_eq!(broker.ask(b"next"), b"next");
+}
+
+#[test]
+fn a_last_line_without_its_line_break_is_no_answer() {
+    let (mut broker, mut process) = start();
+    broker.send_job("token", &JobMeta::default(), &[b"half"]);
+    broker.expect_state(State::Processing);
+    assert_eq!(process.wait().code(), Some(6));
+    assert!(broker.hears_nothing_for(Duration::from_millis(20)));
+}
+
+#[test]
+fn what_a_program_writes_before_it_reads_its_question_is_no_answer() {
+    let mut broker = Broker::new();
+    let file = broker.folder.0.join("file");
+    let script = "while [ ! -e \"$0\" ]; do sleep 0.01; done; echo early; exec sleep 300";
+    let mut process = Process::start(&broker, "lines", &["sh", "-c", script, file.to_str().unwrap()]);
+    broker.expect_worker();
+    broker.send_job("token", &JobMeta::default(), &[b"question"]);
+    broker.expect_state(State::Processing);
+    fs::write(&file, "").unwrap();
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(broker.hears_nothing_for(Duration::from_millis(20)));
+    assert!(process.errors().starts_with("early\n"));
+}
+
+#[test]
+fn a_program_that_closes_its_input_is_asked_nothing_more() {
+    let (mut broker, mut process) = start();
+    assert_eq!(broker.ask(b"deaf"), b"closed");
+    broker.send_job("token", &JobMeta::default(), &[b"question"]);
+    broker.expect_state(State::Processing);
+    process.wait();
+    assert!(broker.hears_nothing_for(Duration::from_millis(20)));
+}
+
+#[test]
+fn a_flood_on_standard_error_holds_up_no_answer() {
+    let (mut broker, mut process) = start();
+    broker.send_job("token", &JobMeta::default(), &[b"flood"]);
+    broker.send_control(&Control::Stop);
+    // Read here as the parent of a pool would.
+    assert_eq!(process.errors().len(), 3_000_000 + "finished\n".len());
+    broker.expect_state(State::Processing);
+    assert_eq!(broker.expect_reply("token").1, [b"flooded"]);
+}
+
+#[test]
+fn a_program_has_ended_when_it_has_and_not_when_its_child_lets_go_of_its_output() {
+    let (mut broker, mut process) = start();
+    broker.send_job("token", &JobMeta::default(), &[b"fork"]);
+    broker.expect_state(State::Processing);
+    assert_eq!(process.wait().code(), Some(8));
+}
+
+#[test]
+fn what_a_program_leaves_behind_is_reaped() {
+    let (mut broker, process) = start();
+    for _ in 0..5 {
+        assert_eq!(broker.ask(b"orphan"), b"left");
+    }
+    eventually("the program alone is left", || process.children().len() == 1);
 }
 
 #[test]

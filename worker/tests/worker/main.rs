@@ -10,6 +10,8 @@ mod demo;
 #[cfg(test)]
 mod each;
 #[cfg(test)]
+mod framing;
+#[cfg(test)]
 mod lines;
 #[cfg(test)]
 mod parts;

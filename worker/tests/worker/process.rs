@@ -60,6 +60,13 @@ impl Process {
         text
     }
 
+    /// The most that it has ever had in memory, in bytes.
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        1024 * peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
+    }
+
     /// Its children, ended ones that nobody reaped included.
     pub(crate) fn children(&self) -> Vec<Pid> {
         let list = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).unwrap();

@@ -1,18 +1,18 @@
 //! The command under a lock: started as the leader of a group of its own, signalled with all
 //! that it has started, and reaped.
 #![expect(clippy::disallowed_methods, reason = "this file starts the command of `lock run`")]
-#![expect(unsafe_code, reason = "what a child does between fork and exec")]
+#![expect(unsafe_code, reason = "the end of a child is made something that is told")]
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 
-use nix::errno::Errno;
-use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
-use nix::unistd::{Pid, getpgrp, getpid, getppid, tcgetpgrp, tcsetpgrp};
+use nix::sys::signal::{SigHandler, Signal, killpg, signal};
+use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::cli::child::bind_to_us;
 
 /// A command that runs.
 #[derive(Debug)]
@@ -29,11 +29,8 @@ impl Running {
         let [program, arguments @ ..] = command else { return Err(io::ErrorKind::NotFound.into()) };
         let mut command = Command::new(program);
         command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value))).process_group(0);
-        let parent = getpid();
-        // SAFETY: the closure runs between fork and exec, where only calls that are safe in a
-        // signal handler are allowed. It makes system calls on copied numbers, and neither
-        // allocates nor locks.
-        unsafe { command.pre_exec(move || prepare(parent)) };
+        // Ours are blocked because we read them; the command shall have them.
+        bind_to_us(&mut command, Signal::SIGKILL);
         let child = command.spawn()?;
         let group = Pid::from_raw(child.id().cast_signed());
         let mut running = Self { child, group, has_terminal: false };
@@ -93,12 +90,4 @@ pub(super) fn expect_children() {
     // SAFETY: no handler of ours is installed that anybody could rely on, and the default
     // action runs no code.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.ok();
-}
-
-fn prepare(parent: Pid) -> io::Result<()> {
-    // Ours are blocked because we read them; the command shall have them.
-    SigSet::empty().thread_set_mask()?;
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // Whoever died before the line above sends no death signal any more.
-    if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }

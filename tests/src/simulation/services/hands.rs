@@ -82,11 +82,11 @@ impl World {
         let sends_part = self.random.percent(40);
         let Some(hand) = self.hands.get_mut(&worker) else { return };
         if let Some((token, request)) = hand.holds.front().copied()
-            && hand.native
-            && hand.left > 0
+            // Who beats has parts and no window.
+            && (if hand.native { hand.left > 0 } else { !matches!(hand.heart, Heart::None) })
             && sends_part
         {
-            hand.left -= 1;
+            hand.left = hand.left.saturating_sub(1);
             return self.tell(Event::Part { worker, token, size: 1, body: request });
         }
         if let Some((token, request)) = hand.holds.pop_front() {
