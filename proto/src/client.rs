@@ -382,6 +382,7 @@ mod tests {
             headers: (10..10 + HEADERS_COUNT).map(|number| (number.to_string(), vec![0; value])).collect(),
             member: Some(u32::MAX),
             window: Some(u32::MAX),
+            claim: Some(u32::MAX),
         };
         assert!(job.headers.fit());
         assert!(job.encode().len() < crate::MAP_LIMIT * 3 / 4, "{}", job.encode().len());

@@ -320,6 +320,12 @@ pub struct RequestReport {
     /// Not in the sum: parts of replies that workers sent before the end of it. An older broker does not say.
     #[serde(default)]
     pub parts: u64,
+    /// Not in the sum: handed to workers that were still at another.
+    #[serde(default)]
+    pub prefetched: u64,
+    /// Of these, how many were taken back because their worker had not begun them.
+    #[serde(default)]
+    pub withdrawn: u64,
 }
 
 /// Messages that were counted and led to nothing.
@@ -365,6 +371,9 @@ pub struct WorkerReport {
     pub shared_bytes: Option<u64>,
     /// Milliseconds in the present request.
     pub processing_ms: Option<u64>,
+    /// Requests that it was handed ahead of their time and has not begun.
+    #[serde(default)]
+    pub ahead: u32,
     /// How the slot's last process ended.
     pub last_exit: Option<LastExit>,
     /// The service it works for. An older broker does not say.

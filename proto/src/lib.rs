@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod bytes;
+pub mod claim;
 pub mod client;
 pub mod control;
 pub mod dialect;

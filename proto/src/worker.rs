@@ -78,6 +78,10 @@ pub struct Announcement {
     /// How many jobs it has received on this connection: tells a `waiting`
     /// that crossed a job on the wire from one sent after it.
     pub seen: u64,
+    /// The descriptor, in the worker's process, of the file whose first word it claims its jobs
+    /// in: see [`crate::claim`]. Only of use to a broker on the same machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<u32>,
     /// With `exiting`: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -96,6 +100,7 @@ impl Default for Announcement {
             credits: 1,
             sdk: None,
             seen: 0,
+            claims: None,
             reason: None,
             member: None,
         }
@@ -148,6 +153,9 @@ pub struct JobMeta {
     /// Which of several workers of the connection it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<u32>,
+    /// The number under which the job is claimed before it is begun; absent if it need not be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<u32>,
 }
 
 impl JobMeta {

@@ -51,6 +51,14 @@ fn member() -> Announcement {
     Announcement { name: Some("web2:3".into()), credits: 2, member: Some(3), ..Announcement::default() }
 }
 
+fn job_claimed() -> JobMeta {
+    JobMeta { claim: Some(7), ..job() }
+}
+
+fn claiming() -> Announcement {
+    Announcement { claims: Some(5), ..announcement() }
+}
+
 fn job_with_everything() -> JobMeta {
     JobMeta {
         service: Some("images".into()),
@@ -166,6 +174,7 @@ fn report() -> StatusReport {
             private_bytes: Some(5_242_880),
             shared_bytes: Some(1_048_576),
             processing_ms: None,
+            ahead: 0,
             last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 4900 }),
             service: Some("default".into()),
         }],
@@ -413,6 +422,8 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("worker-reply-part", message(&[b"", token, &part().encode(), b"HEL"])),
         ("job-plain", message(&[b"", token, b"", b"hello"])),
         ("job-with-everything", message(&[b"", token, &job_with_everything().encode(), b"hello"])),
+        ("job-claimed", message(&[b"", token, &job_claimed().encode(), b"hello"])),
+        ("worker-waiting-claims", message(&[b"", b"waiting", &claiming().encode()])),
         ("job", message(&[b"", token, &job().encode(), b"hello"])),
         ("job-member", message(&[b"", token, &JobMeta { member: Some(3), ..job() }.encode(), b"hello"])),
         ("order-cancel", message(&[b"", b"", &cancel.encode()])),
@@ -616,6 +627,7 @@ fn golden_jobs_and_orders_are_understood() {
     for (name, meaning) in [
         ("job-plain", BrokerMessage::Job { token: token.clone(), meta: None }),
         ("job", BrokerMessage::Job { token: token.clone(), meta: Some(job()) }),
+        ("job-claimed", BrokerMessage::Job { token: token.clone(), meta: Some(job_claimed()) }),
         ("job-with-everything", BrokerMessage::Job { token, meta: Some(job_with_everything()) }),
         ("order-cancel", BrokerMessage::Control(Control::Cancel { token: text.clone() })),
         ("order-more", BrokerMessage::Control(Control::More { token: text, parts: 4 })),

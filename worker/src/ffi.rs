@@ -2,15 +2,22 @@
 //! the `zmq` crate lacks, and what happens around `fork`.
 #![expect(unsafe_code, reason = "this file is the door to C")]
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::{c_int, c_uint, c_void};
 use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::{Pid, ftruncate, getpid, getppid};
 
 /// A draft option of libzmq whose value is bytes.
 #[derive(Debug, Clone, Copy)]
@@ -96,4 +103,48 @@ pub(crate) fn reap_any() -> Option<(Pid, ExitStatus)> {
 pub(crate) fn exit_at_once(code: i32) -> ! {
     // SAFETY: `_exit` ends the process and runs none of its code.
     unsafe { libc::_exit(code) }
+}
+
+/// A word of memory in a file of its own, which the broker's router finds by its descriptor.
+#[derive(Debug)]
+pub(crate) struct SharedWord {
+    address: NonNull<c_void>,
+    file: OwnedFd,
+}
+
+const WORD: NonZeroUsize = NonZeroUsize::new(size_of::<AtomicU64>()).unwrap();
+
+impl SharedWord {
+    pub(crate) fn new() -> nix::Result<Self> {
+        // Programs that this process executes have no use for it.
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = memfd_create(hornpipe_proto::claim::FILE_NAME, flags)?;
+        ftruncate(&file, i64::try_from(WORD.get()).unwrap_or(i64::MAX))?;
+        let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(size))?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses a place where nothing is mapped.
+        let address = unsafe { mmap(None, WORD, access, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self { address, file })
+    }
+
+    /// Its number in this process.
+    pub(crate) fn descriptor(&self) -> Option<u32> {
+        u32::try_from(self.file.as_raw_fd()).ok()
+    }
+
+    pub(crate) fn get(&self) -> &AtomicU64 {
+        // SAFETY: the mapping begins at a page, holds a word, cannot become shorter and lives as
+        // long as `self`. Whoever else has it changes it by atomic operations.
+        unsafe { self.address.cast::<AtomicU64>().as_ref() }
+    }
+}
+
+impl Drop for SharedWord {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `new`, with this size, and nothing that borrowed it is left.
+        if let Err(error) = unsafe { munmap(self.address, WORD.get()) } {
+            tracing::debug!(%error, "a word stays mapped");
+        }
+    }
 }

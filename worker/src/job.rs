@@ -63,6 +63,11 @@ impl Job {
         self.meta.window
     }
 
+    /// The number under which it is claimed before it is begun, if it must be.
+    pub(crate) fn claim(&self) -> Option<u32> {
+        self.meta.claim
+    }
+
     pub(crate) fn token(&self) -> &[u8] {
         &self.token
     }

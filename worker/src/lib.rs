@@ -29,6 +29,7 @@ mod clock;
 mod ffi;
 mod pipe;
 mod program;
+mod queue;
 mod session;
 
 pub use context::Context;

@@ -171,7 +171,7 @@ impl Dialogue {
             }
             let flow = self.read();
             match self.framing.find(&self.input, searched, self.answer_limit) {
-                Ok(Some(_)) if !self.has_begun(question.len() - unwritten.len()) => {
+                Ok(Some(_)) | Err(_) if !self.has_begun(question.len() - unwritten.len()) => {
                     return Ok(Some(self.complain()));
                 }
                 Ok(Some(answer)) => return self.reply(session, job, &answer),

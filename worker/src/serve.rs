@@ -126,11 +126,15 @@ pub(crate) fn run(
 ) -> Result<Stopped, ServeError> {
     observer(State::Waiting);
     loop {
+        session.absorb()?;
         match session.take_next() {
             None => work.idle(session)?,
             Some(Next::Job(job)) => {
                 observer(State::Processing);
-                session.announce(State::Processing)?;
+                // Whoever claims a job has said so already.
+                if job.claim().is_none() {
+                    session.announce(State::Processing)?;
+                }
                 work.perform(session, &job)?;
                 observer(State::Waiting);
             }

@@ -13,6 +13,7 @@ use zmq::{DONTWAIT, PollEvents, SNDMORE};
 
 use crate::ffi::{self, BytesOption};
 use crate::parts::Parts;
+use crate::queue::Queue;
 use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, clock};
 
 /// What libzmq puts among our messages when the connection is lost. Messages of
@@ -32,8 +33,8 @@ pub(crate) struct Session {
     announcement: Announcement,
     presence: Presence,
     hand: Hand,
-    /// A job that came while another was in hand: no broker should send one, none is lost.
-    early: Option<Job>,
+    /// What has come and is not begun.
+    queue: Queue,
     /// The connection was lost while a job was in hand: say `waiting` after its reply.
     owes_waiting: bool,
     told_to_stop: bool,
@@ -92,10 +93,12 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// Connects and says `waiting`. Returns at once, also if nobody is there yet.
     pub(crate) fn open(settings: &Settings) -> Result<Self, ServeError> {
+        let mut queue = Queue::default();
         let announcement = Announcement {
             service: settings.service.clone(),
             name: settings.name.clone(),
             sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
+            claims: queue.share(),
             ..Announcement::default()
         };
         // `reason` and a large `seen` come on top later.
@@ -106,16 +109,16 @@ impl Session {
         ffi::seed_rand();
         let mut socket = zmq::Context::new().socket(zmq::DEALER)?;
         let presence = introduce(&mut socket, &announcement)?;
-        Self::new(socket, announcement, presence).connect(settings)
+        Self::new(socket, (announcement, queue), presence).connect(settings)
     }
 
-    fn new(socket: zmq::Socket, announcement: Announcement, presence: Presence) -> Self {
+    fn new(socket: zmq::Socket, (announcement, queue): (Announcement, Queue), presence: Presence) -> Self {
         Self {
             socket,
             announcement,
             presence,
             hand: Hand::Empty,
-            early: None,
+            queue,
             owes_waiting: false,
             told_to_stop: false,
             malformed: 0,
@@ -147,7 +150,7 @@ impl Session {
     /// What to do next, if that is known already. A job is in hand from here on,
     /// and comes before any order to stop: somebody waits for it.
     pub(crate) fn take_next(&mut self) -> Option<Next> {
-        match self.early.take() {
+        match self.queue.begin() {
             Some(job) => {
                 let parts = Parts::within(job.window());
                 self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false, parts };
@@ -173,8 +176,8 @@ impl Session {
         });
         let mut items: Vec<_> =
             watches.iter().map(|watch| zmq::PollItem::from_fd(watch.fd.as_raw_fd(), watch.events)).collect();
-        // What comes behind an early job is not read, so it must not wake us either.
-        if self.early.is_none() {
+        // What comes behind a full queue is not read, so it must not wake us either.
+        if self.queue.has_room() {
             items.push(self.socket.as_poll_item(zmq::POLLIN));
         }
         match zmq::poll(&mut items, timeout) {
@@ -190,7 +193,7 @@ impl Session {
 
     /// Reads what the broker has sent, without waiting.
     pub(crate) fn absorb(&mut self) -> Result<(), ServeError> {
-        while self.early.is_none() {
+        while self.queue.has_room() {
             match self.socket.recv_multipart(DONTWAIT) {
                 Ok(frames) => self.accept(frames)?,
                 Err(zmq::Error::EINTR) => (),
@@ -209,7 +212,7 @@ impl Session {
             Ok(BrokerMessage::Job { token, meta }) => {
                 self.count_job();
                 let body = frames.split_off(HEAD_LEN.min(frames.len()));
-                self.early = Some(Job::new(token, meta.unwrap_or_default(), body));
+                self.queue.push(Job::new(token, meta.unwrap_or_default(), body));
             }
             Ok(BrokerMessage::Control(Control::Cancel { token: subject })) => match &mut self.hand {
                 Hand::Holds { token, cancelled, .. } if *token == subject.as_bytes() => *cancelled = true,
@@ -247,6 +250,7 @@ impl Session {
     fn reconnect(&mut self) -> Result<(), ServeError> {
         debug!("the connection to the broker was lost");
         self.announcement.seen = 0;
+        self.queue.clear();
         match self.hand {
             Hand::Empty => self.announce_return(),
             Hand::Holds { .. } => {
@@ -292,7 +296,7 @@ impl Session {
         loop {
             self.absorb()?;
             // Whoever gave the job is gone, or gives another: it has forgotten this one.
-            let forgotten = self.owes_waiting || self.early.is_some();
+            let forgotten = self.owes_waiting || self.queue.supersedes();
             match &mut self.hand {
                 Hand::Holds { cancelled: false, parts: Parts::Joined { frames }, .. } => {
                     frames.extend(body.into_frames());
@@ -371,8 +375,8 @@ impl Session {
     }
 
     fn repeat_time(&self) -> Option<Instant> {
-        match (self.presence, &self.hand, &self.early, self.told_to_stop) {
-            (Presence::Repeated { next }, Hand::Empty, None, false) => next,
+        match (self.presence, &self.hand, self.queue.is_empty(), self.told_to_stop) {
+            (Presence::Repeated { next }, Hand::Empty, true, false) => next,
             _ => None,
         }
     }
@@ -418,7 +422,7 @@ mod tests {
         let socket = zmq::Context::new().socket(zmq::DEALER).unwrap();
         let presence = Presence::Repeated { next: None };
         let begin = clock::now();
-        let session = Session::new(socket, Announcement::default(), presence);
+        let session = Session::new(socket, (Announcement::default(), Queue::default()), presence);
         let mut session = session.connect(&Settings::new(endpoint)).unwrap();
         let worker = router.recv_multipart(0).unwrap().remove(0);
         speak(&mut session, &router);
@@ -426,7 +430,7 @@ mod tests {
         assert_eq!(router.recv_multipart(0).unwrap()[1..], waiting);
 
         router.send_multipart([&*worker, b"", b"token", b"", b"body"], 0).unwrap();
-        while session.early.is_none() {
+        while session.queue.is_empty() {
             session.poll(&[], None).unwrap();
         }
         let Some(Next::Job(job)) = session.take_next() else { panic!("no job") };

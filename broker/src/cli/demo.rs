@@ -159,8 +159,9 @@ impl Cast {
 
 /// Which of what is needed this Python does not have.
 fn missing_modules(stage: &Stage, python: &OsStr) -> Result<Vec<String>, String> {
+    // A folder of that name in the working directory is found too, and has no origin.
     let look = "from importlib.util import find_spec\n\
-                print(*[name for name in ('zmq', 'hornpipe') if find_spec(name) is None])";
+                print(*[name for name in ('zmq', 'hornpipe') if not getattr(find_spec(name), 'origin', None)])";
     let name = python.to_string_lossy();
     let looked = stage.run(python, &["-c".into(), look.into()]);
     let looked =

@@ -141,6 +141,8 @@ fn requests(report: &StatusReport) -> String {
         ("running", requests.in_flight),
         ("retried", requests.retried),
         ("parts", requests.parts),
+        ("handed ahead", requests.prefetched),
+        ("taken back", requests.withdrawn),
     ];
     let refused = refused.map(|(status, count)| (status.as_str(), *count));
     for (what, count) in refused.chain(others.into_iter().filter(|(_, count)| *count != 0)) {
@@ -393,6 +395,8 @@ mod tests {
                 in_flight: 1,
                 retried: 0,
                 parts: 0,
+                prefetched: 0,
+                withdrawn: 0,
             },
             noise: NoiseReport { stale_replies: 3, ..NoiseReport::default() },
             workers: vec![
@@ -407,6 +411,7 @@ mod tests {
                     private_bytes: Some(31_400_000),
                     shared_bytes: Some(1_000_000),
                     processing_ms: None,
+                    ahead: 0,
                     last_exit: None,
                     service: None,
                 },
@@ -421,6 +426,7 @@ mod tests {
                     private_bytes: None,
                     shared_bytes: None,
                     processing_ms: Some(120),
+                    ahead: 0,
                     last_exit: Some(LastExit { reason: "killed by SIGKILL".into(), ago_ms: 61_000 }),
                     service: None,
                 },

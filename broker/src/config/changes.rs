@@ -256,9 +256,8 @@ program = ['python3', '-m', 'hornpipe']"
             }
             "no-autoscale" => "true\nmin = 2\nmax = 4",
             "boot-timeout" | "max-age" | "idle-timeout" | "check-for-dead" | "timeout" | "queue-timeout"
-            | "part-timeout" | "affinity-wait" | "key-window" | "cancel-grace" | "term-grace" | "drain" => {
-                "'77s'"
-            }
+            | "part-timeout" | "affinity-wait" | "prefetch" | "key-window" | "cancel-grace"
+            | "term-grace" | "drain" => "'77s'",
             "probe-timeout" => "'77s'\nprobe = 'x'",
             "scale-up-wait" | "scale-down-after" => "'77s'\nmin = 2\nmax = 4",
             "check-for-waiting" => "'77s'\nmax-spare-servers = 4",

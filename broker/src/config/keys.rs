@@ -74,6 +74,7 @@ pub(super) const KEYS: &[Key] = &[
     service("queue-timeout", Change::AtOnce),
     service("part-timeout", Change::AtOnce),
     service("affinity-wait", Change::AtOnce),
+    service("prefetch", Change::AtOnce),
     service("cancel-grace", Change::AtOnce),
     service("cancel-on-disconnect", Change::AtOnce),
     service("term-grace", Change::AtOnce),

@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::conditions::{limit, umask};
 use super::hooks::hook;
-use super::units::{duration, duration_or_seconds, size};
+use super::units::{duration, duration_or_seconds, duration_or_zero, size};
 use super::{Address, Framing, PlainErrors};
 use crate::logging::{Level, LogFormat};
 use crate::parent::{Hook, Limit};
@@ -197,6 +197,10 @@ pub struct RawConfig {
     /// How long a request waits for the worker of its affinity key while others are idle
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub affinity_wait: Option<Duration>,
+    /// How much work a quick worker may be handed before it asks for it, by what its last
+    /// requests took; 0 for none
+    #[arg(long, value_name = "TIME", value_parser = duration_or_zero, help_heading = "Requests", hide_short_help = true)]
+    pub prefetch: Option<Duration>,
     /// How long a worker has after `cancel` until it gets TERM
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Requests", hide_short_help = true)]
     pub cancel_grace: Option<Duration>,
@@ -377,7 +381,7 @@ layered! {
     mold no_mold
     surge probe probe_timeout reload_on check_for_dead no_external min_spare_servers max_spare_servers
     no_autoscale scale_up_wait scale_down_after check_for_waiting
-    timeout queue_timeout part_timeout affinity_wait cancel_grace cancel_on_disconnect term_grace
+    timeout queue_timeout part_timeout affinity_wait prefetch cancel_grace cancel_on_disconnect term_grace
     attempts queue queue_bytes client_queue client_queue_bytes key_window keys key_bytes max_body plain_errors drain
     log_file log_format log_level access_log control control_read control_group http hook
     insecure user group chroot chdir rlimit nice umask env pid_file

@@ -187,6 +187,7 @@ impl RawConfig {
             spares,
             surge: self.surge.unwrap_or(defaults.surge),
             affinity_wait: self.affinity_wait.unwrap_or(defaults.affinity_wait),
+            prefetch: self.prefetch.or(defaults.prefetch).filter(|budget| !budget.is_zero()),
             client_backlog_limit: self.client_queue.or(defaults.client_backlog_limit),
             client_bytes_limit: self.client_queue_bytes.or(defaults.client_bytes_limit),
             cancel_on_disconnect: self.cancel_on_disconnect == Some(true),

@@ -70,6 +70,14 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
     quantity(number, unit, DURATION_UNITS).map(Duration::from_nanos)
 }
 
+/// A duration that may be nothing, which needs no unit.
+///
+/// # Errors
+/// Says what is missing.
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, UnitError> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
 /// A duration, where a bare number means seconds: for options that other
 /// programs had before us.
 ///

@@ -192,6 +192,7 @@ fn of_service(raw: &RawConfig, service: &ServiceConfig) -> BTreeMap<&'static str
         ("queue-timeout", Value::or_unset(core.queue_timeout, Value::time)),
         ("part-timeout", Value::or_unset(core.part_timeout, Value::time)),
         ("affinity-wait", Value::time(core.affinity_wait)),
+        ("prefetch", Value::time(core.prefetch.unwrap_or_default())),
         ("cancel-grace", Value::time(core.cancel_grace)),
         ("cancel-on-disconnect", Value::Switch(core.cancel_on_disconnect)),
         ("term-grace", Value::time(core.term_grace)),

@@ -56,6 +56,11 @@ pub enum Action<B> {
         worker: WorkerId,
         token: Token,
     },
+    /// It is to begin nothing that it has not begun. Answered by `Withdrawn`, before anything
+    /// else. Only to workers that claim their jobs.
+    Withdraw {
+        worker: WorkerId,
+    },
     /// So many more parts of its reply may be sent. Only to workers with details.
     Allow {
         worker: WorkerId,
@@ -121,6 +126,8 @@ pub struct Spent {
 pub struct Assignment<B> {
     pub worker: WorkerId,
     pub token: Token,
+    /// Which job of its connection this is, counted from 1.
+    pub ordinal: u64,
     pub request: RequestId,
     pub attempt: u32,
     /// Time left until nobody waits for the reply.
@@ -138,6 +145,8 @@ pub struct Assignment<B> {
 pub struct Probe {
     pub worker: WorkerId,
     pub token: Token,
+    /// Which job of its connection this is, counted from 1.
+    pub ordinal: u64,
     /// Time left until the worker has failed.
     pub left: Duration,
     /// Whether the worker is sent a job's details.

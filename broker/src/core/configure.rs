@@ -9,6 +9,10 @@ use super::{Core, Turn};
 impl<B: Clone> Core<B> {
     pub(super) fn configure(&mut self, settings: Settings, turn: &mut Turn<'_, B>) {
         let earlier = std::mem::replace(&mut self.settings, settings);
+        if self.settings.prefetch != earlier.prefetch {
+            self.crew.set_prefetch(self.settings.prefetch);
+            self.withdraw_everything(turn);
+        }
         let Settings { workers, min, max, .. } = self.settings;
         // Unless the size itself was changed, the operator's stays, as far as the limits let it.
         let wished = if workers == earlier.workers { self.pool.target } else { workers };

@@ -22,6 +22,10 @@ pub struct Counters {
     pub returned: u64,
     /// Attempts after a request's first.
     pub retried: u64,
+    /// Requests handed to workers that were still at another.
+    pub prefetched: u64,
+    /// Of these, how many were taken back because their worker had not begun them.
+    pub withdrawn: u64,
     pub stale_replies: u64,
     pub malformed_workers: u64,
     pub strangers: u64,
@@ -70,6 +74,8 @@ impl Counters {
             turned_away,
             returned,
             retried,
+            prefetched,
+            withdrawn,
             stale_replies,
             malformed_workers,
             strangers,
@@ -91,6 +97,8 @@ impl Counters {
         self.turned_away += turned_away;
         self.returned += returned;
         self.retried += retried;
+        self.prefetched += prefetched;
+        self.withdrawn += withdrawn;
         self.stale_replies += stale_replies;
         self.malformed_workers += malformed_workers;
         self.strangers += strangers;

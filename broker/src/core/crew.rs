@@ -1,7 +1,7 @@
 //! Workers as connections: who has joined, what each says and holds, and who is
 //! idle. Processes are the roster's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe_proto::Token;
@@ -10,6 +10,7 @@ use super::busy_time::BusyTime;
 use super::event::{Details, Home, Speech};
 use super::ids::{Place, Timestamp, WorkerId};
 use super::loss::Fate;
+use super::prefetch::{Ahead, Tempo};
 use super::requests::Requests;
 use super::settings::MAX_CREDITS;
 use super::worker_state::WorkerState;
@@ -19,6 +20,10 @@ pub(super) struct Crew {
     table: BTreeMap<WorkerId, Worker>,
     /// Who would take a request: least loaded first, then least recently used.
     eligible: BTreeSet<(usize, u64, WorkerId)>,
+    /// Busy ones who would take another ahead of its time, in the same order.
+    takers: BTreeSet<(usize, u64, WorkerId)>,
+    /// How much work a worker may have ahead of it; `None` for none.
+    prefetch: Option<Duration>,
     /// How many workers of our own do nothing, and how many have something to do.
     local: Occupations,
     /// Of spells that are over.
@@ -65,6 +70,13 @@ pub(super) struct Worker {
     credits: u32,
     state: WorkerState,
     held: BTreeSet<Token>,
+    /// Of these, what it has not begun, in the order in which it will.
+    ahead: VecDeque<Ahead>,
+    pub(super) tempo: Tempo,
+    /// Whether what it has not begun can be taken back, whatever it does.
+    claims: bool,
+    /// Whether that is being done at this moment.
+    withdrawing: bool,
     /// Since when it has held anything, while it does.
     busy_since: Option<Timestamp>,
     /// Why it is given nothing at present, whatever it says.
@@ -125,6 +137,10 @@ impl Worker {
             credits: 1,
             state: WorkerState::Starting,
             held: BTreeSet::new(),
+            ahead: VecDeque::new(),
+            tempo: Tempo::default(),
+            claims: false,
+            withdrawing: false,
             busy_since: None,
             withheld: Withheld::default(),
             joined,
@@ -198,6 +214,20 @@ impl Worker {
         (counts && self.state == WorkerState::Waiting, counts && works)
     }
 
+    /// What it has not begun, in the order in which it will.
+    pub(super) fn ahead(&self) -> impl ExactSizeIterator<Item = &Ahead> {
+        self.ahead.iter()
+    }
+
+    /// Whether it would take another before it is done with what it is at.
+    fn takes_ahead(&self, prefetch: Option<Duration>) -> bool {
+        let withheld = self.withheld.lastingly() || self.withheld.halted;
+        let able = self.claims && self.tongue == Tongue::Native && self.credits == 1;
+        let Some(budget) = prefetch.filter(|_| able && !withheld && !self.withdrawing) else { return false };
+        let busy = self.state == WorkerState::Processing && self.is_busy();
+        busy && self.ahead.len() < self.tempo.room(budget)
+    }
+
     fn takes_more(&self) -> bool {
         let withheld = self.withheld.lastingly() || self.withheld.halted;
         let room = self.held.len() < self.credits as usize;
@@ -233,6 +263,7 @@ impl Crew {
             self.note_change(worker, removed.home);
         }
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
+        self.takers.remove(&(removed.held.len(), removed.last_turn, worker));
         self.local.subtract(&removed);
         if let Home::Local(place) = removed.home
             && let Some(connections) = self.by_place.get_mut(&place)
@@ -344,6 +375,7 @@ impl Crew {
     fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.table.get_mut(&id)?;
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
+        self.takers.remove(&(worker.held.len(), worker.last_turn, id));
         self.local.subtract(worker);
         let (served, lent) = (worker.serves(), worker.lends());
         self.capacity -= worker.capacity();
@@ -355,6 +387,8 @@ impl Crew {
         self.local.add(worker);
         if worker.takes_more() {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
+        } else if worker.takes_ahead(self.prefetch) {
+            self.takers.insert((worker.held.len(), worker.last_turn, id));
         }
         let changed = (lent != worker.lends()).then_some(worker.home);
         if let Some(home) = changed {
@@ -371,6 +405,7 @@ impl Crew {
                 Speech::PlainReadyByReply | Speech::Beating { .. } => (Tongue::PlainReadyByReply, 1),
                 Speech::Native(details) => (Tongue::Native, details.credits.clamp(1, MAX_CREDITS)),
             };
+            worker.claims = matches!(speech, Speech::Native(Details { claims: true, .. }));
             worker.beat = match speech {
                 Speech::Beating { interval, .. } => Some(*interval),
                 Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
@@ -468,9 +503,57 @@ impl Crew {
         });
     }
 
+    /// The same, while it is still at another.
+    pub(super) fn give_ahead(&mut self, id: WorkerId, token: Token, now: Timestamp) {
+        self.give(id, token, now);
+        self.change(id, |worker| worker.ahead.push_back(Ahead { token, since: now }));
+    }
+
+    /// It is at this one from here on.
+    pub(super) fn begin(&mut self, id: WorkerId, token: Token) {
+        self.change(id, |worker| worker.ahead.retain(|ahead| ahead.token != token));
+    }
+
+    /// Busy workers who would take another ahead of its time, the next one first.
+    pub(super) fn takers(&self) -> impl Iterator<Item = WorkerId> + '_ {
+        self.takers.iter().map(|(_load, _turn, worker)| *worker)
+    }
+
+    /// How much work each may have ahead of it.
+    pub(super) fn set_prefetch(&mut self, prefetch: Option<Duration>) {
+        self.prefetch = prefetch;
+        self.table.values_mut().for_each(|worker| worker.tempo = Tempo::default());
+        let takes = |(id, worker): (&WorkerId, &Worker)| {
+            worker.takes_ahead(prefetch).then_some((worker.held.len(), worker.last_turn, *id))
+        };
+        self.takers = self.table.iter().filter_map(takes).collect();
+    }
+
+    /// What it has not begun is taken back. Returns whether that is to be ordered.
+    pub(super) fn begin_withdrawing(&mut self, id: WorkerId) -> bool {
+        let begin = |worker: &mut Worker| {
+            let begins = !worker.withdrawing && !worker.ahead.is_empty();
+            worker.withdrawing |= begins;
+            begins
+        };
+        self.change(id, begin).unwrap_or_default()
+    }
+
+    /// Returns whether that was ordered.
+    pub(super) fn end_withdrawing(&mut self, id: WorkerId) -> bool {
+        self.change(id, |worker| std::mem::take(&mut worker.withdrawing)).unwrap_or_default()
+    }
+
+    /// It has replied after so long, or has not when it should have.
+    pub(super) fn observe(&mut self, id: WorkerId, run: Option<Duration>) {
+        let Some(budget) = self.prefetch else { return };
+        self.change(id, |worker| worker.tempo.observe(run, budget));
+    }
+
     pub(super) fn take(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         let take = |worker: &mut Worker| {
             worker.held.remove(&token);
+            worker.ahead.retain(|ahead| ahead.token != token);
             let since = if worker.is_busy() { None } else { worker.busy_since.take() };
             since.map(|since| (worker.home, now.since(since)))
         };
@@ -505,6 +588,11 @@ impl Crew {
         for (id, worker) in &self.table {
             let listed = self.eligible.contains(&(worker.held.len(), worker.last_turn, *id));
             debug_assert_eq!(listed, worker.takes_more(), "{id}: wrongly in or out of the idle");
+            let taker = self.takers.contains(&(worker.held.len(), worker.last_turn, *id));
+            let takes = !worker.takes_more() && worker.takes_ahead(self.prefetch);
+            debug_assert_eq!(taker, takes, "{id}: wrongly in or out of those who take more");
+            let known = |ahead: &Ahead| requests.held(ahead.token).is_some_and(|held| held.ahead);
+            debug_assert!(worker.ahead.iter().all(known), "{id} has begun what waits");
             debug_assert_eq!(worker.busy_since.is_some(), worker.is_busy(), "{id}: wrongly busy");
             for token in &worker.held {
                 let holder = requests.held(*token).map(|held| held.worker);

@@ -14,6 +14,9 @@ impl<B: Clone> Core<B> {
             return;
         }
         let Some(record) = self.requests.record(request) else { return };
+        if let Some(token) = record.ahead() {
+            return self.ask_whether_begun(request, token, turn);
+        }
         match record.token() {
             None if record.attempt == 0 => {
                 self.refuse(request, Status::Expired, "its time ran out in the queue".into(), turn);

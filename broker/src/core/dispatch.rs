@@ -42,7 +42,8 @@ impl<B: Clone> Core<B> {
         let (request, attempt, left, body) = handed;
         self.crew.give(id, token, turn.now);
         let window = detailed.then_some(WINDOW);
-        let assignment = Assignment { worker: id, token, request, attempt, left, detailed, window, body };
+        let assignment =
+            Assignment { worker: id, token, ordinal, request, attempt, left, detailed, window, body };
         turn.act(Action::Assign(assignment));
         self.wear_by_job(id, turn);
     }

@@ -125,6 +125,13 @@ pub enum Event<B> {
         worker: WorkerId,
         token: Token,
     },
+    /// The worker has begun its jobs up to this one, as counted on its connection, and never
+    /// will begin those that it was sent after it. In answer to `Withdraw`, or because its
+    /// connection is gone, which is said next.
+    Withdrawn {
+        worker: WorkerId,
+        begun: u64,
+    },
     /// A message of somebody who may not be a worker here.
     Stranger,
 
@@ -302,6 +309,8 @@ pub struct Details {
     pub credits: u32,
     /// How many jobs it has received on this connection.
     pub seen: u64,
+    /// Whether it claims each job as it begins it, so that the others can be taken back.
+    pub claims: bool,
 }
 
 /// How a process ended, as far as decisions depend on it.

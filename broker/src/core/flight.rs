@@ -202,7 +202,8 @@ impl<B: Clone> Core<B> {
     pub(super) fn flights_under_way(&self, place: Place, now: Timestamp) -> Vec<Flight> {
         let workers = self.crew.of(place);
         let tokens = workers.iter().filter_map(|worker| self.crew.worker(*worker)).flat_map(Worker::held);
-        let held = tokens.filter_map(|token| self.requests.held(token));
+        // What it has not begun has not been under way.
+        let held = tokens.filter_map(|token| self.requests.held(token)).filter(|held| !held.ahead);
         held.filter_map(|held| held.flight(place, held.outcome.clone(), now)).collect()
     }
 

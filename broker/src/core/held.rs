@@ -4,7 +4,19 @@ use std::sync::Arc;
 
 use super::flight::{Outcome, Plan};
 use super::ids::{RequestId, Timestamp, WorkerId};
+use super::loss::Loss;
 use super::parts::Window;
+
+/// What was decided on a request of which it is not known whether its worker has begun it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OnceBegun {
+    /// Nothing.
+    Runs,
+    /// Nobody wants it any more.
+    BreakOff,
+    /// Its worker has said what means that it has let go of it.
+    Lost(Loss),
+}
 
 /// A request in a worker's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +28,15 @@ pub(super) struct Held {
     pub(super) attempt: u32,
     /// Which job of its connection this is, counted from 1.
     pub(super) ordinal: u64,
+    /// Its number on its connection, as it was sent: what has been withdrawn is told by it.
+    pub(super) number: u64,
     /// Whether a plain worker has said `processing` for it.
     pub(super) begun: bool,
+    /// Whether it was handed over before its worker was done with another, and is not known to
+    /// have begun.
+    pub(super) ahead: bool,
+    /// What follows, should it turn out that its worker has begun it.
+    pub(super) once_begun: OnceBegun,
     /// What its client has heard before the worker let go.
     pub(super) outcome: Option<Outcome>,
     /// The key under which no other may run until the worker lets go of this one.

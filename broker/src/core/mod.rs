@@ -24,6 +24,7 @@ mod quarantine;
 mod flight;
 mod ended;
 mod dispatch;
+mod prefetch;
 mod crew;
 mod busy_time;
 mod speaking;
@@ -76,6 +77,7 @@ pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
 pub use placement::Placement;
+pub use prefetch::MAX_AHEAD;
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
 pub use services::{Decision, MAX_SERVICES, SLOTS_APART, ServiceSnapshot, Services};
@@ -109,6 +111,8 @@ pub struct Core<B> {
     keys: Keys<B>,
     pace: Pace,
     quarantine: Quarantine<B>,
+    /// Requests whose time is over, and of which it is not known whether a worker has begun them.
+    overdue: Vec<RequestId>,
     recorder: Recorder,
     crew: Crew,
     roster: Roster,
@@ -139,6 +143,8 @@ impl<B: Clone> Core<B> {
     /// A broker that has no workers yet: the first event, which may be `Tick`,
     /// makes it ask for them. `memory` is what an earlier router left behind.
     pub fn new(settings: Settings, generator: Generator, memory: Option<&Memory>) -> Self {
+        let mut crew = Crew::default();
+        crew.set_prefetch(settings.prefetch);
         Self {
             pool: Pool::new(&settings, memory),
             roster: Roster::new(settings.first_slot, memory),
@@ -149,8 +155,9 @@ impl<B: Clone> Core<B> {
             keys: Keys::default(),
             pace: Pace::default(),
             quarantine: Quarantine::default(),
+            overdue: Vec::new(),
             recorder: Recorder::default(),
-            crew: Crew::default(),
+            crew,
             timers: Timers::default(),
             counters: Counters::default(),
             generator,
@@ -194,6 +201,7 @@ impl<B: Clone> Core<B> {
                 }
             }
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
+            Event::Withdrawn { worker, begun } => self.worker_withdrawn(worker, begun, turn),
             Event::Stranger => self.counters.strangers += 1,
             Event::Adopted { place, generation, pid, started } => {
                 self.process_adopted(place, generation, (pid, started), turn);
@@ -236,6 +244,7 @@ impl<B: Clone> Core<B> {
             // What waited for them goes to others, who may be idle.
             self.dispatch(turn);
         }
+        self.dispatch_ahead(turn);
         self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
@@ -305,6 +314,7 @@ impl<B: Clone> Core<B> {
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
+                Timer::Ahead(worker) => self.ahead_deadline(worker, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
                 Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),

@@ -133,6 +133,9 @@ impl<B: Clone> Core<B> {
         (size, body): (u64, B),
         turn: &mut Turn<'_, B>,
     ) {
+        if self.requests.held(token).is_some_and(|held| held.worker == worker) {
+            self.begin_ahead(token, turn);
+        }
         let Some(held) = self.requests.held_mut(token).filter(|held| held.worker == worker) else {
             self.counters.stale_replies += 1;
             return;

@@ -39,6 +39,7 @@ impl<B: Clone> Core<B> {
         }
         let since = self.pause.map_or(turn.now, |pause| pause.since);
         self.pause = Some(Pause { mode, since });
+        self.withdraw_everything(turn);
         turn.act(Action::Remember(self.memory()));
         turn.note(Note::Paused { mode, waiting: self.requests.backlog_len() });
     }

@@ -62,7 +62,7 @@ impl<B: Clone> Core<B> {
         self.hold_probe((id, token, ordinal), turn.now);
         self.crew.give(id, token, turn.now);
         self.counters.probed += 1;
-        turn.act(Action::Probe(Probe { worker: id, token, left, detailed }));
+        turn.act(Action::Probe(Probe { worker: id, token, ordinal, left, detailed }));
     }
 
     pub(super) fn is_probing(&self, place: Place) -> bool {

@@ -233,6 +233,8 @@ impl<B: Clone> Core<B> {
 
     /// What the process holds is judged when its connection is gone as well.
     fn doom_connections(&mut self, place: Place, fate: &Fate, turn: &mut Turn<'_, B>) {
+        // What it has begun is known without it.
+        self.withdraw_from(place, turn);
         for worker in self.crew.of(place) {
             if self.crew.doom(worker, fate.clone()) {
                 self.connection_over(worker, turn);

@@ -90,6 +90,17 @@ impl<B: Clone> Core<B> {
         }
     }
 
+    /// Whether the worker's process may be handed more than it is at, and still not outlive
+    /// its limit.
+    pub(super) fn may_wear_more(&self, worker: WorkerId) -> bool {
+        let Some(place) = self.crew.place_of(worker) else { return true };
+        let held = self.crew.worker(worker).map_or(0, |worker| worker.held().count() as u64);
+        self.roster.process(place).is_some_and(|process| {
+            let rest = process.wear.limits.requests.is_none_or(|limit| process.served + held < limit);
+            rest && process.spent().is_none()
+        })
+    }
+
     /// A worker has been given a request.
     pub(super) fn wear_by_job(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
         if !self.settings.fresh && self.settings.max_memory_hard.is_none() {

@@ -14,6 +14,7 @@ use super::ended::Times;
 use super::event::{Request, Wants};
 use super::flight::{self, Outcome, Plan};
 pub(super) use super::held::Held;
+use super::held::OnceBegun;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
 use super::loss::Attempt;
 use super::parts::Partial;
@@ -67,7 +68,13 @@ pub(super) struct Record<B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whereabouts {
     Backlog,
-    Worker { token: Token },
+    /// A busy worker has it, and begins it in a moment: it still waits.
+    Ahead {
+        token: Token,
+    },
+    Worker {
+        token: Token,
+    },
 }
 
 impl<B> Record<B> {
@@ -79,7 +86,7 @@ impl<B> Record<B> {
     /// Since when it waits for a worker, if it does.
     pub(super) fn waiting_since(&self) -> Option<Timestamp> {
         match self.whereabouts {
-            Whereabouts::Backlog => Some(self.waiting_since),
+            Whereabouts::Backlog | Whereabouts::Ahead { .. } => Some(self.waiting_since),
             Whereabouts::Worker { .. } => None,
         }
     }
@@ -92,7 +99,15 @@ impl<B> Record<B> {
     pub(super) fn token(&self) -> Option<Token> {
         match self.whereabouts {
             Whereabouts::Backlog => None,
-            Whereabouts::Worker { token } => Some(token),
+            Whereabouts::Ahead { token } | Whereabouts::Worker { token } => Some(token),
+        }
+    }
+
+    /// Under which token a busy worker has it that has not begun it.
+    pub(super) fn ahead(&self) -> Option<Token> {
+        match self.whereabouts {
+            Whereabouts::Ahead { token } => Some(token),
+            Whereabouts::Backlog | Whereabouts::Worker { .. } => None,
         }
     }
 }
@@ -134,7 +149,7 @@ impl<B> Requests<B> {
         record.orphan = true;
         match record.whereabouts {
             Whereabouts::Backlog => self.orphans_waiting += 1,
-            Whereabouts::Worker { .. } => self.orphans_in_flight += 1,
+            Whereabouts::Ahead { .. } | Whereabouts::Worker { .. } => self.orphans_in_flight += 1,
         }
         let (client, name, size) = (record.client, record.name.clone(), record.size);
         let waits = record.whereabouts == Whereabouts::Backlog;
@@ -210,7 +225,7 @@ impl<B> Requests<B> {
                 }
                 self.backlog.remove(request);
             }
-            Whereabouts::Worker { token } => {
+            Whereabouts::Ahead { token } | Whereabouts::Worker { token } => {
                 if let Some(held) = self.held.get_mut(&token) {
                     held.request = None;
                     held.outcome = Some(outcome);
@@ -292,8 +307,8 @@ impl<B> Core<B> {
         self.timers.disarm(Timer::Affinity(request));
         let times = &mut self.counters.times;
         times.request.observe(now.since(record.arrived));
-        if record.whereabouts == Whereabouts::Backlog {
-            times.queue_wait.observe(now.since(record.waiting_since));
+        if let Some(since) = record.waiting_since() {
+            times.queue_wait.observe(now.since(since));
         }
     }
 }
@@ -307,7 +322,10 @@ impl<B: Clone> Core<B> {
             since: now,
             attempt: 0,
             ordinal,
+            number: ordinal,
             begun: false,
+            ahead: false,
+            once_begun: OnceBegun::Runs,
             outcome: None,
             exclusive: None,
             key: None,
@@ -320,8 +338,21 @@ impl<B: Clone> Core<B> {
 
 /// Into a worker's hands and out again.
 impl<B: Clone> Core<B> {
-    /// A waiting request, now held by `worker` under `token`.
+    /// A waiting request, now held by `worker` under `token`, which begins it.
     pub(super) fn hand_over(
+        &mut self,
+        request: RequestId,
+        (worker, token, ordinal): (WorkerId, Token, u64),
+        now: Timestamp,
+    ) -> Option<(RequestId, u32, Option<Duration>, B)> {
+        let handed = self.hold_ahead(request, (worker, token, ordinal), now)?;
+        self.begin(token, now);
+        Some(handed)
+    }
+
+    /// A waiting request, now held by `worker` under `token`, which is still at another. The
+    /// attempt that is returned is the one that it will be.
+    pub(super) fn hold_ahead(
         &mut self,
         request: RequestId,
         (worker, token, ordinal): (WorkerId, Token, u64),
@@ -338,36 +369,29 @@ impl<B: Clone> Core<B> {
         } else {
             self.requests.askers.waits_no_more(record.client);
         }
-        let place = self.crew.place_of(worker);
         let plan = Plan {
             request,
             name: record.name.clone(),
             client: record.client,
             size: record.size,
-            wait: now.since(record.waiting_since),
-            memory: place.and_then(|place| flight::memory_of(&self.roster, place)),
+            wait: Duration::ZERO,
+            memory: None,
         };
-        self.counters.times.queue_wait.observe(plan.wait);
-        record.attempt += 1;
-        record.times.hand_over(record.waiting_since, place, now);
-        record.whereabouts = Whereabouts::Worker { token };
+        record.whereabouts = Whereabouts::Ahead { token };
         let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
         let left = [record.deadline, deadline].into_iter().flatten().min().map(|end| now.until(end));
-        let handed = (request, record.attempt, left, record.body.clone());
-        if let Some(deadline) = deadline {
-            self.timers.arm(deadline, Timer::Attempt(token));
-        }
-        if record.attempt > 1 {
-            self.counters.retried += 1;
-        }
-        let attempt = record.attempt;
+        let attempt = record.attempt + 1;
+        let handed = (request, attempt, left, record.body.clone());
         let held = Held {
             worker,
             request: Some(request),
             since: now,
             attempt,
             ordinal,
+            number: ordinal,
             begun: false,
+            ahead: true,
+            once_begun: OnceBegun::Runs,
             outcome: None,
             exclusive: record.wants.exclusive.clone(),
             key: record.wants.key.clone(),
@@ -377,6 +401,30 @@ impl<B: Clone> Core<B> {
         self.requests.held.insert(token, held);
         self.requests.in_flight += 1;
         Some(handed)
+    }
+
+    /// The worker is at this one from here on: the attempt counts, and its time runs.
+    pub(super) fn begin(&mut self, token: Token, now: Timestamp) {
+        let Some(held) = self.requests.held.get_mut(&token).filter(|held| held.ahead) else { return };
+        (held.ahead, held.since) = (false, now);
+        let place = self.crew.place_of(held.worker);
+        let record = held.request.and_then(|request| self.requests.table.get_mut(&request));
+        if let Some(record) = record {
+            if let Some(plan) = &mut held.plan {
+                plan.wait = now.since(record.waiting_since);
+                plan.memory = place.and_then(|place| flight::memory_of(&self.roster, place));
+                self.counters.times.queue_wait.observe(plan.wait);
+            }
+            record.attempt += 1;
+            record.times.hand_over(record.waiting_since, place, now);
+            record.whereabouts = Whereabouts::Worker { token };
+            if record.attempt > 1 {
+                self.counters.retried += 1;
+            }
+        }
+        if let Some(timeout) = self.settings.timeout {
+            self.timers.arm(now.after(timeout), Timer::Attempt(token));
+        }
     }
 
     /// The worker no longer holds `token`. What it held must be answered or
@@ -404,9 +452,11 @@ impl<B: Clone> Core<B> {
     /// waited since then.
     pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
         if let Some(record) = self.requests.table.get_mut(&request) {
-            record.whereabouts = Whereabouts::Backlog;
+            let earlier = std::mem::replace(&mut record.whereabouts, Whereabouts::Backlog);
             self.requests.held_bytes -= std::mem::take(&mut record.partial).kept_bytes();
-            record.times.put_back(since);
+            if matches!(earlier, Whereabouts::Worker { .. }) {
+                record.times.put_back(since);
+            }
             record.waiting_since = since;
             let ticket = record.wants.ticket(record.client, since);
             if record.orphan {
@@ -423,10 +473,13 @@ impl<B: Clone> Core<B> {
     pub(super) fn untry(&mut self, held: &Held) {
         let Some(request) = held.request else { return };
         if let Some(record) = self.requests.table.get_mut(&request) {
-            if record.attempt > 1 {
-                self.counters.retried -= 1;
+            // One that was handed over ahead of its time has not been counted.
+            if record.ahead().is_none() {
+                if record.attempt > 1 {
+                    self.counters.retried -= 1;
+                }
+                record.attempt -= 1;
             }
-            record.attempt -= 1;
             let since = record.waiting_since;
             self.put_back(request, since);
         }

@@ -184,6 +184,7 @@ impl<B: Clone> Services<B> {
                 self.worker_left(worker, event, turn);
             }
             Event::WorkersLeft { workers } => self.workers_left(&workers, turn),
+            Event::Withdrawn { worker, begun } => self.withdrawn(worker, begun, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Adopted { place, .. } => self.adopted(place, event, turn),
             Event::Started { place, .. }

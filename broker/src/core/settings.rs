@@ -29,6 +29,9 @@ pub struct Settings {
     pub part_timeout: Option<Duration>,
     /// How long a request waits for the worker of its affinity key while others are idle.
     pub affinity_wait: Duration,
+    /// How much work a busy worker may be handed ahead of its time, by what its last requests
+    /// took; `None` for none.
+    pub prefetch: Option<Duration>,
     /// How long a process may take to be ready.
     pub boot_timeout: Duration,
     /// Between `cancel` and TERM.
@@ -121,6 +124,7 @@ impl Default for Settings {
             queue_timeout: None,
             part_timeout: None,
             affinity_wait: Duration::from_millis(100),
+            prefetch: Some(Duration::from_millis(1)),
             boot_timeout: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(1),
             term_grace: Duration::from_secs(5),

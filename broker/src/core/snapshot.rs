@@ -95,6 +95,8 @@ pub struct WorkerSnapshot {
     pub footprint: Option<Footprint>,
     /// How long it has been in its present request.
     pub processing: Option<Duration>,
+    /// Requests that it was handed ahead of their time and has not begun.
+    pub ahead: u32,
     pub last_exit: Option<(ExitReason, Duration)>,
 }
 
@@ -295,6 +297,7 @@ impl<B: Clone> Core<B> {
                 served: 0,
                 footprint: None,
                 processing: None,
+                ahead: 0,
                 last_exit,
             }];
         }
@@ -313,6 +316,7 @@ impl<B: Clone> Core<B> {
                 processing: worker
                     .and_then(|worker| self.processing_since(worker))
                     .map(|since| now.since(since)),
+                ahead: worker.map_or(0, |worker| u32::try_from(worker.ahead().len()).unwrap_or(u32::MAX)),
                 last_exit: last_exit.clone(),
             }
         };
@@ -320,7 +324,8 @@ impl<B: Clone> Core<B> {
     }
 
     fn processing_since(&self, worker: &Worker) -> Option<Timestamp> {
-        worker.held().filter_map(|token| self.requests.held(token)).map(|held| held.since).min()
+        let held = worker.held().filter_map(|token| self.requests.held(token));
+        held.filter(|held| !held.ahead).map(|held| held.since).min()
     }
 
     /// The process that is to be in that place: its generation, and its pid once it runs.

@@ -17,11 +17,12 @@ use super::{Core, Turn};
 
 /// A request in one worker's hands.
 #[derive(Debug, Clone, Copy)]
-struct InHand {
-    token: Token,
+pub(super) struct InHand {
+    pub(super) token: Token,
     /// Which job of its connection this is.
     ordinal: u64,
     begun: bool,
+    ahead: bool,
 }
 
 impl<B: Clone> Core<B> {
@@ -88,7 +89,9 @@ impl<B: Clone> Core<B> {
                 // Its word may have crossed the job, unless it has begun it.
                 Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => held.begun,
             };
-            if lost {
+            if lost && held.ahead {
+                self.lost_if_begun(held.token, Loss::Forgotten, turn);
+            } else if lost {
                 self.let_go(worker, held.token, &Loss::Forgotten, turn);
             }
         }
@@ -129,6 +132,9 @@ impl<B: Clone> Core<B> {
         self.crew.set_exiting(worker);
         for held in self.in_hand(worker) {
             match speech {
+                Speech::Native(_) if held.ahead => {
+                    self.lost_if_begun(held.token, Loss::Announced, turn);
+                }
                 Speech::Native(details) if held.ordinal > details.seen => {
                     self.untouched(worker, held.token, turn);
                 }
@@ -154,6 +160,7 @@ impl<B: Clone> Core<B> {
             self.stale_reply(worker, turn);
             return;
         }
+        self.begin_ahead(token, turn);
         let Some(held) = self.take_back(token) else { return };
         let outcome = match status {
             ReplyStatus::Ok => Outcome::Answered,
@@ -162,12 +169,14 @@ impl<B: Clone> Core<B> {
         };
         self.record_flight(&held, outcome, Some(size), turn.now);
         self.crew.take(worker, token, turn.now);
+        self.begin_next(worker, turn);
         if self.is_probe(worker, token) {
             self.probe_answered(worker, status, message, turn);
             return;
         }
         self.crew.count_reply(worker);
         self.pace.observe(turn.now.since(held.since));
+        self.crew.observe(worker, Some(turn.now.since(held.since)));
         if held.request.is_none() {
             self.counters.stale_replies += 1;
         }
@@ -202,7 +211,8 @@ impl<B: Clone> Core<B> {
         let native = record.tongue == Tongue::Native;
         let place = self.crew.place_of(worker);
         turn.note(Note::WorkerMalformed { worker, place });
-        for InHand { token, .. } in self.in_hand(worker) {
+        self.withdraw(worker, turn);
+        for InHand { token, .. } in self.in_hand(worker).into_iter().filter(|held| !held.ahead) {
             if let Some(request) = self.requests.held(token).and_then(|held| held.request) {
                 self.refuse(request, Status::Error, "its worker sent an unreadable message".into(), turn);
             }
@@ -244,9 +254,12 @@ impl<B: Clone> Core<B> {
         let fate = self.crew.worker(worker).and_then(|record| record.fate.clone());
         let loss = fate.map_or(Loss::Disconnected, Loss::Ended);
         for held in self.in_hand(worker) {
+            // It may have begun this one, for all that is known.
+            self.begin_ahead(held.token, turn);
             self.let_go(worker, held.token, &loss, turn);
         }
         self.timers.disarm(Timer::LastWords(worker));
+        self.timers.disarm(Timer::Ahead(worker));
         self.timers.disarm(Timer::Silence(worker));
         let Some(record) = self.crew.remove(worker) else { return };
         match record.home {
@@ -282,10 +295,15 @@ impl<B: Clone> Core<B> {
 
     /// What the worker holds, the last given first: put back in this order, the
     /// first given is at the head of the line again.
-    fn in_hand(&self, worker: WorkerId) -> Vec<InHand> {
+    pub(super) fn in_hand(&self, worker: WorkerId) -> Vec<InHand> {
         let tokens = self.crew.worker(worker).into_iter().flat_map(Worker::held);
         let in_hand = |token: Token| {
-            self.requests.held(token).map(|held| InHand { token, ordinal: held.ordinal, begun: held.begun })
+            self.requests.held(token).map(|held| InHand {
+                token,
+                ordinal: held.ordinal,
+                begun: held.begun,
+                ahead: held.ahead,
+            })
         };
         let mut all: Vec<InHand> = tokens.filter_map(in_hand).collect();
         all.sort_by_key(|held| std::cmp::Reverse(held.ordinal));
@@ -293,7 +311,7 @@ impl<B: Clone> Core<B> {
     }
 
     /// The worker never had it.
-    fn untouched(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
+    pub(super) fn untouched(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
         if self.requests.held(token).is_some_and(Held::has_sent_parts) {
             return self.let_go(worker, token, &Loss::Announced, turn);
         }
@@ -304,7 +322,7 @@ impl<B: Clone> Core<B> {
         self.crew.take(worker, token, turn.now);
     }
 
-    fn let_go(&mut self, worker: WorkerId, token: Token, loss: &Loss, turn: &mut Turn<'_, B>) {
+    pub(super) fn let_go(&mut self, worker: WorkerId, token: Token, loss: &Loss, turn: &mut Turn<'_, B>) {
         self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.lose(&held, loss.clone(), turn);

@@ -32,7 +32,7 @@ fn place(slot: u32, incarnation: u32) -> Place {
 }
 
 fn native(seen: u64) -> Speech {
-    Speech::Native(Details { name: None, service: None, credits: 1, seen })
+    Speech::Native(Details { name: None, service: None, credits: 1, seen, claims: false })
 }
 
 impl Story {
@@ -438,7 +438,7 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
         story.hear(Event::Adopted { place, generation: super::Generation(0), pid: 7, started });
     }
     story.hear(Event::Joined { worker: FIRST, home: Home::Local(place(0, 4)) });
-    let details = Details { name: None, service: None, credits: 1, seen: 0 };
+    let details = Details { name: None, service: None, credits: 1, seen: 0, claims: false };
     story.hear(Event::Hello { worker: FIRST, details });
     assert_eq!(story.orders(), <[String; 0]>::default());
     story.later(Duration::from_millis(300));

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Part(Token),
     /// The worker has ignored `cancel`.
     Cancelled(Token),
+    /// What the worker was handed ahead of its time should have begun.
+    Ahead(WorkerId),
     /// The connection of an ended process has still not said its end.
     LastWords(WorkerId),
     /// The worker should have given a sign of life.

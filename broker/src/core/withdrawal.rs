@@ -17,10 +17,14 @@ impl<B: Clone> Core<B> {
             }
             let record = self.requests.record_mut(request);
             // A reply that runs to a client ends with it.
-            let (token, runs) =
-                record.map_or((None, false), |record| (record.token(), record.partial.has_gone_out()));
+            let (token, runs) = record
+                .as_ref()
+                .map_or((None, false), |record| (record.token(), record.partial.has_gone_out()));
+            let ahead = record.and_then(|record| record.ahead());
             self.forget(request, turn);
-            if let Some(token) = token.filter(|_| runs || self.settings.cancel_on_disconnect) {
+            if let Some(token) = ahead {
+                self.drop_ahead(token, self.settings.cancel_on_disconnect, turn);
+            } else if let Some(token) = token.filter(|_| runs || self.settings.cancel_on_disconnect) {
                 self.break_off(token, turn);
             }
         }
@@ -68,8 +72,12 @@ impl<B: Clone> Core<B> {
     /// The worker need not finish. One that cannot be told so finishes all the same: it is
     /// not worth its life.
     pub(super) fn break_off(&mut self, token: hornpipe_proto::Token, turn: &mut Turn<'_, B>) {
-        let Some(worker) = self.requests.held(token).map(|held| held.worker) else { return };
-        if self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native) {
+        let Some((worker, ahead)) = self.requests.held(token).map(|held| (held.worker, held.ahead)) else {
+            return;
+        };
+        if ahead {
+            self.drop_ahead(token, true, turn);
+        } else if self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native) {
             self.worker_stuck(worker, token, turn);
         }
     }

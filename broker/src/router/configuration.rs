@@ -78,6 +78,7 @@ packet! {
     queue_timeout: Option<Duration>,
     part_timeout: Option<Duration>,
     affinity_wait: Duration,
+    prefetch: Option<Duration>,
     client_backlog_limit: Option<usize>,
     client_bytes_limit: Option<u64>,
     cancel_on_disconnect: bool,

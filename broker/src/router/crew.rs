@@ -64,10 +64,8 @@ impl CrewList {
     /// Who a peer of the crew socket is: the process in whose group it lives.
     /// Every worker leads a group of its own, so this also holds for a `sh -c`
     /// in between.
-    ///
-    /// libzmq writes such a peer as `localhost:uid:gid:pid`.
     pub(super) fn peer(&self, address: &str) -> Peer {
-        let Some(pid) = address.rsplit(':').next().and_then(|pid| pid.parse().ok()) else {
+        let Some(pid) = pid_in(address) else {
             return Peer::Stranger;
         };
         match getpgid(Some(Pid::from_raw(pid))) {
@@ -85,4 +83,10 @@ impl CrewList {
             }
         }
     }
+}
+
+/// The process of a peer of the crew socket, by the kernel's word. libzmq writes such a peer
+/// as `localhost:uid:gid:pid`.
+pub(super) fn pid_in(address: &str) -> Option<i32> {
+    address.rsplit(':').next()?.parse().ok()
 }

@@ -1,12 +1,20 @@
 //! What the `zmq` crate keeps from us: raw socket options, inherited listeners,
-//! and frames that share their bytes. The only `unsafe` of the router.
+//! and frames that share their bytes; and memory that is shared with a worker. The only
+//! `unsafe` of the router.
 #![expect(unsafe_code, reason = "the calls of libzmq that the zmq crate does not offer")]
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_int, c_void};
+use std::fs::{File, OpenOptions, read_link};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zmq_sys::zmq_msg_t;
 
 /// What libzmq wants as "no descriptor" in `ZMQ_USE_FD`.
@@ -191,5 +199,59 @@ impl AsRef<[u8]> for SharedFrame {
 impl std::fmt::Debug for SharedFrame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SharedFrame({} bytes)", self.as_ref().len())
+    }
+}
+
+/// The first word of a file in memory that a worker has made and shares with us.
+#[derive(Debug)]
+pub(super) struct SharedWord {
+    address: NonNull<c_void>,
+}
+
+const WORD: NonZeroUsize = NonZeroUsize::new(size_of::<AtomicU64>()).unwrap();
+
+impl SharedWord {
+    /// The file that this process has under this descriptor.
+    ///
+    /// # Errors
+    /// If it is none of that kind, or we may not look at the process.
+    pub(super) fn open(pid: i32, descriptor: u32) -> std::io::Result<Self> {
+        let path = format!("/proc/{pid}/fd/{descriptor}");
+        // Opening anything else could do something to it.
+        let name = format!("/memfd:{} (deleted)", hornpipe_proto::claim::FILE_NAME);
+        if read_link(&path)?.as_os_str() != name.as_str() {
+            return Err(std::io::Error::other("it is another file"));
+        }
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        Self::map(&file)
+    }
+
+    fn map(file: &File) -> std::io::Result<Self> {
+        let seals = fcntl(file, FcntlArg::F_GET_SEALS)?;
+        let large_enough = file.metadata()?.len() >= WORD.get() as u64;
+        // One that becomes shorter would end whoever reads it.
+        if seals & SealFlag::F_SEAL_SHRINK.bits() == 0 || !large_enough {
+            return Err(std::io::Error::other("it may become too short"));
+        }
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses a place where nothing is mapped.
+        let address = unsafe { mmap(None, WORD, access, MapFlags::MAP_SHARED, file, 0) }?;
+        Ok(Self { address })
+    }
+
+    pub(super) fn get(&self) -> &AtomicU64 {
+        // SAFETY: the mapping begins at a page, holds a word, cannot become shorter and lives as
+        // long as `self`. What is in it is changed by atomic operations here; a worker that writes
+        // otherwise can make of it any number, and any number is one.
+        unsafe { self.address.cast::<AtomicU64>().as_ref() }
+    }
+}
+
+impl Drop for SharedWord {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped by `map`, with this size, and nothing that borrowed it is left.
+        if let Err(error) = unsafe { munmap(self.address, WORD.get()) } {
+            tracing::debug!(%error, "a word stays mapped");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::{Announcement, State, WorkerMessage};
 
+use super::claims::Claims;
 use super::frame::{Body, Frame};
 use super::sockets::Door;
 use super::workers::{Workers, event};
@@ -69,7 +70,7 @@ impl Workers {
                 let more = matches!(&message, WorkerMessage::Reply { meta, .. } if meta.more);
                 let holder = if more { band.tokens.get(&token).copied() } else { band.tokens.remove(&token) };
                 events.push(match holder {
-                    Some(member) => event(member, message, frames),
+                    Some(member) => event(member, message, frames, &Claims::default()),
                     None => Event::StrayReply { worker: connection },
                 });
             }
@@ -103,7 +104,7 @@ impl Workers {
                 None => return self.misunderstand_band(connection, events),
             },
         };
-        events.push(event(member, message, frames));
+        events.push(event(member, message, frames, &Claims::default()));
         if leaves {
             if let Some(band) = self.bands.table.get_mut(&connection) {
                 band.members.remove(&number);

@@ -12,6 +12,7 @@ mod heartbeats;
 mod members;
 mod uplink;
 mod agent;
+mod claims;
 mod mmi;
 mod crew;
 mod parent;
@@ -429,6 +430,11 @@ impl Router {
                 let body = body.unwrap_or_default();
                 let undelivered = self.workers.probe(&mut self.sockets, &probe, body);
                 self.pending.extend(undelivered);
+            }
+            Action::Withdraw { worker } => {
+                // Before all else: until it is heard, the core does not know what it has.
+                let withdrawn = self.workers.withdraw(worker);
+                withdrawn.into_iter().for_each(|event| self.pending.push_front(event));
             }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
             Action::Allow { worker, token, parts } => {

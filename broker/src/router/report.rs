@@ -110,6 +110,8 @@ pub(super) fn requests(Snapshot { counters, queue, in_flight, .. }: &Snapshot) -
         in_flight: *in_flight,
         retried: counters.retried,
         parts: counters.parts,
+        prefetched: counters.prefetched,
+        withdrawn: counters.withdrawn,
     }
 }
 
@@ -139,6 +141,7 @@ fn worker(worker: WorkerSnapshot) -> WorkerReport {
         private_bytes: worker.footprint.map(|footprint| footprint.private_bytes),
         shared_bytes: worker.footprint.map(|footprint| footprint.shared_bytes),
         processing_ms: worker.processing.map(milliseconds),
+        ahead: worker.ahead,
         last_exit: worker
             .last_exit
             .map(|(reason, ago)| LastExit { reason: in_words(&reason), ago_ms: milliseconds(ago) }),

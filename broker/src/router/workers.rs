@@ -12,8 +12,9 @@ use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid
 use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
 
 use super::Sockets;
+use super::claims::Claims;
 use super::connections::{Connections, Sender};
-use super::crew::{CrewList, Peer};
+use super::crew::{self, CrewList, Peer};
 use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
 use super::heartbeats::Heartbeats;
@@ -49,6 +50,9 @@ pub(super) struct Address {
     dialect: Option<Dialect>,
     /// Which worker of which connection it is, if that is several.
     member: Option<(WorkerId, u32)>,
+    /// Its process, as the kernel names the peer.
+    pid: Option<i32>,
+    claims: Claims,
 }
 
 impl Workers {
@@ -149,7 +153,10 @@ impl Workers {
                 Ok(WorkerMessage::State {
                     announcement: Some(Announcement { member: Some(_), .. }), ..
                 }) => Event::Malformed { worker },
-                Ok(message) => event(worker, message, frames),
+                Ok(message) => {
+                    address.claims.learn(claims_of(&message), address.pid);
+                    event(worker, message, frames, &address.claims)
+                }
                 Err(_unreadable) => Event::Malformed { worker },
             }),
             Dialect::ParanoidPirate => {
@@ -211,10 +218,8 @@ impl Workers {
 
     /// The connection is gone, and with it the worker, or all of them.
     fn lose(&mut self, connection: WorkerId, events: &mut Vec<Event<Body>>) {
+        let Some(workers) = self.bands.end(connection) else { return self.gone(connection, events) };
         self.forget(connection);
-        let Some(workers) = self.bands.end(connection) else {
-            return events.push(Event::WorkerLeft { worker: connection });
-        };
         for worker in &workers {
             self.forget(*worker);
         }
@@ -226,7 +231,8 @@ impl Workers {
         let Address { door, routing_id, .. } = self.table.get(&connection)?;
         let (door, routing_id, dialect) = (*door, Rc::clone(routing_id), Some(Dialect::Hornpipe));
         let member = Some((connection, number));
-        let address = Address { door, routing_id, place: None, dialect, member };
+        let (pid, claims) = (None, Claims::default());
+        let address = Address { door, routing_id, place: None, dialect, member, pid, claims };
         self.table.insert(worker, address);
         Some(())
     }
@@ -234,6 +240,16 @@ impl Workers {
     /// The slot of a worker of ours.
     pub(super) fn slot_of(&self, worker: WorkerId) -> Option<u32> {
         self.table.get(&worker)?.place.map(|place| place.slot.0)
+    }
+
+    /// Its connection is gone. What it has not begun by now it never will.
+    fn gone(&mut self, worker: WorkerId, events: &mut Vec<Event<Body>>) {
+        if let Some(address) = self.forget(worker)
+            && let Some(begun) = address.claims.withdraw()
+        {
+            events.push(Event::Withdrawn { worker, begun });
+        }
+        events.push(Event::WorkerLeft { worker });
     }
 
     pub(super) fn forget(&mut self, worker: WorkerId) -> Option<Address> {
@@ -306,7 +322,9 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let address = Address { door, routing_id, place, dialect: None, member: None };
+        let pid = place.and_then(|_ours| crew::pid_in(&id.property(c"Peer-Address").unwrap_or_default()));
+        let (dialect, claims, member) = (None, Claims::default(), None);
+        let address = Address { door, routing_id, place, dialect, member, pid, claims };
         self.table.insert(worker, address);
         worker
     }
@@ -333,6 +351,7 @@ impl Workers {
         if place.is_some_and(|place| crew_list.has_ended(place)) {
             return Some(Event::Undelivered { worker, token });
         }
+        let claim = self.table.get_mut(&worker).and_then(|address| address.claims.number(assignment.ordinal));
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             let passing = assignment.body.passing();
@@ -346,9 +365,10 @@ impl Workers {
                 headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
                 window: None,
                 member: None,
+                claim: None,
             };
             let (window, number) = (assignment.window, member.map(|(_connection, number)| number));
-            JobMeta { window, member: number, ..of_a_broker.unwrap_or_else(ours) }.encode()
+            JobMeta { window, member: number, claim, ..of_a_broker.unwrap_or_else(ours) }.encode()
         } else {
             Vec::new()
         };
@@ -365,9 +385,11 @@ impl Workers {
         probe: &Probe,
         body: Vec<u8>,
     ) -> Option<Event<Body>> {
+        let address = self.table.get_mut(&probe.worker);
+        let claim = address.and_then(|address| address.claims.number(probe.ordinal));
         let meta = if probe.detailed {
             let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, ..JobMeta::default() }.encode()
+            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, claim, ..JobMeta::default() }.encode()
         } else {
             Vec::new()
         };
@@ -391,6 +413,13 @@ impl Workers {
             Sent::Yes => None,
             Sent::Full | Sent::Gone => Some(Event::Undelivered { worker, token }),
         }
+    }
+
+    /// Has it begin nothing that it has not begun. `None` if its connection is gone: then it was
+    /// said what it had begun.
+    pub(super) fn withdraw(&self, worker: WorkerId) -> Option<Event<Body>> {
+        let begun = self.table.get(&worker)?.claims.withdraw().unwrap_or(u64::MAX);
+        Some(Event::Withdrawn { worker, begun })
     }
 
     pub(super) fn cancel(&mut self, sockets: &mut Sockets, worker: WorkerId, token: Token) {
@@ -422,9 +451,25 @@ impl Workers {
     }
 }
 
-pub(super) fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>) -> Event<Body> {
+/// The descriptor that a worker's announcement names.
+fn claims_of(message: &WorkerMessage) -> Option<u32> {
     match message {
-        WorkerMessage::Hello(announcement) => Event::Hello { worker, details: details(announcement).0 },
+        WorkerMessage::Hello(announcement)
+        | WorkerMessage::State { announcement: Some(announcement), .. } => announcement.claims,
+        _other => None,
+    }
+}
+
+pub(super) fn event(
+    worker: WorkerId,
+    message: WorkerMessage,
+    frames: &mut Vec<Frame>,
+    claims: &Claims,
+) -> Event<Body> {
+    match message {
+        WorkerMessage::Hello(announcement) => {
+            Event::Hello { worker, details: details(announcement, claims).0 }
+        }
         WorkerMessage::StrayReply => Event::StrayReply { worker },
         WorkerMessage::Reply { token, meta } => {
             let head_len = HEAD_LEN.min(frames.len());
@@ -439,7 +484,7 @@ pub(super) fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<F
         WorkerMessage::State { state, announcement, dialect } => {
             let (speech, reason) = match (announcement, dialect) {
                 (Some(announcement), _) => {
-                    let (details, reason) = details(announcement);
+                    let (details, reason) = details(announcement, claims);
                     (Speech::Native(details), reason)
                 }
                 (None, Dialect::Hornpipe) => (Speech::Plain, None),
@@ -454,7 +499,8 @@ pub(super) fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<F
     }
 }
 
-fn details(announcement: Announcement) -> (Details, Option<String>) {
-    let Announcement { service, name, credits, seen, reason, version: _, sdk: _, member: _ } = announcement;
-    (Details { name, service, credits, seen }, reason)
+fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<String>) {
+    let Announcement { service, name, credits, seen, reason, version: _, sdk: _, claims: _, member: _ } =
+        announcement;
+    (Details { name, service, credits, seen, claims: claims.are_open() }, reason)
 }

@@ -124,16 +124,18 @@ class Runner:
         ended = asyncio.Event()
         running: set[asyncio.Task[None]] = set()
 
-        def begin(session: Session, context: Context) -> None:
+        # Runs in the loop, so not before this function waits: the session is there by then.
+        def begin(context: Context) -> None:
             task = loop.create_task(self._answer_async(session, context))
             running.add(task)
             task.add_done_callback(running.discard)
             context._on_cancel = lambda: _in_loop(loop, task.cancel)
             if context.cancelled:
-                task.cancel()
+                # After its first step: a task that is cancelled before never begins, and would not reply.
+                loop.call_soon(task.cancel)
 
         session = self._open(
-            lambda context: _in_loop(loop, begin, session, context), lambda: _in_loop(loop, ended.set)
+            lambda context: _in_loop(loop, begin, context), lambda: _in_loop(loop, ended.set)
         )
         await ended.wait()
         if running:

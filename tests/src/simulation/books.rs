@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hornpipe::core::{ClientId, Details, Generation, Home, RequestId, Speech, Timestamp, Wants, WorkerId};
 use hornpipe_proto::{Status, Token};
 
+use super::ahead::Tempo;
 use super::parts::{Flow, Partly};
 
 /// A request whose client has heard nothing yet.
@@ -100,13 +101,23 @@ pub(super) struct Desk {
     pub(super) cut: bool,
     /// Its process has ended: whether by itself.
     pub(super) death: Option<bool>,
+    /// What it has not begun is being taken back.
+    pub(super) withdrawing: bool,
+    /// What its last replies tell of its speed.
+    pub(super) tempo: Tempo,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Sheet {
     pub(super) request: RequestId,
     pub(super) ordinal: u64,
+    /// The same as it was sent.
+    pub(super) number: u64,
     pub(super) begun: bool,
+    /// It was handed over while its worker was at another, and is not known to have begun.
+    pub(super) ahead: bool,
+    /// It is lost, if it has begun.
+    pub(super) forgotten: bool,
     pub(super) since: Timestamp,
     /// What nobody else may run under meanwhile.
     pub(super) exclusive: Option<Arc<str>>,
@@ -195,6 +206,8 @@ impl Desk {
             gone_at: None,
             cut: false,
             death: None,
+            withdrawing: false,
+            tempo: Tempo::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use hornpipe::core::{ClientId, Event, Generation, Place, RequestId, Timestamp, W
 use hornpipe_proto::Token;
 
 use super::Body;
-use super::peer::PeerId;
+use super::peer::{PeerId, Queued};
 
 #[derive(Debug)]
 pub(super) enum Happening {
@@ -82,7 +82,7 @@ pub(super) enum Happening {
 /// What a router sends to a worker.
 #[derive(Debug, Clone)]
 pub(super) enum Order {
-    Job { token: Token, window: Option<u32>, body: Body },
+    Job(Queued),
     More { token: Token, parts: u32 },
     Cancel { token: Token },
     Stop,

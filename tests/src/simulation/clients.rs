@@ -56,9 +56,10 @@ impl Model {
 
     pub(super) fn due(&mut self, request: RequestId, due: Due) {
         self.line.retain(|waiting| *waiting != request);
+        let waits = self.requests.get(&request).is_some_and(|asked| self.waits(asked));
         if let Some(asked) = self.requests.get_mut(&request) {
-            let state = std::mem::replace(&mut asked.state, State::Due(due));
-            if state == State::Waiting {
+            asked.state = State::Due(due);
+            if waits {
                 self.measures.ended_waiting += 1;
                 self.measures.waits += self.now.since(asked.since);
             }

@@ -36,6 +36,7 @@ impl Model {
         let Some(desk) = self.desks.get(&worker) else { return };
         let (by_itself, held) = (desk.death == Some(true), !desk.held.is_empty());
         for token in in_order(desk) {
+            law!(self, !self.is_ahead(worker, token), "{worker} is gone, and what it has begun is not known");
             self.let_go(worker, token, by_itself, now);
         }
         if let Some(post) = self.post_of(worker)

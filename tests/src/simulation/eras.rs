@@ -46,6 +46,9 @@ impl Model {
             self.load.forget_steps();
         }
         self.load.changed = now;
+        if settings.prefetch != self.settings.prefetch {
+            self.desks.values_mut().for_each(|desk| desk.tempo = super::ahead::Tempo::default());
+        }
         self.settings = settings.clone();
         self.eras.push(settings.clone());
         self.scale(target);

@@ -221,6 +221,14 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
             .pick(None, &[None, Some(Duration::from_millis(120)), Some(Duration::from_secs(2))]),
         part_timeout: random
             .pick(None, &[None, Some(Duration::from_millis(60)), Some(Duration::from_millis(500))]),
+        prefetch: random.pick(
+            None,
+            &[
+                Some(Duration::from_millis(1)),
+                Some(Duration::from_millis(20)),
+                Some(Duration::from_millis(200)),
+            ],
+        ),
         affinity_wait: random.pick(Duration::from_millis(100), &[Duration::ZERO, Duration::from_secs(1)]),
         boot_timeout: random.millis(300, 4000),
         cancel_grace: random.pick(Duration::ZERO, &[Duration::from_millis(50), Duration::from_secs(1)]),

@@ -192,7 +192,7 @@ impl World {
         let worker = WorkerId(self.name());
         let credits = self.random.between(1, 3);
         self.workers.insert(worker, Hand::default());
-        let details = Details { name: None, service: None, credits, seen: 0 };
+        let details = Details { name: None, service: None, credits, seen: 0, claims: false };
         self.tell(Event::Joined { worker, home: Home::External });
         self.tell(Event::Waiting { worker, speech: Speech::Native(details) });
     }

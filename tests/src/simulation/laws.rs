@@ -40,6 +40,7 @@ impl Model {
             }
             Action::Assign(assignment) => self.judge_assignment(assignment, now, core),
             Action::Probe(probe) => self.judge_probe(probe, now),
+            Action::Withdraw { worker } => self.judge_withdrawal(*worker, now),
             Action::Cancel { worker, token } => self.judge_cancel(*worker, *token),
             Action::Allow { worker, token, parts } => {
                 self.judge_allowance((*worker, *token), *parts, now);
@@ -188,7 +189,8 @@ impl Model {
     }
 
     fn judge_assignment(&mut self, assignment: &Assignment<Body>, now: Timestamp, core: &Core) {
-        let Assignment { worker, token, request, attempt, left, detailed, window, body } = assignment;
+        let Assignment { worker, token, ordinal, request, attempt, left, detailed, window, body } =
+            assignment;
         law!(self, !matches!(core.phase(), Phase::Over), "work for {worker} after the end");
         let about = self.requests.get(request).map(|asked| asked.about);
         let flow = self.flow_of(*request, *window);
@@ -199,6 +201,7 @@ impl Model {
         let idle = self.desks.values().filter(|desk| desk.is_eligible() && !self.is_finishing(desk));
         // One that waits for this worker gets it, whoever else is idle.
         let best = idle.map(rank).min().filter(|_| !own);
+        let ahead = self.judge_ahead(*request, *worker, core);
         let Some(desk) = self.desks.get_mut(worker) else {
             law!(self, false, "work for {worker}, which is gone");
             return;
@@ -209,12 +212,23 @@ impl Model {
         desk.sent += 1;
         desk.last_turn = self.turns;
         desk.ready = native;
-        let sheet =
-            Sheet { request: *request, ordinal: desk.sent, begun: false, since: now, exclusive, flow };
+        let number = desk.sent;
+        let sheet = Sheet {
+            request: *request,
+            ordinal: number,
+            number,
+            begun: false,
+            ahead: true,
+            forgotten: false,
+            since: now,
+            exclusive,
+            flow,
+        };
         let doubled = desk.held.insert(*token, sheet).is_some();
         law!(self, !doubled, "{worker} has {token:?} twice");
-        law!(self, eligible, "{worker} is not idle");
-        law!(self, best.is_none_or(|best| chosen <= best), "{worker} is not the next of the idle");
+        law!(self, eligible || ahead, "{worker} is not idle");
+        law!(self, number == *ordinal, "{request} is job {ordinal} of {worker}, not {number}");
+        law!(self, ahead || best.is_none_or(|best| chosen <= best), "{worker} is not the next of the idle");
         law!(self, native == *detailed, "{worker} gets details: {detailed}");
         law!(self, *window == native.then_some(WINDOW), "{worker} may send {window:?} parts ahead");
         if let Home::Local(place) = place {
@@ -222,21 +236,21 @@ impl Model {
             let proven = self.posts.get(&place).is_none_or(|post| post.probe.is_none() || post.ready);
             law!(self, proven, "work for {place}, which has not answered its probe");
             law!(self, fit, "work for {place}, which is leaving or stopped");
-            self.judge_share(place);
+            if !ahead {
+                self.judge_share(place);
+            }
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));
         let Some(asked) = self.requests.get_mut(request) else { return };
-        self.measures.assigned += 1;
-        self.measures.waits += now.since(asked.since);
-        asked.attempts += 1;
         asked.tried = true;
-        asked.until = until;
-        asked.state = State::Held { worker: *worker, token: *token, until };
+        asked.state = State::Held { worker: *worker, token: *token, until: None };
         let end = [asked.deadline, until].into_iter().flatten().min();
-        let (attempts, limit) = (asked.attempts, asked.attempts_limit);
-        law!(self, attempts <= limit, "{request} is tried {attempts} times, not {limit}");
+        let attempts = asked.attempts + 1;
         law!(self, attempts == *attempt, "{request}: attempt {attempt}, not {attempts}");
         law!(self, end.map(|end| now.until(end)) == *left, "{request}: the time left is wrong");
+        if !ahead {
+            self.begins(*worker, *token, now);
+        }
     }
 
     fn judge_dismissal(&mut self, worker: WorkerId, now: Timestamp) {
@@ -352,6 +366,7 @@ impl Model {
             self.check_measures(core);
         }
         self.check_deadlines(now);
+        self.check_ahead(now);
         self.check_parts(now, core);
         self.check_idle(core);
         if self.parting != Some(Parting::Done) {
@@ -404,7 +419,8 @@ impl Model {
         for (request, asked) in &self.requests {
             let until = if let State::Held { until, .. } = asked.state { until } else { None };
             let end = [asked.deadline, until].into_iter().flatten().min();
-            law!(self, end.is_none_or(|end| end > now), "{request} is past its deadline");
+            let asks = matches!(asked.state, State::Held { worker, .. } if self.is_withdrawing(worker));
+            law!(self, asks || end.is_none_or(|end| end > now), "{request} is past its deadline");
             let end = self.queued_until(asked);
             law!(self, end.is_none_or(|end| end > now), "{request} has waited for too long");
         }
@@ -495,7 +511,7 @@ impl Model {
         let (recorders, flights) = (tables.recorders, tables.flights);
         law!(self, recorders <= tables.slots + 16, "{recorders} slots are recorded, of {}", tables.slots);
         law!(self, flights <= 64, "{flights} requests are recorded of one slot");
-        let timers = 2 * tables.requests + 3 * held + tables.connections + 11 * tables.processes + 24;
+        let timers = 2 * tables.requests + 3 * held + 2 * tables.connections + 11 * tables.processes + 24;
         law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
     }
 }

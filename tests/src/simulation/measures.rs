@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hornpipe::core::{ExitKind, RequestId, Timestamp};
 
-use super::books::{Asked, Sheet, State};
+use super::books::{Asked, Sheet};
 use super::model::Model;
 use super::{Core, PROBE};
 
@@ -90,11 +90,12 @@ impl Model {
 
     /// A request has had its last action.
     pub(super) fn measure_end(&mut self, request: RequestId, asked: &Asked) {
+        let waits = self.waits(asked);
         self.measures.requests += asked.arrived.map(|arrived| self.now.since(arrived)).unwrap_or_default();
         let arrives = self.arrival.as_ref().is_some_and(|arrival| arrival.request == request);
         if arrives || asked.arrived.is_none() {
             self.measures.refused_at_once += 1;
-        } else if asked.state == State::Waiting {
+        } else if waits {
             self.measures.ended_waiting += 1;
             self.measures.waits += self.now.since(asked.since);
         }

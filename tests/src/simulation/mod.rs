@@ -32,6 +32,7 @@ mod eras;
 mod wishes;
 mod laws;
 mod order;
+mod ahead;
 mod renewal;
 mod wear;
 mod load;

@@ -185,6 +185,7 @@ impl Model {
             Event::WorkerLeft { worker } | Event::OutOfTurn { worker } => self.left(*worker, now),
             Event::WorkersLeft { workers } => workers.iter().for_each(|worker| self.left(*worker, now)),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token, now),
+            Event::Withdrawn { worker, begun } => self.withdrawn(*worker, *begun, now),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
             Event::NotStarted { place, .. } => self.ended(*place, &Ending::Signal(9), now),
             Event::Exited { place, ending } => {
@@ -284,6 +285,10 @@ impl Model {
         };
         for token in in_order(desk) {
             if self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).is_some_and(lost) {
+                if self.is_ahead(worker, token) {
+                    self.is_lost_if_begun(worker, token);
+                    continue;
+                }
                 self.let_go(worker, token, false, now);
             }
         }
@@ -333,6 +338,10 @@ impl Model {
         desk.exiting = true;
         desk.free_since = now;
         for token in in_order(desk) {
+            if self.is_ahead(worker, token) {
+                self.is_lost_if_begun(worker, token);
+                continue;
+            }
             let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
             let unseen = matches!((speech, sheet), (Speech::Native(details), Some(sheet)) if sheet.ordinal > details.seen);
             if unseen { self.untouched(worker, token, now) } else { self.let_go(worker, token, false, now) }
@@ -350,7 +359,7 @@ impl Model {
         (size, body): (u64, &Body),
         now: Timestamp,
     ) {
-        let Some(request) = self.take(worker, token) else { return };
+        let Some(request) = self.finish(worker, token, now) else { return };
         if let Some(post) = self.post_of(worker) {
             // A probe is none of the requests that wear a process out.
             post.served += u64::from(post.probe.is_none_or(|(probe, _since)| probe != token));
@@ -385,7 +394,11 @@ impl Model {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.distrusted = true;
         let keeps = desk.home == Home::External && desk.is_native();
-        for token in in_order(desk) {
+        for token in in_order(desk)
+            .into_iter()
+            .filter(|token| !desk.held.get(token).is_some_and(|one| one.ahead))
+            .collect::<Vec<_>>()
+        {
             let request =
                 self.desks.get(&worker).and_then(|desk| desk.held.get(&token)).map(|sheet| sheet.request);
             if let Some(request) = request.filter(|request| self.holds(*request, token)) {

@@ -65,6 +65,7 @@ impl Model {
         (size, body): (u64, &Body),
         now: Timestamp,
     ) {
+        self.begins(worker, token, now);
         let sheet = self.desks.get_mut(&worker).and_then(|desk| desk.held.get_mut(&token));
         let Some(sheet) = sheet else { return };
         let request = sheet.request;

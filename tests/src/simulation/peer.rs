@@ -1,6 +1,6 @@
 //! A virtual worker: what it truly is and holds, whatever the core believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hornpipe::core::{Details, Generation, Home, Place, Speech, Timestamp, WorkerId};
 use hornpipe_proto::Token;
@@ -53,6 +53,29 @@ pub(super) struct Peer {
     pub(super) memory: u64,
     /// What it has in hand.
     pub(super) jobs: BTreeMap<Token, Body>,
+    /// It claims each job as it begins it, one at a time.
+    pub(super) claims: bool,
+    /// What it has received and not begun.
+    pub(super) queue: VecDeque<Queued>,
+}
+
+/// A job that has come before its worker was done with another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queued {
+    pub(super) token: Token,
+    pub(super) number: u64,
+    pub(super) attempt: u32,
+    pub(super) window: Option<u32>,
+    pub(super) body: Body,
+}
+
+/// The word that a worker shares with the router, as far as one connection is concerned.
+#[derive(Debug, Default)]
+pub(super) struct Word {
+    pub(super) begun: u64,
+    pub(super) withdrawn: u64,
+    /// The last job that was sent.
+    pub(super) last: u64,
 }
 
 /// One connection between a worker and one life of the router.
@@ -90,6 +113,8 @@ impl Peer {
             seen: 0,
             memory: 0,
             jobs: BTreeMap::new(),
+            claims: false,
+            queue: VecDeque::new(),
         }
     }
 
@@ -110,6 +135,7 @@ impl Peer {
             service: self.elsewhere.then(|| "elsewhere".into()),
             credits: u32::try_from(self.credits()).unwrap_or(1),
             seen: self.seen,
+            claims: self.claims,
         }
     }
 

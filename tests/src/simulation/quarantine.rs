@@ -36,12 +36,13 @@ impl Model {
         }
         // It was never begun, and counts as no attempt.
         let sheet = self.desks.get_mut(&worker).and_then(|desk| desk.held.remove(&token));
+        let counted = u32::from(sheet.as_ref().is_some_and(|sheet| !sheet.ahead));
         let Some(request) = sheet.map(|sheet| sheet.request).filter(|request| self.holds(*request, token))
         else {
             return;
         };
         if let Some(asked) = self.requests.get_mut(&request) {
-            asked.attempts -= 1;
+            asked.attempts -= counted;
             let since = asked.since;
             self.put_back(request, since);
         }

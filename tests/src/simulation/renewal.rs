@@ -9,7 +9,7 @@ use super::{Core, PROBE};
 
 impl Model {
     pub(super) fn judge_probe(&mut self, probe: &Probe, now: Timestamp) {
-        let Probe { worker, token, left, detailed } = *probe;
+        let Probe { worker, token, ordinal, left, detailed } = *probe;
         law!(self, self.settings.probe_timeout == Some(left), "a probe of {left:?}");
         let Some(desk) = self.desks.get_mut(&worker) else {
             law!(self, false, "a probe for {worker}, which is gone");
@@ -27,12 +27,16 @@ impl Model {
             Sheet {
                 request: PROBE,
                 ordinal: desk.sent,
+                number: desk.sent,
                 begun: false,
+                ahead: false,
+                forgotten: false,
                 since: now,
                 exclusive: None,
                 flow: None,
             },
         );
+        law!(self, desk.sent == ordinal, "the probe is job {ordinal} of {worker}");
         law!(self, fit, "{worker} is to prove nothing, or not yet");
         law!(self, native == detailed, "{worker} gets details: {detailed}");
         let Home::Local(place) = home else {

@@ -282,6 +282,8 @@ impl World {
                 Action::Note(note) => self.count(&note),
                 Action::Part { .. }
                 | Action::Forget { .. }
+                // Nobody here claims its jobs.
+                | Action::Withdraw { .. }
                 | Action::Probe(_)
                 | Action::Cancel { .. }
                 | Action::Measure { .. }

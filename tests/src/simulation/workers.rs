@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Ending, Event, Home, RequestId, WorkerId};
+use hornpipe::core::{Ending, Event, Home, MAX_AHEAD, RequestId, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
+use super::books::Desk;
 use super::calendar::{Happening, Order};
-use super::peer::{Kind, Link, PeerId};
+use super::peer::{Kind, Link, PeerId, Queued};
 use super::world::World;
 use super::{Body, PROBE};
 
@@ -85,19 +86,26 @@ impl World {
         }
         if closes {
             self.links.remove(&worker);
+            // What it has not begun by now it never will.
+            if let Some(event) = self.withdrawn(worker) {
+                self.tell(event);
+            }
+            self.words.remove(&worker);
         }
         self.tell(event);
     }
 
     /// The router performs an assignment.
-    pub(super) fn hand_over(&mut self, worker: WorkerId, token: Token, (window, body): (Option<u32>, Body)) {
+    pub(super) fn hand_over(&mut self, worker: WorkerId, job: Queued) {
+        let token = job.token;
+        self.words.entry(worker).or_default().last = job.number;
         let open = self.links.get(&worker).is_some_and(|link| link.open);
         let refused =
             if open { self.random.percent(self.faults.undelivered) } else { self.random.percent(50) };
         if refused {
             self.at_once.push_back(Event::Undelivered { worker, token });
         } else {
-            self.send_down(worker, Order::Job { token, window, body });
+            self.send_down(worker, Order::Job(job));
         }
     }
 
@@ -127,6 +135,7 @@ impl World {
             && process.booted
         {
             process.jobs.clear();
+            process.queue.clear();
             let pause = self.random.millis(1, 1500);
             self.enter(pause, Happening::Connect { peer });
         }
@@ -163,7 +172,8 @@ impl World {
         if process.leaving || process.dismissed {
             return;
         }
-        if let Kind::Native { credits } = &mut process.kind
+        if !process.claims
+            && let Kind::Native { credits } = &mut process.kind
             && self.random.percent(self.faults.moody)
         {
             // What is on its way was sent to who took more.
@@ -185,6 +195,7 @@ impl World {
         let Some(worker) = process.connection.filter(|_| !process.leaving) else { return };
         process.leaving = true;
         process.jobs.clear();
+        process.queue.clear();
         if denies {
             process.seen = 0;
         }
@@ -268,26 +279,53 @@ impl World {
                 assert!(native, "seed {}: a plain worker is told of parts", self.seed);
                 self.allow_parts(token, parts);
             }
-            Order::Job { token, window, body } => {
+            Order::Job(job) => {
                 process.seen += 1;
                 if process.leaving {
                     return;
                 }
-                process.jobs.insert(token, body);
-                let fits = process.jobs.len() <= process.promised.max(process.credits());
+                process.queue.push_back(job);
+                let all = process.jobs.len() + process.queue.len();
+                let ahead = if process.claims { MAX_AHEAD } else { 0 };
+                let fits = all <= process.promised.max(process.credits()) + ahead;
                 assert!(fits, "seed {} step {}: {worker} has too much in hand", self.seed, self.model.step);
-                self.begin(peer, worker, (token, window, body));
+                if !process.claims || process.jobs.is_empty() {
+                    self.begin_next(peer, worker);
+                }
             }
         }
     }
 
-    fn begin(&mut self, peer: PeerId, worker: WorkerId, (token, window, body): (Token, Option<u32>, Body)) {
+    /// Begins the next that it may, if there is one.
+    fn begin_next(&mut self, peer: PeerId, worker: WorkerId) {
+        let Some(process) = self.peers.get_mut(&peer) else { return };
+        let word = self.words.entry(worker).or_default();
+        while let Some(job) = process.queue.pop_front() {
+            if process.claims && job.number <= word.withdrawn {
+                continue;
+            }
+            word.begun = job.number;
+            process.jobs.insert(job.token, job.body);
+            return self.begin(peer, worker, job);
+        }
+    }
+
+    /// The router takes back what the worker has not begun.
+    pub(super) fn withdrawn(&mut self, worker: WorkerId) -> Option<Event<Body>> {
+        let word = self.words.get_mut(&worker)?;
+        let claims = self.model.desks.get(&worker).is_some_and(Desk::claims);
+        word.withdrawn = word.last;
+        claims.then_some(Event::Withdrawn { worker, begun: word.begun })
+    }
+
+    fn begin(&mut self, peer: PeerId, worker: WorkerId, job: Queued) {
+        let Queued { token, window, body, attempt, .. } = job;
         if body.request == PROBE {
             if self.random.percent(self.faults.bad_probe) {
                 return self.fail_probe(peer, worker, token);
             }
         } else {
-            self.count_run(body);
+            self.count_run(body, attempt);
         }
         if self.random.percent(self.faults.growth) {
             let growth = self.random.below(120);
@@ -318,15 +356,23 @@ impl World {
             _ => {
                 if let Some(process) = self.peers.get_mut(&peer) {
                     process.jobs.clear();
+                    process.queue.clear();
                 }
                 self.send_up(worker, Event::Malformed { worker });
             }
         }
     }
 
-    fn count_run(&mut self, body: Body) {
+    fn count_run(&mut self, body: Body, attempt: u32) {
         let runs = self.runs.entry(body.request).or_insert(0);
         *runs += 1;
+        // Known as such by its router, or not at all.
+        let told = *runs <= attempt;
+        assert!(
+            told,
+            "seed {} step {}: {} runs {runs} times, in attempt {attempt}",
+            self.seed, self.model.step, body.request
+        );
         let limit = self.model.eras.iter().map(|settings| settings.attempts).max().unwrap_or(1).max(1);
         assert!(
             *runs <= limit,
@@ -366,6 +412,7 @@ impl World {
         }
         if self.random.percent(self.faults.malformed) {
             process.jobs.clear();
+            process.queue.clear();
             if let Some(worker) = process.connection {
                 self.send_up(worker, Event::Malformed { worker });
                 self.say_waiting(peer);
@@ -385,6 +432,7 @@ impl World {
     fn lose(&mut self, peer: PeerId) {
         let Some(process) = self.peers.get_mut(&peer) else { return };
         process.jobs.clear();
+        process.queue.clear();
         if process.dismissed {
             return self.dismiss(peer);
         }
@@ -416,6 +464,12 @@ impl World {
         }
         if self.random.percent(self.faults.death_after_reply) {
             return self.end(peer, Ending::Code(0));
+        }
+        if idle && self.peers.get(&peer).is_some_and(|process| process.claims) {
+            self.begin_next(peer, worker);
+            if self.peers.get(&peer).is_none_or(|process| !process.jobs.is_empty()) {
+                return;
+            }
         }
         if dismissed {
             return self.dismiss(peer);

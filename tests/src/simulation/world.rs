@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, ClientId, Event, Generator, Memory, Phase, Place, Request, RequestId, Settings, Stop, Timestamp,
-    WorkerId,
+    Action, Assignment, ClientId, Event, Generator, Memory, Phase, Place, Request, RequestId, Settings, Stop,
+    Timestamp, WorkerId,
 };
 use hornpipe_proto::Status;
 
@@ -13,7 +13,7 @@ use super::books::Parting;
 use super::calendar::{Calendar, Happening, Order, Signal};
 use super::faults::{self, Faults};
 use super::model::Model;
-use super::peer::{Link, Peer, PeerId};
+use super::peer::{Link, Peer, PeerId, Queued, Word};
 use super::random::Random;
 use super::streams::Streams;
 use super::{Body, Core, PROBE};
@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) calendar: Calendar,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     pub(super) links: BTreeMap<WorkerId, Link>,
+    /// Where workers claim their jobs, for the connections that the router knows.
+    pub(super) words: BTreeMap<WorkerId, Word>,
     /// When the last notice and the last command between parent and router are through.
     pub(super) notices: Timestamp,
     pub(super) commands: Timestamp,
@@ -136,6 +138,7 @@ impl World {
             calendar: Calendar::default(),
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
+            words: BTreeMap::new(),
             notices: start,
             commands: start,
             runs: BTreeMap::new(),
@@ -267,10 +270,18 @@ impl World {
                 self.report.poison += u64::from(status == Status::Poison);
             }
             Action::Forget { .. } => self.report.dropped += 1,
-            Action::Assign(job) => self.hand_over(job.worker, job.token, (job.window, job.body)),
+            Action::Assign(job) => {
+                let Assignment { worker, token, ordinal: number, attempt, window, body, .. } = job;
+                self.hand_over(worker, Queued { token, number, attempt, window, body });
+            }
             Action::Probe(probe) => {
                 let body = Body { request: PROBE, number: 0 };
-                self.hand_over(probe.worker, probe.token, (None, body));
+                let (token, number) = (probe.token, probe.ordinal);
+                self.hand_over(probe.worker, Queued { token, number, attempt: 1, window: None, body });
+            }
+            Action::Withdraw { worker } => {
+                let withdrawn = self.withdrawn(worker);
+                withdrawn.into_iter().for_each(|event| self.at_once.push_front(event));
             }
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
             Action::Allow { worker, token, parts } => self.send_down(worker, Order::More { token, parts }),
@@ -331,6 +342,7 @@ impl World {
         self.core = Core::new(self.settings.clone(), generator(self.life, self.seed), self.memory.as_ref());
         self.model = Model::new(self.seed, self.settings.clone(), self.memory.as_ref());
         self.at_once.clear();
+        self.words.clear();
         self.runs.clear();
         self.notices = self.now;
         self.carry_out_commands();

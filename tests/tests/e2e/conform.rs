@@ -72,6 +72,25 @@ fn our_python_worker_keeps_to_all_of_it() {
     );
 }
 
+/// Its first job may come before it has begun to wait, and a cancel before the job's task has.
+#[test]
+fn our_python_worker_that_runs_several_at_once_keeps_to_all_of_it() {
+    let (folder, python) = (Folder::new(), python());
+    let app = folder.file("app.py");
+    let text = "from hornpipe import worker\n\n@worker(credits=4)\nasync def work(body: bytes) -> bytes:\n    return body\n";
+    std::fs::write(&app, text).unwrap();
+    let path = format!("PYTHONPATH={}", source("../python/src").display());
+    let words = [OsStr::new("env"), OsStr::new(&path), python.as_os_str()];
+    let words = [&words[..], &[OsStr::new("-m"), OsStr::new("hornpipe"), app.as_os_str()]].concat();
+    let (code, checks) = conform(&[], &words);
+    assert_eq!(
+        (code, results(&checks, "not_applicable")),
+        (Some(0), vec!["parts", "waiting"]),
+        "{checks:#?}"
+    );
+    assert!(checks["credits"].contains("4 at once"), "{checks:#?}");
+}
+
 #[test]
 fn a_plain_worker_is_not_tried_for_what_it_cannot_know() {
     let folder = Folder::new();
@@ -98,7 +117,7 @@ fn one_that_asks_for_more_than_its_credits_fails_at_the_credits() {
 
 #[test]
 fn one_that_spins_without_a_broker_fails_at_its_absence() {
-    assert!(fails("spin", "broker gone").contains("% of a processor"));
+    assert!(fails("spin", "broker gone").contains("all of a processor"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! One file for each theme. `cargo build -p hornpipe` comes first, because these tests
 //! run the binary. They need `python3` with pyzmq, prometheus-client and majortomo, a C compiler with libzmq's headers,
-//! and nothing else; each broker has ports and a folder of its own.
+//! perl and node, and nothing else; each broker has ports and a folder of its own.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -15,6 +15,7 @@ mod bursts;
 mod routing;
 mod versions;
 mod turns;
+mod prefetch;
 mod keys;
 
 mod bodies;

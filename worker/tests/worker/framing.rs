@@ -91,6 +91,21 @@ fn an_answer_that_cannot_be_read_is_an_error_and_the_end() {
 }
 
 #[test]
+fn what_cannot_be_read_and_was_not_asked_for_is_no_clients_error() {
+    let mut broker = Broker::new();
+    let file = broker.folder.0.join("file");
+    let script = "while [ ! -e \"$0\" ]; do sleep 0.01; done; echo welcome; exec sleep 300";
+    let program = ["sh", "-c", script, file.to_str().unwrap()];
+    let mut process = Process::start(&broker, "netstring", &program);
+    broker.expect_worker();
+    broker.send_job("token", &JobMeta::default(), &[b"question"]);
+    broker.expect_state(State::Processing);
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(broker.hears_nothing_for(Duration::from_millis(20)));
+}
+
+#[test]
 fn an_answer_that_ends_with_its_program_halfway_is_none() {
     for (kind, answer) in
         [(BOTH[0], &b"last 5:aho"[..]), (BOTH[0], b"last 4:ahoy"), (BOTH[1], b"last \0\0\0\x05ahoy")]

@@ -60,6 +60,9 @@ pub(super) const CHECKS: &[Check] = &[
 /// To want more than this of one processor, with nothing to do, is a busy loop.
 const SPINNING: f64 = 0.5;
 
+/// How often it is looked at before it is said to spin.
+const LOOKS: u32 = 4;
+
 /// What a large body has.
 const LARGE: usize = 1024 * 1024;
 
@@ -260,12 +263,11 @@ fn idle(bench: &mut Bench) -> Result<Passed, Failed> {
 }
 
 fn at_rest(bench: &mut Bench, when: &str) -> Result<Passed, Failed> {
-    let load = bench.load_at_rest();
-    let percent = (load * 100.0).round();
-    if SPINNING < load {
-        return Err(format!("it wants {percent} % of a processor {when}: wait in poll, not in a loop"));
+    // On a busy machine a few wakes can look like much. A busy loop is one at every look.
+    match (0..LOOKS).map(|_| bench.load_at_rest()).find(|load| *load <= SPINNING) {
+        Some(load) => ok(format!("it wants {} % of a processor {when}", (load * 100.0).round())),
+        None => Err(format!("it wants all of a processor {when}: wait in poll, not in a loop")),
     }
-    ok(format!("it wants {percent} % of a processor {when}"))
 }
 
 fn gone(bench: &mut Bench) -> Result<Passed, Failed> {

@@ -22,6 +22,7 @@ fn worker(slot: u32, state: &str) -> WorkerReport {
         private_bytes: Some(31_400_000),
         shared_bytes: None,
         processing_ms: (state == "processing").then_some(1234),
+        ahead: 0,
         last_exit: (slot == 1).then(|| LastExit { reason: "announced: \x1b[31mred".into(), ago_ms: 61_000 }),
         service: None,
     }

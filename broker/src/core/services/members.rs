@@ -187,6 +187,13 @@ impl<B: Clone> Services<B> {
         }
     }
 
+    /// Only of workers of our own, which stay with their service.
+    pub(super) fn withdrawn(&mut self, worker: WorkerId, begun: u64, turn: &mut Turn<'_, B>) {
+        if let Some(Member::Of { service, .. }) = self.members.table.get(&worker) {
+            self.run(*service, Event::Withdrawn { worker, begun }, turn);
+        }
+    }
+
     /// Its connection may be known no more, but somebody has given it that job.
     pub(super) fn undelivered(&mut self, worker: WorkerId, token: Token, turn: &mut Turn<'_, B>) {
         let gave = |service: &Service<B>| service.core.requests.held(token).is_some();

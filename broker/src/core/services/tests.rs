@@ -28,7 +28,7 @@ fn memory(slot: u32) -> Memory {
 }
 
 fn native(service: &str) -> Speech {
-    Speech::Native(Details { name: None, service: Some(service.into()), credits: 1, seen: 0 })
+    Speech::Native(Details { name: None, service: Some(service.into()), credits: 1, seen: 0, claims: false })
 }
 
 impl Story {

@@ -51,7 +51,13 @@ impl Hand {
         if !self.native {
             return Speech::Plain;
         }
-        Speech::Native(Details { name: None, service: self.service.clone(), credits: 1, seen: self.seen })
+        Speech::Native(Details {
+            name: None,
+            service: self.service.clone(),
+            credits: 1,
+            seen: self.seen,
+            claims: false,
+        })
     }
 
     fn is_free(&self) -> bool {

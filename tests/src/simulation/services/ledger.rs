@@ -356,7 +356,8 @@ impl Ledger {
                 });
                 law!(self, fair || self.closing, "{worker} is given up at {:?}: {desk:?}", self.now);
             }
-            Action::Probe(_)
+            Action::Withdraw { .. }
+            | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Measure { .. }
             | Action::Capacity { .. }
