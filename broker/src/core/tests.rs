@@ -139,6 +139,7 @@ impl Story {
             | Action::Stopping { .. }
             | Action::Measure { .. }
             | Action::Disown { .. }
+            | Action::Withdraw { .. }
             | Action::Capacity { .. }
             | Action::Finished(_) => None,
         };
