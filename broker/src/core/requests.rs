@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hornpipe_proto::{Status, Token};
 
@@ -12,7 +11,7 @@ use super::askers::Askers;
 use super::backlog::{Backlog, End};
 use super::ended::Times;
 use super::event::{Request, Wants};
-use super::flight::{self, Outcome, Plan};
+use super::flight::Outcome;
 pub(super) use super::held::Held;
 use super::held::OnceBegun;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
@@ -23,16 +22,16 @@ use super::{Core, Turn};
 
 #[derive(Debug)]
 pub(super) struct Requests<B> {
-    table: BTreeMap<RequestId, Record<B>>,
+    pub(super) table: BTreeMap<RequestId, Record<B>>,
     pub(super) backlog: Backlog,
-    held: BTreeMap<Token, Held>,
+    pub(super) held: BTreeMap<Token, Held>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
     /// Of `held`, how many are not over.
-    in_flight: usize,
+    pub(super) in_flight: usize,
     /// Of the waiting and of those in flight, how many have no client any more.
-    orphans_waiting: usize,
-    orphans_in_flight: usize,
+    pub(super) orphans_waiting: usize,
+    pub(super) orphans_in_flight: usize,
 }
 
 #[derive(Debug)]
@@ -41,9 +40,9 @@ pub(super) struct Record<B> {
     pub(super) name: Option<Arc<str>>,
     pub(super) body: B,
     pub(super) size: u64,
-    arrived: Timestamp,
+    pub(super) arrived: Timestamp,
     /// Since when it has waited for a worker, the last time it did.
-    waiting_since: Timestamp,
+    pub(super) waiting_since: Timestamp,
     pub(super) times: Times,
     /// When nobody waits for the work any more.
     pub(super) deadline: Option<Timestamp>,
@@ -62,11 +61,11 @@ pub(super) struct Record<B> {
     pub(super) wants: Wants,
     /// What there is of its reply.
     pub(super) partial: Partial<B>,
-    whereabouts: Whereabouts,
+    pub(super) whereabouts: Whereabouts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whereabouts {
+pub(super) enum Whereabouts {
     Backlog,
     /// A busy worker has it, and begins it in a moment: it still waits.
     Ahead {
@@ -292,7 +291,7 @@ impl<B: Clone> Core<B> {
     }
 
     /// It may wait only so long, from this moment on.
-    fn limit_wait(&mut self, request: RequestId, since: Timestamp) {
+    pub(super) fn limit_wait(&mut self, request: RequestId, since: Timestamp) {
         if let Some(timeout) = self.settings.queue_timeout {
             self.timers.arm(since.after(timeout), Timer::Queue(request));
         }
@@ -336,155 +335,8 @@ impl<B: Clone> Core<B> {
     }
 }
 
-/// Into a worker's hands and out again.
+/// The last word on a request.
 impl<B: Clone> Core<B> {
-    /// A waiting request, now held by `worker` under `token`, which begins it.
-    pub(super) fn hand_over(
-        &mut self,
-        request: RequestId,
-        (worker, token, ordinal): (WorkerId, Token, u64),
-        now: Timestamp,
-    ) -> Option<(RequestId, u32, Option<Duration>, B)> {
-        let handed = self.hold_ahead(request, (worker, token, ordinal), now)?;
-        self.begin(token, now);
-        Some(handed)
-    }
-
-    /// A waiting request, now held by `worker` under `token`, which is still at another. The
-    /// attempt that is returned is the one that it will be.
-    pub(super) fn hold_ahead(
-        &mut self,
-        request: RequestId,
-        (worker, token, ordinal): (WorkerId, Token, u64),
-        now: Timestamp,
-    ) -> Option<(RequestId, u32, Option<Duration>, B)> {
-        self.requests.backlog.take(request, worker);
-        let window = self.window_for(worker, &self.requests.table.get(&request)?.wants);
-        let record = self.requests.table.get_mut(&request)?;
-        self.timers.disarm(Timer::Queue(request));
-        self.timers.disarm(Timer::Affinity(request));
-        if record.orphan {
-            self.requests.orphans_waiting -= 1;
-            self.requests.orphans_in_flight += 1;
-        } else {
-            self.requests.askers.waits_no_more(record.client);
-        }
-        let plan = Plan {
-            request,
-            name: record.name.clone(),
-            client: record.client,
-            size: record.size,
-            wait: Duration::ZERO,
-            memory: None,
-        };
-        record.whereabouts = Whereabouts::Ahead { token };
-        let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
-        let left = [record.deadline, deadline].into_iter().flatten().min().map(|end| now.until(end));
-        let attempt = record.attempt + 1;
-        let handed = (request, attempt, left, record.body.clone());
-        let held = Held {
-            worker,
-            request: Some(request),
-            since: now,
-            attempt,
-            ordinal,
-            number: ordinal,
-            begun: false,
-            ahead: true,
-            once_begun: OnceBegun::Runs,
-            outcome: None,
-            exclusive: record.wants.exclusive.clone(),
-            key: record.wants.key.clone(),
-            plan: Some(plan),
-            window,
-        };
-        self.requests.held.insert(token, held);
-        self.requests.in_flight += 1;
-        Some(handed)
-    }
-
-    /// The worker is at this one from here on: the attempt counts, and its time runs.
-    pub(super) fn begin(&mut self, token: Token, now: Timestamp) {
-        let Some(held) = self.requests.held.get_mut(&token).filter(|held| held.ahead) else { return };
-        (held.ahead, held.since) = (false, now);
-        let place = self.crew.place_of(held.worker);
-        let record = held.request.and_then(|request| self.requests.table.get_mut(&request));
-        if let Some(record) = record {
-            if let Some(plan) = &mut held.plan {
-                plan.wait = now.since(record.waiting_since);
-                plan.memory = place.and_then(|place| flight::memory_of(&self.roster, place));
-                self.counters.times.queue_wait.observe(plan.wait);
-            }
-            record.attempt += 1;
-            record.times.hand_over(record.waiting_since, place, now);
-            record.whereabouts = Whereabouts::Worker { token };
-            if record.attempt > 1 {
-                self.counters.retried += 1;
-            }
-        }
-        if let Some(timeout) = self.settings.timeout {
-            self.timers.arm(now.after(timeout), Timer::Attempt(token));
-        }
-    }
-
-    /// The worker no longer holds `token`. What it held must be answered or
-    /// put back by the caller.
-    pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let held = self.requests.held.remove(&token)?;
-        if let Some(request) = held.request {
-            self.requests.in_flight -= 1;
-            let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
-            self.requests.orphans_in_flight -= usize::from(orphan);
-        }
-        if let Some(key) = &held.key {
-            self.keys.let_go(key, token);
-        }
-        self.timers.disarm(Timer::Attempt(token));
-        self.timers.disarm(Timer::Part(token));
-        self.timers.disarm(Timer::Cancelled(token));
-        if let Some(exclusive) = &held.exclusive {
-            self.requests.backlog.release(exclusive);
-        }
-        Some(held)
-    }
-
-    /// Puts a request that `take_back` returned at the head of the line, where it has
-    /// waited since then.
-    pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
-        if let Some(record) = self.requests.table.get_mut(&request) {
-            let earlier = std::mem::replace(&mut record.whereabouts, Whereabouts::Backlog);
-            self.requests.held_bytes -= std::mem::take(&mut record.partial).kept_bytes();
-            if matches!(earlier, Whereabouts::Worker { .. }) {
-                record.times.put_back(since);
-            }
-            record.waiting_since = since;
-            let ticket = record.wants.ticket(record.client, since);
-            if record.orphan {
-                self.requests.orphans_waiting += 1;
-            } else {
-                self.requests.askers.waits(record.client);
-            }
-            self.requests.backlog.insert(request, ticket, End::Head);
-            self.limit_wait(request, since);
-        }
-    }
-
-    /// The worker never got it: as if it had not been tried.
-    pub(super) fn untry(&mut self, held: &Held) {
-        let Some(request) = held.request else { return };
-        if let Some(record) = self.requests.table.get_mut(&request) {
-            // One that was handed over ahead of its time has not been counted.
-            if record.ahead().is_none() {
-                if record.attempt > 1 {
-                    self.counters.retried -= 1;
-                }
-                record.attempt -= 1;
-            }
-            let since = record.waiting_since;
-            self.put_back(request, since);
-        }
-    }
-
     /// `size` is that of the reply.
     pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
         let Some(request) = held.request else { return };

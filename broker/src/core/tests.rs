@@ -132,6 +132,7 @@ impl Story {
             | Action::Forget { .. }
             | Action::Assign(_)
             | Action::Probe(_)
+            | Action::Withdraw { .. }
             | Action::Cancel { .. }
             | Action::Allow { .. }
             | Action::Remember(_)

@@ -433,8 +433,9 @@ impl Router {
             }
             Action::Withdraw { worker } => {
                 // Before all else: until it is heard, the core does not know what it has.
-                let withdrawn = self.workers.withdraw(worker);
-                withdrawn.into_iter().for_each(|event| self.pending.push_front(event));
+                if let Some(event) = self.workers.withdraw(worker) {
+                    self.pending.push_front(event);
+                }
             }
             Action::Cancel { worker, token } => self.workers.cancel(&mut self.sockets, worker, token),
             Action::Allow { worker, token, parts } => {

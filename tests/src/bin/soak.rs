@@ -41,7 +41,7 @@ const REDISPATCH_LIMIT: Duration = Duration::from_millis(20);
 const WHOLE_LIMIT: Duration = Duration::from_millis(250);
 
 /// How often the former is tried.
-const IDLE_KILLS: u32 = 200;
+const IDLE_KILLS: u32 = 100;
 
 /// How long router and parent are stopped.
 const HALT: Duration = Duration::from_secs(5);

@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Details, MAX_AHEAD, Phase, RequestId, Speech, Timestamp, WorkerId};
+use hornpipe::core::{Details, Event, MAX_AHEAD, Phase, RequestId, Speech, Timestamp, WorkerId};
 use hornpipe_proto::Token;
 
 use super::books::{Asked, Desk, State};
 use super::model::{Model, in_order};
-use super::{Core, PROBE};
+use super::peer::PeerId;
+use super::world::World;
+use super::{Body, Core, PROBE};
 
 /// What a worker's last replies tell of its speed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -197,5 +199,30 @@ impl Model {
                 || self.desks.values().all(|desk| desk.withdrawing || desk.ahead_len() == 0),
             "paused, and more begins"
         );
+    }
+}
+
+/// What workers and the router do with their word.
+impl World {
+    /// Begins the next that it may, if there is one.
+    pub(super) fn begin_next(&mut self, peer: PeerId, worker: WorkerId) {
+        let Some(process) = self.peers.get_mut(&peer) else { return };
+        let word = self.words.entry(worker).or_default();
+        while let Some(job) = process.queue.pop_front() {
+            if process.claims && job.number <= word.withdrawn {
+                continue;
+            }
+            word.begun = job.number;
+            process.jobs.insert(job.token, job.body);
+            return self.begin(peer, worker, job);
+        }
+    }
+
+    /// The router takes back what the worker has not begun.
+    pub(super) fn withdrawn(&mut self, worker: WorkerId) -> Option<Event<Body>> {
+        let word = self.words.get_mut(&worker)?;
+        let claims = self.model.desks.get(&worker).is_some_and(Desk::claims);
+        word.withdrawn = word.last;
+        claims.then_some(Event::Withdrawn { worker, begun: word.begun })
     }
 }

@@ -426,27 +426,6 @@ impl Model {
         }
     }
 
-    fn check_idle(&self, core: &Core) {
-        let idle = self.desks.iter().filter(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
-        let mut idle = idle.map(|(worker, _)| *worker).peekable();
-        let Some(any) = idle.peek().copied() else { return };
-        let idle = idle.find(|worker| self.has_work_for(*worker));
-        let serving = matches!(
-            core.phase(),
-            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
-        );
-        let serving = serving && self.paused.is_none();
-        law!(self, !serving || idle.is_none(), "{idle:?} is idle while {:?} wait", self.line);
-        law!(self, core.phase() != Phase::Failing, "{any} is idle, and requests are refused");
-    }
-
-    /// A process with two connections may be on its way out by the other one.
-    pub(super) fn is_finishing(&self, desk: &Desk) -> bool {
-        self.desks
-            .values()
-            .any(|other| other.home == desk.home && other.home != Home::External && !other.held.is_empty())
-    }
-
     fn check_posts(&self, now: Timestamp) {
         if self.parting == Some(Parting::Done) {
             // They are the next router's.

@@ -39,12 +39,14 @@ mod load;
 mod early;
 mod measures;
 mod random;
+mod report;
 pub mod keys;
 pub mod services;
 
 use hornpipe::core::RequestId;
 
-pub use world::{Report, run};
+pub use report::Report;
+pub use world::run;
 
 /// Stands for the request in whose name a probe is made, which no client has sent.
 const PROBE: RequestId = RequestId(0);

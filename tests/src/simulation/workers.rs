@@ -6,7 +6,6 @@ use hornpipe::core::{Ending, Event, Home, MAX_AHEAD, RequestId, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
-use super::books::Desk;
 use super::calendar::{Happening, Order};
 use super::peer::{Kind, Link, PeerId, Queued};
 use super::world::World;
@@ -296,29 +295,7 @@ impl World {
         }
     }
 
-    /// Begins the next that it may, if there is one.
-    fn begin_next(&mut self, peer: PeerId, worker: WorkerId) {
-        let Some(process) = self.peers.get_mut(&peer) else { return };
-        let word = self.words.entry(worker).or_default();
-        while let Some(job) = process.queue.pop_front() {
-            if process.claims && job.number <= word.withdrawn {
-                continue;
-            }
-            word.begun = job.number;
-            process.jobs.insert(job.token, job.body);
-            return self.begin(peer, worker, job);
-        }
-    }
-
-    /// The router takes back what the worker has not begun.
-    pub(super) fn withdrawn(&mut self, worker: WorkerId) -> Option<Event<Body>> {
-        let word = self.words.get_mut(&worker)?;
-        let claims = self.model.desks.get(&worker).is_some_and(Desk::claims);
-        word.withdrawn = word.last;
-        claims.then_some(Event::Withdrawn { worker, begun: word.begun })
-    }
-
-    fn begin(&mut self, peer: PeerId, worker: WorkerId, job: Queued) {
+    pub(super) fn begin(&mut self, peer: PeerId, worker: WorkerId, job: Queued) {
         let Queued { token, window, body, attempt, .. } = job;
         if body.request == PROBE {
             if self.random.percent(self.faults.bad_probe) {

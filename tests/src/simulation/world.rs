@@ -15,23 +15,9 @@ use super::faults::{self, Faults};
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId, Queued, Word};
 use super::random::Random;
+use super::report::Report;
 use super::streams::Streams;
 use super::{Body, Core, PROBE};
-
-/// What one run has seen.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Report {
-    /// Events that the core took in.
-    pub events: u64,
-    pub answered: u64,
-    pub refused: u64,
-    pub dropped: u64,
-    /// Of those refused: they ended every worker that had them.
-    pub poison: u64,
-    pub spawned: u64,
-    /// Lives of the router.
-    pub lives: u64,
-}
 
 #[expect(clippy::struct_excessive_bools, reason = "what the run has come to, one thing each")]
 pub(super) struct World {
@@ -280,8 +266,9 @@ impl World {
                 self.hand_over(probe.worker, Queued { token, number, attempt: 1, window: None, body });
             }
             Action::Withdraw { worker } => {
-                let withdrawn = self.withdrawn(worker);
-                withdrawn.into_iter().for_each(|event| self.at_once.push_front(event));
+                if let Some(event) = self.withdrawn(worker) {
+                    self.at_once.push_front(event);
+                }
             }
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
             Action::Allow { worker, token, parts } => self.send_down(worker, Order::More { token, parts }),

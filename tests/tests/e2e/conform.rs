@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
-use hornpipe_tests::harness::{Folder, Process, compiled_example, hornpipe, python, script, source};
+use hornpipe_tests::harness::{
+    DEADLINE, Folder, Process, compiled_example, hornpipe, python, script, source,
+};
 use serde_json::Value;
 
 /// Longer than anything should take on a busy machine: good workers do not use it up.
@@ -12,7 +14,9 @@ const PATIENCE: [&str; 5] = ["conform", "--timeout", "20s", "--watch", "400ms"];
 /// The exit code, and of each check how it went.
 fn conform(options: &[&str], program: &[&OsStr]) -> (Option<i32>, BTreeMap<String, String>) {
     let program: Vec<&str> = program.iter().map(|word| word.to_str().unwrap()).collect();
-    let ended = Process::run(hornpipe(), &[&PATIENCE, options, &["--json", "--"], &program].concat());
+    let mut trial = Process::start(hornpipe(), &[&PATIENCE, options, &["--json", "--"], &program].concat());
+    // Twenty checks, each of which has its own deadline.
+    let ended = trial.wait_for(5 * DEADLINE).expect("it comes to an end");
     let told: Value = serde_json::from_str(&ended.stdout).expect("one JSON object");
     let checks = told["checks"].as_array().unwrap().iter();
     let checks: BTreeMap<String, String> = checks

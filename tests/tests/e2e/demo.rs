@@ -1,9 +1,11 @@
 //! `hornpipe demo`: the tour goes to its end, with Python's index or without, and leaves nothing.
 
-use hornpipe_tests::harness::{Ended, Process, hornpipe, python};
+use hornpipe_tests::harness::{DEADLINE, Ended, Process, hornpipe, python};
 
 fn tour(options: &[&str]) -> Ended {
-    Process::run(hornpipe(), &[&["demo", "--fast"], options].concat())
+    let mut tour = Process::start(hornpipe(), &[&["demo", "--fast"], options].concat());
+    // Many steps, each of which has its own deadline.
+    tour.wait_for(5 * DEADLINE).unwrap_or_else(|| panic!("it does not end:\n{}", tour.stdout()))
 }
 
 /// What both tours show, in this order.

@@ -120,6 +120,8 @@ fn partial_replies_go_out_as_they_come_to_who_reads_parts_and_in_one_piece_to_ot
     let broker = Serve::bare(0).start();
     let worker = Client::dealer(broker.backend());
     worker.send(&[b"MDPW02", &[1], b"echo"]);
+    // A native request waits for no service that is yet to come.
+    broker.wait_until("it is known", |report| !report.external.is_empty());
     let reader = Client::dealer(broker.frontend());
     let reads_parts = RequestMeta { service: Some("echo".into()), more: true, ..RequestMeta::default() };
     reader.send_native(&reads_parts, b"x");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hornpipe_proto::client::RequestMeta;
 use hornpipe_proto::worker::{Announcement, BrokerMessage, Control, JobMeta, ReplyMeta};
 use hornpipe_proto::{MAGIC, Status};
-use hornpipe_tests::harness::{Broker, Client, NativeWorker, PlainWorker, Serve};
+use hornpipe_tests::harness::{Broker, Client, NativeWorker, PlainWorker, Serve, refused};
 
 /// So many parts go ahead of a client.
 const WINDOW: u32 = 8;
@@ -153,7 +153,9 @@ fn a_client_that_leaves_between_two_parts_ends_them() {
     drop(client);
     broker.wait_for_idle(1);
     assert_eq!(pid(&broker), before);
-    assert_eq!(broker.status().requests.dropped, 1);
+    // Gone before a part could be sent, or found out by it: that is a matter of who is first.
+    let report = broker.status();
+    assert_eq!(report.requests.dropped + refused(&report, Status::Lost), 1);
 }
 
 #[test]

@@ -184,7 +184,12 @@ impl Bench {
 
     /// Gives an order.
     pub(super) fn order(&mut self, order: &Control) -> Result<(), Failed> {
-        self.send(&[b"", b"", &order.encode()])
+        self.order_encoded(&order.encode())
+    }
+
+    /// The same with any bytes for an order.
+    pub(super) fn order_encoded(&mut self, order: &[u8]) -> Result<(), Failed> {
+        self.send(&[b"", b"", order])
     }
 
     fn send(&self, frames: &[&[u8]]) -> Result<(), Failed> {

@@ -1,0 +1,191 @@
+//! One worker as a connection: what it says, holds and understands, and whether it takes more.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use hornpipe_proto::Token;
+
+use super::event::Home;
+use super::ids::Timestamp;
+use super::loss::Fate;
+use super::prefetch::{Ahead, Tempo};
+use super::worker_state::WorkerState;
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) home: Home,
+    pub(super) name: Option<String>,
+    pub(super) tongue: Tongue,
+    pub(super) credits: u32,
+    pub(super) state: WorkerState,
+    pub(super) held: BTreeSet<Token>,
+    /// Of these, what it has not begun, in the order in which it will.
+    pub(super) ahead: VecDeque<Ahead>,
+    pub(super) tempo: Tempo,
+    /// Whether what it has not begun can be taken back, whatever it does.
+    pub(super) claims: bool,
+    /// Whether that is being done at this moment.
+    pub(super) withdrawing: bool,
+    /// Since when it has held anything, while it does.
+    pub(super) busy_since: Option<Timestamp>,
+    /// Why it is given nothing at present, whatever it says.
+    pub(super) withheld: Withheld,
+    pub(super) joined: Timestamp,
+    /// Between two of its heartbeats, if it sends any.
+    pub(super) beat: Option<Duration>,
+    /// When it last said anything.
+    pub(super) heard: Timestamp,
+    /// Jobs sent on this connection.
+    pub(super) sent: u64,
+    pub(super) served: u64,
+    /// Whether its connection is gone. What it holds is judged when it is known how
+    /// its process fares.
+    pub(super) cut: bool,
+    /// How its process ended, once that is known.
+    pub(super) fate: Option<Fate>,
+    /// When it was last given something: the idle are used in turn.
+    pub(super) last_turn: u64,
+}
+
+/// What a worker understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tongue {
+    Plain,
+    PlainReadyByReply,
+    Native,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "reasons that come and go without regard to each other")]
+pub(super) struct Withheld {
+    /// It is being made to leave, or its process has ended.
+    pub(super) leaving: bool,
+    /// Somebody stopped its process.
+    pub(super) halted: bool,
+    /// It belongs to a service that is not served here.
+    pub(super) elsewhere: bool,
+    /// It has sent what no worker sends.
+    pub(super) distrusted: bool,
+    /// It has still to answer its probe.
+    pub(super) unproven: bool,
+}
+
+impl Withheld {
+    /// For longer than somebody's SIGSTOP lasts.
+    fn lastingly(self) -> bool {
+        self.leaving || self.elsewhere || self.distrusted || self.unproven
+    }
+}
+
+impl Worker {
+    pub(super) fn new(home: Home, joined: Timestamp) -> Self {
+        Self {
+            home,
+            name: None,
+            tongue: Tongue::Plain,
+            credits: 1,
+            state: WorkerState::Starting,
+            held: BTreeSet::new(),
+            ahead: VecDeque::new(),
+            tempo: Tempo::default(),
+            claims: false,
+            withdrawing: false,
+            busy_since: None,
+            withheld: Withheld::default(),
+            joined,
+            beat: None,
+            heard: joined,
+            sent: 0,
+            served: 0,
+            cut: false,
+            fate: None,
+            last_turn: 0,
+        }
+    }
+
+    pub(super) fn state(&self) -> WorkerState {
+        self.state
+    }
+
+    pub(super) fn held(&self) -> impl Iterator<Item = Token> + '_ {
+        self.held.iter().copied()
+    }
+
+    /// Whether it has still to answer its probe.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.withheld.unproven
+    }
+
+    /// Whether somebody stopped its process.
+    pub(super) fn is_halted(&self) -> bool {
+        self.withheld.halted
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether it has still to come back from what an earlier router gave it.
+    pub(super) fn is_unreturned(&self) -> bool {
+        self.state == WorkerState::Processing && self.sent == 0
+    }
+
+    pub(super) fn set_state(&mut self, next: WorkerState) {
+        if self.state != next {
+            debug_assert!(self.state.may_become(next), "{:?} to {next:?}", self.state);
+            self.state = next;
+        }
+    }
+
+    /// Whether it could take a request, now or after the present one.
+    pub(super) fn serves(&self) -> bool {
+        !self.withheld.lastingly() && matches!(self.state, WorkerState::Waiting | WorkerState::Processing)
+    }
+
+    /// How many requests it runs at once, if it serves.
+    pub(super) fn capacity(&self) -> usize {
+        if self.serves() { self.credits as usize } else { 0 }
+    }
+
+    /// How many requests it runs at once, if others may send it some: what it has from an
+    /// earlier router comes first, and one that was stopped takes nothing.
+    pub(super) fn lends(&self) -> u32 {
+        let lends = self.serves() && !self.is_unreturned() && !self.withheld.halted;
+        if lends { self.credits } else { 0 }
+    }
+
+    /// Whether it is one of ours and idle, and whether it is one of ours and busy.
+    /// One that has not said what it does, or that somebody stopped, is neither, and so
+    /// is a plain one from its reply until it says that it is ready.
+    pub(super) fn local_occupation(&self) -> (bool, bool) {
+        let counts = self.home != Home::External && !self.withheld.lastingly() && !self.withheld.halted;
+        let works = self.state == WorkerState::Processing && (self.is_busy() || self.is_unreturned());
+        (counts && self.state == WorkerState::Waiting, counts && works)
+    }
+
+    /// What it has not begun, in the order in which it will.
+    pub(super) fn ahead(&self) -> impl ExactSizeIterator<Item = &Ahead> {
+        self.ahead.iter()
+    }
+
+    /// Whether it would take another before it is done with what it is at.
+    pub(super) fn takes_ahead(&self, prefetch: Option<Duration>) -> bool {
+        let withheld = self.withheld.lastingly() || self.withheld.halted;
+        let able = self.claims && self.tongue == Tongue::Native && self.credits == 1;
+        let Some(budget) = prefetch.filter(|_| able && !withheld && !self.withdrawing) else { return false };
+        let busy = self.state == WorkerState::Processing && self.is_busy();
+        busy && self.ahead.len() < self.tempo.room(budget)
+    }
+
+    pub(super) fn takes_more(&self) -> bool {
+        let withheld = self.withheld.lastingly() || self.withheld.halted;
+        let room = self.held.len() < self.credits as usize;
+        match self.state {
+            WorkerState::Waiting => !withheld && room,
+            // It runs several at once. One that came back from an earlier router
+            // still busy holds nothing of ours, and has not said what it could take.
+            WorkerState::Processing => !withheld && room && self.is_busy() && self.tongue == Tongue::Native,
+            WorkerState::Starting | WorkerState::Exiting => false,
+        }
+    }
+}
