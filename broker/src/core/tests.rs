@@ -140,7 +140,6 @@ impl Story {
             | Action::Stopping { .. }
             | Action::Measure { .. }
             | Action::Disown { .. }
-            | Action::Withdraw { .. }
             | Action::Capacity { .. }
             | Action::Finished(_) => None,
         };
