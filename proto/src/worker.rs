@@ -92,6 +92,10 @@ pub struct Announcement {
     /// it promises to send replies to jobs with a key again after a lost connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// Which of several workers of this connection it is about; absent if the connection
+    /// is one worker. `exiting` ends a member, whose number is then free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
 }
 
 impl Default for Announcement {
@@ -106,6 +110,7 @@ impl Default for Announcement {
             claims: None,
             reason: None,
             instance: None,
+            member: None,
         }
     }
 }
@@ -153,6 +158,9 @@ pub struct JobMeta {
     /// others; absent if the reply must not come in parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
+    /// Which of several workers of the connection it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
     /// The number under which the job is claimed before it is begun; absent if it need not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<u32>,

@@ -77,6 +77,12 @@ pub enum Action<B> {
     Disown {
         worker: WorkerId,
     },
+    // To brokers that lend us their requests, if the settings say that there are some.
+    /// So many requests a worker of ours runs at once from here on; 0 is none more.
+    Capacity {
+        worker: WorkerId,
+        requests: u32,
+    },
 
     // To the parent.
     Spawn {

@@ -7,6 +7,7 @@ use hornpipe_proto::Status;
 
 use super::action::{Action, Spent};
 use super::backlog::End;
+use super::dispatch::GONE;
 use super::event::Request;
 use super::ids::RequestId;
 use super::{Core, Turn};
@@ -110,6 +111,9 @@ impl<B: Clone> Core<B> {
             let service: String = service.chars().take(64).collect();
             let why = format!("no service {} here", service.escape_debug());
             return Some(Objection::new(Status::NoService, why));
+        }
+        if request.wants.worker.is_some_and(|worker| !self.serves(worker)) {
+            return Some(Objection::new(Status::Lost, GONE));
         }
         if request.size > limits.body_limit {
             let why = format!("the body has {} bytes, at most {} are taken", request.size, limits.body_limit);

@@ -35,6 +35,8 @@ pub(super) struct Crew {
     reopened: BTreeSet<Place>,
     /// Those that have ceased to serve since this was last asked.
     ceased: Vec<WorkerId>,
+    /// Those of ours that lend another number of places than when this was last asked.
+    changed: BTreeSet<WorkerId>,
     /// How many requests those that serve run at once, all together.
     capacity: usize,
     turns: u64,
@@ -80,6 +82,7 @@ impl Crew {
         self.capacity -= removed.capacity();
         if removed.serves() {
             self.ceased.push(worker);
+            self.note_change(worker, removed.home);
         }
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
         self.takers.remove(&(removed.held.len(), removed.last_turn, worker));
@@ -156,6 +159,17 @@ impl Crew {
         std::mem::take(&mut self.ceased)
     }
 
+    /// Those of ours that lend another number of places than when this was last asked.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<WorkerId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn note_change(&mut self, worker: WorkerId, home: Home) {
+        if home != Home::External {
+            self.changed.insert(worker);
+        }
+    }
+
     /// What our own workers do at present.
     pub(super) fn local(&self) -> Occupations {
         self.local
@@ -185,7 +199,7 @@ impl Crew {
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
         self.takers.remove(&(worker.held.len(), worker.last_turn, id));
         self.local.subtract(worker);
-        let served = worker.serves();
+        let (served, lent) = (worker.serves(), worker.lends());
         self.capacity -= worker.capacity();
         let result = change(worker);
         self.capacity += worker.capacity();
@@ -197,6 +211,10 @@ impl Crew {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
         } else if worker.takes_ahead(self.prefetch) {
             self.takers.insert((worker.held.len(), worker.last_turn, id));
+        }
+        let changed = (lent != worker.lends()).then_some(worker.home);
+        if let Some(home) = changed {
+            self.note_change(id, home);
         }
         Some(result)
     }

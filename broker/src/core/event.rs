@@ -116,6 +116,11 @@ pub enum Event<B> {
     WorkerLeft {
         worker: WorkerId,
     },
+    /// The same of several workers that had one connection: what one held goes to none of the
+    /// others.
+    WorkersLeft {
+        workers: Vec<WorkerId>,
+    },
     /// A job could not be handed to the worker's connection at all.
     Undelivered {
         worker: WorkerId,
@@ -272,6 +277,9 @@ pub struct Wants {
     pub strict: bool,
     /// Whether its client reads a reply in parts, as they come.
     pub parts: bool,
+    /// The one worker that may have it: another broker has chosen that. It ends with that
+    /// worker, and goes to no other.
+    pub worker: Option<WorkerId>,
 }
 
 /// Where a worker's connection comes from.

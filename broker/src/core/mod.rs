@@ -60,6 +60,7 @@ mod exit_kind;
 mod readiness;
 mod snapshot;
 mod services;
+mod placement;
 
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause, Spent,
@@ -81,6 +82,7 @@ pub use journal::{Begun, Entry, Holder};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
+pub use placement::Placement;
 pub use prefetch::MAX_AHEAD;
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
@@ -93,6 +95,8 @@ pub use snapshot::{
 pub use stopping::Phase;
 pub use telling::Telling;
 pub use worker_state::WorkerState;
+
+use hornpipe_proto::Token;
 
 use admission::Pace;
 use crew::Crew;
@@ -196,6 +200,12 @@ impl<B: Clone> Core<B> {
             Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
+            Event::WorkersLeft { workers } => {
+                // Nothing is handed out before the end of the turn.
+                for worker in workers {
+                    self.worker_left(worker, turn);
+                }
+            }
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Withdrawn { worker, begun } => self.worker_withdrawn(worker, begun, turn),
             Event::Stranger => self.counters.strangers += 1,
@@ -251,6 +261,7 @@ impl<B: Clone> Core<B> {
         self.assess_stop(turn);
         self.assess_handover(turn);
         self.journal_freed(turn);
+        self.tell_capacities(turn);
         self.debug_check();
     }
 
@@ -282,6 +293,11 @@ impl<B: Clone> Core<B> {
     #[doc(hidden)]
     pub fn serves(&self, worker: WorkerId) -> bool {
         self.crew.worker(worker).is_some_and(crew::Worker::serves)
+    }
+
+    /// Whether a worker has something under this token in its hands.
+    pub fn holds(&self, token: Token) -> bool {
+        self.requests.held(token).is_some()
     }
 
     /// Whether the request is not over, with a client or without one.

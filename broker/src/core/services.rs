@@ -190,6 +190,7 @@ impl<B: Clone> Services<B> {
             Event::OutOfTurn { worker } | Event::WorkerLeft { worker } => {
                 self.worker_left(worker, event, turn);
             }
+            Event::WorkersLeft { workers } => self.workers_left(&workers, turn),
             Event::Withdrawn { worker, begun } => self.withdrawn(worker, begun, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Recalled { service, key, entry } => self.recall(service, key, entry),

@@ -7,6 +7,7 @@ use super::ids::Slot;
 
 /// Everything the core is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of the operator, each by itself")]
 pub struct Settings {
     /// The service that this pool works for.
     pub service: Arc<str>,
@@ -83,6 +84,8 @@ pub struct Settings {
     pub spares: Option<SpareRules>,
     /// A note for each request that has ended.
     pub tell_ends: bool,
+    /// Whether requests come from other brokers, which must know what workers here can do.
+    pub lends_workers: bool,
     /// How many processes a second may be started where the last one died early.
     pub forks_after_early_deaths: usize,
 }
@@ -148,6 +151,7 @@ impl Default for Settings {
             autoscale: None,
             spares: None,
             tell_ends: false,
+            lends_workers: false,
             forks_after_early_deaths: 32,
         }
     }

@@ -1,5 +1,6 @@
 //! Short stories about single decisions. The laws are played by the simulation.
 
+mod crews;
 mod liveness;
 mod losses;
 mod pauses;
@@ -140,6 +141,7 @@ impl Story {
             | Action::Stopping { .. }
             | Action::Measure { .. }
             | Action::Disown { .. }
+            | Action::Capacity { .. }
             | Action::Finished(_) => None,
         };
         std::mem::take(&mut self.actions).into_iter().filter_map(one).collect()

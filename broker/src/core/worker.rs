@@ -139,6 +139,13 @@ impl Worker {
         if self.serves() { self.credits as usize } else { 0 }
     }
 
+    /// How many requests it runs at once, if others may send it some: what it has from an
+    /// earlier router comes first, and one that was stopped takes nothing.
+    pub(super) fn lends(&self) -> u32 {
+        let lends = self.serves() && !self.is_unreturned() && !self.withheld.halted;
+        if lends { self.credits } else { 0 }
+    }
+
     /// Whether it is one of ours and idle, and whether it is one of ours and busy.
     /// One that has not said what it does, or that somebody stopped, is neither, and so
     /// is a plain one from its reply until it says that it is ready.

@@ -56,8 +56,8 @@ struct Will {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedListeners {
-    frontend: (RawFd, SocketAddr),
-    backend: (RawFd, SocketAddr),
+    frontend: Option<(RawFd, SocketAddr)>,
+    backend: Option<(RawFd, SocketAddr)>,
     crew: SavedSocket,
     control: SavedSocket,
     /// A program of before has none.
@@ -212,8 +212,8 @@ impl Estate<'_> {
         Will {
             version: VERSION,
             listeners: SavedListeners {
-                frontend: port(&self.listeners.frontend),
-                backend: port(&self.listeners.backend),
+                frontend: self.listeners.frontend.as_ref().map(port),
+                backend: self.listeners.backend.as_ref().map(port),
                 crew: socket(&self.listeners.crew),
                 control: socket(&self.listeners.control),
                 control_read: self.listeners.control_read.as_ref().map(socket),
@@ -297,8 +297,8 @@ impl Inheritance {
         };
         Ok(Self {
             listeners: Listeners {
-                frontend: port(listeners.frontend)?,
-                backend: port(listeners.backend)?,
+                frontend: listeners.frontend.map(port).transpose()?,
+                backend: listeners.backend.map(port).transpose()?,
                 crew: socket(listeners.crew)?,
                 control: socket(listeners.control)?,
                 control_read: listeners.control_read.map(socket).transpose()?,

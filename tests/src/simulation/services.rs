@@ -288,6 +288,7 @@ impl World {
                 | Action::Cancel { .. }
                 | Action::Measure { .. }
                 | Action::Journal { .. }
+                | Action::Capacity { .. }
                 | Action::Stopping { .. }
                 | Action::Finished(_) => (),
             }

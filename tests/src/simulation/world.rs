@@ -285,7 +285,7 @@ impl World {
             Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
             Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
-            Action::Disown { .. } | Action::Journal { .. } | Action::Note(_) => (),
+            Action::Capacity { .. } | Action::Disown { .. } | Action::Journal { .. } | Action::Note(_) => (),
             Action::Stopping { .. } | Action::Finished(_) => (),
         }
     }

@@ -31,6 +31,10 @@ mod workers_lines;
 mod worker_examples;
 mod workers_native;
 
+mod crews;
+mod crews_brokers;
+mod crews_network;
+
 mod deaths;
 mod flights;
 mod halted;
