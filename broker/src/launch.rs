@@ -21,8 +21,8 @@ use tracing::{error, info, warn};
 
 use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
-    Activation, Config, ConfigError, Configured, ControlPlace, Environment, InForce, PlaceError, Privilege,
-    ProgramKind, ReadSocket, ServiceConfig,
+    Activation, Config, ConfigError, Configured, ControlPlace, CrewPlan, Environment, InForce, PlaceError,
+    Privilege, ProgramKind, ReadSocket, ServiceConfig,
 };
 use crate::core::Settings;
 use crate::http;
@@ -38,6 +38,10 @@ use reread::Rereader;
 
 /// A directory that others may pass through, for workers of another user.
 const PASSABLE: u32 = 0o711;
+
+/// Said on the start-up screen of a crew whose broker may be another machine.
+const NOT_SECRET: &str =
+    "\n  --insecure: what goes to and fro is neither encrypted nor authenticated: trust the network";
 
 /// The exit code of a worker that could not prepare itself: a Rust program that panicked has it too.
 const PANICKED: u8 = 101;
@@ -155,14 +159,17 @@ fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     // Before the title, which is written over the arguments.
     let successor = Successor::of_this_process(environment.for_successor(), &environment.search_path());
     let endpoints = Endpoints::of(&listeners, &config);
-    title::set(&format!("hornpipe: parent {}", endpoints.ports));
+    title::set(&format!("hornpipe: {} {}", endpoints.parent_title(), endpoints.ports));
     if config.privilege == Privilege::Root {
         warn!("router and workers run as root: --user NAME drops it");
+    }
+    if let Some(broker) = config.crew.as_ref().and_then(|crew| crew.exposed.as_deref()) {
+        warn!(broker, "what goes to and fro over the network is neither encrypted nor authenticated");
     }
     let standing = router_setup(&config, &endpoints.frontend, &endpoints.backend);
     let standing = Rc::new(RefCell::new(standing));
     let born_with = Rc::clone(&standing);
-    let router_title = format!("hornpipe: router {}", endpoints.ports);
+    let router_title = format!("hornpipe: {} {}", endpoints.router_title(), endpoints.ports);
     let mut route = |process: RouterProcess| {
         title::set(&router_title);
         let setup = born_with.borrow().clone();
@@ -229,6 +236,7 @@ fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchErro
         let port = number.map(|number| Port::handed_over(name, number, address)).transpose();
         port.map_err(LaunchError::Listen)
     };
+    let is_crew = config.crew.is_some();
     // Before anything is opened here that could have the number of one that is missing.
     let frontend = handed_over("frontend", activation.frontend, config.frontend)?;
     let backend = handed_over("backend", activation.backend, config.backend)?;
@@ -236,16 +244,19 @@ fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchErro
         let bind = || Port::bind(&address.ip().to_string(), address.port()).map_err(LaunchError::Listen);
         port.map_or_else(bind, Ok)
     };
-    let frontend = or_bound(frontend, config.frontend)?;
-    let backend = or_bound(backend, config.backend)?;
+    let or_none = |port: Option<Port>, address: SocketAddr| {
+        if is_crew { Ok(port) } else { or_bound(port, address).map(Some) }
+    };
+    let frontend = or_none(frontend, config.frontend)?;
+    let backend = or_none(backend, config.backend)?;
     let http = config.http.map(|address| or_bound(None, address)).transpose()?;
     config.control.prepare().map_err(LaunchError::Place)?;
-    let number = frontend.address.port();
-    let control_path = config.control.socket(number);
+    let name = config.name(frontend.as_ref().map(|port| port.address));
+    let control_path = config.control.socket(&name);
     let control = UnixSocket::bind(&control_path, Access::default()).map_err(LaunchError::Listen)?;
     let owner = config.identity.user.map(|user| (user, config.identity.group.unwrap_or(user)));
     let directory_mode = if owner.is_some() { PASSABLE } else { PRIVATE };
-    let crew_path = config.control.crew_for(number, &config.identity);
+    let crew_path = config.control.crew_for(&name, &config.identity);
     let access = Access { directory_mode, owner, group: None };
     let crew = UnixSocket::bind(&crew_path, access).map_err(LaunchError::Listen)?;
     let for_readers = |socket: &ReadSocket| {
@@ -259,14 +270,17 @@ fn bind(config: &Config, activation: Activation) -> Result<Listeners, LaunchErro
 /// What is said of the listeners, in titles, in `status` and on the screen.
 #[derive(Debug)]
 struct Endpoints {
+    /// For titles: a broker's ports, or a crew's name.
     ports: String,
+    crew_plan: Option<CrewPlan>,
     frontend: String,
     backend: String,
     /// As workers see it.
     crew: String,
     /// Where metrics and health are asked for.
     http: Option<SocketAddr>,
-    frontend_port: u16,
+    /// What operators say to the verbs.
+    name: String,
     workers: u32,
     services: usize,
     /// Where the control socket is, if operators must be told.
@@ -275,8 +289,12 @@ struct Endpoints {
 
 impl Endpoints {
     fn of(listeners: &Listeners, config: &Config) -> Self {
-        let frontend = listeners.frontend.address;
-        let backend = listeners.backend.address;
+        let address = |port: &Option<Port>| port.as_ref().map(|port| port.address);
+        let (frontend, backend) = (address(&listeners.frontend), address(&listeners.backend));
+        let shown = |address: Option<SocketAddr>| {
+            address.map(|address| format!("tcp://{address}")).unwrap_or_default()
+        };
+        let name = config.name(frontend);
         let services = || std::iter::once(&config.default).chain(&config.further);
         let crew = seen_inside(&listeners.crew.path, config.identity.chroot.as_deref());
         let control = match &config.control {
@@ -284,24 +302,36 @@ impl Endpoints {
             ControlPlace::Directory(_) | ControlPlace::Shared(_) => None,
         };
         Self {
-            ports: format!("{} {}", frontend.port(), backend.port()),
-            frontend: format!("tcp://{frontend}"),
-            backend: format!("tcp://{backend}"),
+            ports: match (frontend, backend) {
+                (Some(frontend), Some(backend)) => format!("{} {}", frontend.port(), backend.port()),
+                _ => name.clone(),
+            },
+            crew_plan: config.crew.clone(),
+            frontend: shown(frontend),
+            backend: shown(backend),
             crew: format!("ipc://{}", crew.display()),
             http: listeners.http.as_ref().map(|port| port.address),
-            frontend_port: frontend.port(),
+            name,
             workers: services().map(|service| service.core.workers).sum(),
             services: services().count(),
             control,
         }
     }
 
+    fn parent_title(&self) -> &'static str {
+        if self.crew_plan.is_some() { "crew" } else { "parent" }
+    }
+
+    fn router_title(&self) -> &'static str {
+        if self.crew_plan.is_some() { "agent" } else { "router" }
+    }
+
     /// One screen: what runs, and how to go on from here.
     fn print(&self) {
         let pid = std::process::id();
-        let port = self.frontend_port;
+        let port = &self.name;
         let verbs = match &self.control {
-            None => port.to_string(),
+            None => port.clone(),
             Some(path) => format!("{port} --control {}", path.display()),
         };
         let workers = match self.workers {
@@ -313,16 +343,25 @@ impl Endpoints {
             workers => format!("{workers} workers, the first is ready"),
         };
         let http = self.http.map(|address| format!("  http   http://{address}/\n")).unwrap_or_default();
+        let head = match &self.crew_plan {
+            None => format!(
+                "frontend {frontend}  backend {backend}  pid {pid}\n  {workers}\n  \
+                 ask    hornpipe req {port} hello",
+                frontend = self.frontend,
+                backend = self.backend,
+            ),
+            Some(crew) => format!(
+                "crew {port}  serves {brokers}  pid {pid}{warning}\n  {workers}",
+                brokers = crew.brokers.join(" "),
+                warning = crew.exposed.as_ref().map(|_broker| NOT_SECRET).unwrap_or_default(),
+            ),
+        };
         let screen = format!(
-            "hornpipe {version}  frontend {frontend}  backend {backend}  pid {pid}\n  \
-             {workers}\n  \
-             ask    hornpipe req {port} hello\n  \
+            "hornpipe {version}  {head}\n  \
              watch  hornpipe status {verbs}\n  \
              scale  hornpipe scale {verbs} +1        or  kill -TTIN {pid}\n  \
              stop   hornpipe stop {verbs}            or  Ctrl-C, kill {pid}\n{http}",
             version = env!("CARGO_PKG_VERSION"),
-            frontend = self.frontend,
-            backend = self.backend,
         );
         let mut stdout = std::io::stdout().lock();
         if stdout.write_all(screen.as_bytes()).and_then(|()| stdout.flush()).is_err() {
@@ -348,6 +387,11 @@ fn router_setup(config: &Config, frontend: &str, backend: &str) -> router::Setup
         operators: config.operators.clone(),
         frontend: frontend.to_owned(),
         backend: backend.to_owned(),
+        crew: config.crew.as_ref().map(|crew| router::CrewSetup {
+            brokers: crew.brokers.clone(),
+            host: crew.host.clone(),
+            service: crew.service.clone(),
+        }),
     }
 }
 
@@ -372,11 +416,12 @@ fn start(process: RouterProcess) -> router::Start {
     router::Start {
         link: process.link,
         life: process.life,
-        frontend: process.listeners.frontend.descriptor,
-        backend: process.listeners.backend.descriptor,
+        frontend: process.listeners.frontend.map(|port| port.descriptor),
+        backend: process.listeners.backend.map(|port| port.descriptor),
         crew: process.listeners.crew.descriptor,
         control: process.listeners.control.descriptor,
         control_read: process.listeners.control_read.map(|socket| socket.descriptor),
+        journal: process.journal,
         workers: process
             .workers
             .into_iter()

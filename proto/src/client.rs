@@ -380,6 +380,7 @@ mod tests {
             key: text(),
             trace: text(),
             headers: (10..10 + HEADERS_COUNT).map(|number| (number.to_string(), vec![0; value])).collect(),
+            member: Some(u32::MAX),
             window: Some(u32::MAX),
             claim: Some(u32::MAX),
         };

@@ -195,6 +195,22 @@ pub struct StatusReport {
     /// One entry for each service, the default one first. An older broker tells of none.
     #[serde(default)]
     pub services: Vec<ServiceReport>,
+    /// The brokers that a crew serves; a broker has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<LinkReport>,
+}
+
+/// A broker that a crew serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// Its backend.
+    pub broker: String,
+    /// Whether somebody is at the other end.
+    pub connected: bool,
+    /// For how long it has been so, in milliseconds.
+    pub for_ms: u64,
+    /// How many of the crew's workers are announced there.
+    pub workers: u32,
 }
 
 /// The pool's wish and its limits.

@@ -19,6 +19,9 @@ use crate::{Headers, MAGIC, MapError, Status, Token, map};
 /// How many frames of a job or reply stand before the body.
 pub const HEAD_LEN: usize = 3;
 
+/// Bytes of an announcement's `instance`; a longer one counts as none.
+pub const INSTANCE_LIMIT: usize = 64;
+
 /// What a worker says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +88,14 @@ pub struct Announcement {
     /// With `exiting`: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// A name that this run of the worker has drawn for itself, and nobody else has. Who gives
+    /// it promises to send replies to jobs with a key again after a lost connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Which of several workers of this connection it is about; absent if the connection
+    /// is one worker. `exiting` ends a member, whose number is then free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
 }
 
 impl Default for Announcement {
@@ -98,6 +109,8 @@ impl Default for Announcement {
             seen: 0,
             claims: None,
             reason: None,
+            instance: None,
+            member: None,
         }
     }
 }
@@ -145,6 +158,9 @@ pub struct JobMeta {
     /// others; absent if the reply must not come in parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
+    /// Which of several workers of the connection it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<u32>,
     /// The number under which the job is claimed before it is begun; absent if it need not be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<u32>,

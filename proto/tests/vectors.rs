@@ -49,8 +49,17 @@ fn announcement() -> Announcement {
     }
 }
 
+/// The same of one that sends replies again.
+fn named() -> Announcement {
+    Announcement { instance: Some("5f0c".into()), ..announcement() }
+}
+
 fn job() -> JobMeta {
     JobMeta { id: "a1".into(), attempt: 2, timeout_ms: Some(1500), ..JobMeta::default() }
+}
+
+fn member() -> Announcement {
+    Announcement { name: Some("web2:3".into()), credits: 2, member: Some(3), ..Announcement::default() }
 }
 
 fn job_claimed() -> JobMeta {
@@ -182,6 +191,7 @@ fn report() -> StatusReport {
         }],
         external: vec![],
         services: vec![],
+        brokers: vec![],
     };
     report.requests.received = 8;
     report.requests.answered = 7;
@@ -408,6 +418,8 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("worker-hello", message(&[&announcement().encode_hello()])),
         ("worker-waiting-plain", message(&[b"", b"waiting"])),
         ("worker-waiting", message(&[b"", b"waiting", &announcement().encode()])),
+        ("worker-waiting-named", message(&[b"", b"waiting", &named().encode()])),
+        ("worker-waiting-member", message(&[b"", b"waiting", &member().encode()])),
         ("worker-processing-plain", message(&[b"", b"processing"])),
         ("worker-exiting-plain", message(&[b"", b"exiting"])),
         ("worker-exiting", message(&[b"", b"exiting", &exiting.encode()])),
@@ -425,6 +437,7 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("job-claimed", message(&[b"", token, &job_claimed().encode(), b"hello"])),
         ("worker-waiting-claims", message(&[b"", b"waiting", &claiming().encode()])),
         ("job", message(&[b"", token, &job().encode(), b"hello"])),
+        ("job-member", message(&[b"", token, &JobMeta { member: Some(3), ..job() }.encode(), b"hello"])),
         ("order-cancel", message(&[b"", b"", &cancel.encode()])),
         ("order-more", message(&[b"", b"", &more.encode()])),
         ("order-stop", message(&[b"", b"", &Control::Stop.encode()])),
@@ -618,6 +631,8 @@ fn golden_words_of_workers_are_understood() {
         ("worker-hello", WorkerMessage::Hello(announcement())),
         ("worker-waiting-plain", state(State::Waiting, None, Dialect::Hornpipe)),
         ("worker-waiting", state(State::Waiting, Some(announcement()), Dialect::Hornpipe)),
+        ("worker-waiting-named", state(State::Waiting, Some(named()), Dialect::Hornpipe)),
+        ("worker-waiting-member", state(State::Waiting, Some(member()), Dialect::Hornpipe)),
         ("worker-processing-plain", state(State::Processing, None, Dialect::Hornpipe)),
         ("worker-exiting-plain", state(State::Exiting, None, Dialect::Hornpipe)),
         ("worker-exiting", state(State::Exiting, Some(exiting), Dialect::Hornpipe)),

@@ -213,17 +213,28 @@ class Router:
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
-        port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         app = App()
         app.set_handler(handler)
-        self.runner = Runner(app, f"tcp://127.0.0.1:{port}")
+        self.runner = Runner(app, f"tcp://127.0.0.1:{self.port}")
         self.thread = threading.Thread(target=self.runner.run, daemon=True)
         self.thread.start()
-        self.peer = self.receive()[0]
+        self.receive()
+
+    def restart(self):
+        """Dies, and another takes its place."""
+        self.socket.close()
+        self.context.term()
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.bind(f"tcp://127.0.0.1:{self.port}")
 
     def receive(self):
         assert self.socket.poll(10_000)
-        return self.socket.recv_multipart()
+        frames = self.socket.recv_multipart()
+        self.peer = frames[0]
+        return frames
 
     def job(self, body, **meta):
         self.socket.send_multipart([self.peer, b"", b"t1", wire.pack_map(meta), body])
@@ -243,6 +254,22 @@ class Router:
         self.thread.join(10)
         self.socket.close()
         self.context.term()
+
+
+def test_the_last_reply_with_a_key_is_sent_again_until_another_job_has_come():
+    router = Router(lambda body: body.upper())
+    router.job(b"x", key="k")
+    assert router.reply() == ({}, [b"X"])
+    for _ in range(2):
+        router.restart()
+        assert router.reply() == ({}, [b"X"])
+        assert router.receive()[2] == b"waiting"
+    router.job(b"y")
+    assert router.reply() == ({}, [b"Y"])
+    router.restart()
+    frames = router.receive()
+    assert frames[2] == b"waiting" and len(wire.unpack_map(frames[3])["instance"]) == 32
+    router.end()
 
 
 def in_parts(body, ctx):

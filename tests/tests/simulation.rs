@@ -40,8 +40,8 @@ fn the_work_of_a_key_runs_once() {
             assert_eq!(one, keys::run(seed, EVENTS), "seed {seed}");
         }
     }
-    let kinds = [seen.answered, seen.repeated, seen.refused, seen.dropped, seen.runs];
-    assert!(kinds.iter().all(|count| *count > 500), "{seen:?}");
+    let kinds = [seen.answered, seen.repeated, seen.refused, seen.dropped, seen.runs, seen.lives];
+    assert!(kinds.iter().all(|count| *count > 500) && seen.inherited > 100, "{seen:?}");
 }
 
 #[test]

@@ -58,6 +58,11 @@ impl Job {
         self.deadline.map(|deadline| deadline.saturating_duration_since(clock::now()))
     }
 
+    /// Whether its client has a name for the work, under which it may ask again.
+    pub(crate) fn has_key(&self) -> bool {
+        self.meta.key.is_some()
+    }
+
     /// How many parts of the reply may be sent ahead, if it may come in parts.
     pub(crate) fn window(&self) -> Option<u32> {
         self.meta.window

@@ -10,6 +10,7 @@ use hornpipe_proto::zmtp::Limits;
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, News};
+use crate::kept::{self, Kept};
 use crate::parts::Parts;
 use crate::queue::Queue;
 use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, clock};
@@ -32,7 +33,8 @@ pub(crate) struct Session {
     hand: Hand,
     /// What has come and is not begun.
     queue: Queue,
-    /// Replies that were due while no broker was there.
+    kept: Kept,
+    /// Replies that were due while no broker was there, and are not kept.
     unsaid: Vec<Message>,
     /// The connection was lost while a job was in hand: say `waiting` after its reply.
     owes_waiting: bool,
@@ -47,7 +49,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 enum Hand {
     Empty,
-    Holds { token: Vec<u8>, cancelled: bool, parts: Parts },
+    Holds { token: Vec<u8>, has_key: bool, cancelled: bool, parts: Parts },
 }
 
 /// What a worker is to do next.
@@ -75,6 +77,7 @@ impl Session {
             announcement,
             hand: Hand::Empty,
             queue,
+            kept: Kept::default(),
             unsaid: Vec::new(),
             owes_waiting: false,
             told_to_stop: false,
@@ -94,7 +97,8 @@ impl Session {
         match self.queue.begin() {
             Some(job) => {
                 let parts = Parts::within(job.window());
-                self.hand = Hand::Holds { token: job.token().to_vec(), cancelled: false, parts };
+                let (token, has_key) = (job.token().to_vec(), job.has_key());
+                self.hand = Hand::Holds { token, has_key, cancelled: false, parts };
                 Some(Next::Job(job))
             }
             None => self.told_to_stop.then_some(Next::Stop),
@@ -176,7 +180,8 @@ impl Session {
     fn introduce(&mut self) -> Result<(), ServeError> {
         self.was_patient = false;
         self.connection.send([self.announcement.encode_hello()]);
-        for reply in std::mem::take(&mut self.unsaid) {
+        // Before `waiting`, which says that nothing else is owed.
+        for reply in self.kept.again().into_iter().chain(std::mem::take(&mut self.unsaid)) {
             self.connection.send(reply);
         }
         match self.hand {
@@ -197,6 +202,7 @@ impl Session {
         match BrokerMessage::decode(&frames) {
             Ok(BrokerMessage::Job { token, meta }) => {
                 self.announcement.seen = self.announcement.seen.saturating_add(1);
+                self.kept.forget();
                 let body = frames.split_off(HEAD_LEN.min(frames.len()));
                 self.queue.push(Job::new(token, meta.unwrap_or_default(), body));
             }
@@ -305,10 +311,17 @@ impl Session {
 
     /// Sends these frames in place of the reply, once a broker is there. Waits until it has taken them, or is gone.
     pub(crate) fn put_down(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<(), ServeError> {
+        let frames: Message = frames.into_iter().collect();
+        let is_kept = matches!(self.hand, Hand::Holds { has_key: true, .. });
+        if is_kept {
+            self.kept.keep(&frames);
+        }
         self.hand = Hand::Empty;
         if !self.connection.is_open() {
             // The one who comes is told that we wait when it is told of this.
-            self.unsaid.push(frames.into_iter().collect());
+            if !is_kept {
+                self.unsaid.push(frames);
+            }
             self.owes_waiting = false;
             return Ok(());
         }
@@ -348,6 +361,7 @@ pub(crate) fn announcement_of(settings: &Settings) -> Announcement {
         service: settings.service.clone(),
         name: settings.name.clone(),
         sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
+        instance: kept::draw_instance(),
         ..Announcement::default()
     }
 }

@@ -47,7 +47,7 @@ const VERBS: &str = "\
 Run
   demo    a tour of one minute: search, grow, kill, reload
   serve   bind two ports, start workers, hand each request to an idle one
-  worker  be a worker by hand: `worker demo` does as it is told
+  worker  the same workers for a broker elsewhere      hornpipe worker --connect broker:6661 -n 8
   conform try a worker program: does it keep to the protocol?
   config  show what settings mean and where they come from, or check them
   lock    a command under a lock, of this machine or many   hornpipe lock run NAME -- ./backup
@@ -95,7 +95,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Serve(Box<serve::ServeArguments>),
-    Worker(worker::WorkerArguments),
+    Worker(Box<worker::WorkerArguments>),
     Conform(conform::ConformArguments),
     Demo(demo::DemoArguments),
     Config(config::ConfigArguments),
@@ -134,7 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     match verb {
         Verb::Serve(arguments) => serve::run(*arguments),
-        Verb::Worker(arguments) => worker::run(&arguments),
+        Verb::Worker(arguments) => worker::run(*arguments),
         Verb::Conform(arguments) => conform::run(&arguments).into(),
         Verb::Demo(arguments) => demo::run(&arguments).into(),
         Verb::Config(arguments) => config::run(arguments),
@@ -179,6 +179,7 @@ fn with_dashes_explained(mut error: clap::Error) -> clap::Error {
 
 fn command() -> clap::Command {
     let command = <CommandLine as clap::CommandFactory>::command().mut_subcommand("serve", serve::explain);
+    let command = command.mut_subcommand("worker", worker::explain);
     let command = command.mut_subcommand("config", config::explain);
     let command =
         command.mut_subcommand("upgrade", |verb| with_timeout(verb, upgrade::TIMEOUT, upgrade::TIMEOUT_HELP));

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,7 +20,7 @@ use nix::unistd::Uid;
 
 use super::exit_code::OperatorExit;
 use super::output;
-use crate::config::{self, Address, ControlPlace, Environment, PlaceError};
+use crate::config::{self, Address, AddressError, ControlPlace, Environment, PlaceError};
 
 /// Read from the socket in one call.
 const CHUNK: usize = 64 * 1024;
@@ -27,15 +28,43 @@ const CHUNK: usize = 64 * 1024;
 /// Which broker is meant.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The broker's frontend port. It must run on this machine
+    /// The broker's frontend port, or a crew's name. It must run on this machine
     #[arg(value_name = "FRONTEND")]
-    frontend: Address,
+    which: Which,
     /// Its control socket, if that is not where this user's are [env: HORNPIPE_CONTROL]
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
     /// How long to wait for the broker to answer [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = config::duration_or_seconds)]
     timeout: Option<Duration>,
+}
+
+/// A broker or a crew.
+#[derive(Debug, Clone)]
+enum Which {
+    Broker(Address),
+    Crew(String),
+}
+
+impl FromStr for Which {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if config::is_crew_name(text) {
+            return Ok(Self::Crew(text.to_owned()));
+        }
+        text.parse().map(Self::Broker)
+    }
+}
+
+/// As the operator has said it.
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(address) => address.port().fmt(f),
+            Self::Crew(name) => f.write_str(name),
+        }
+    }
 }
 
 /// Which of its services is meant.
@@ -73,7 +102,7 @@ pub(super) struct Broker {
 #[derive(Debug)]
 pub(super) enum OperatorError {
     Place(PlaceError),
-    Missing { port: u16, path: PathBuf },
+    Missing { who: String, path: PathBuf },
     Forbidden { path: PathBuf },
     NotOurs { path: PathBuf, user: Uid },
     Connect { path: PathBuf, why: Errno },
@@ -87,9 +116,9 @@ impl fmt::Display for OperatorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Place(error) => error.fmt(f),
-            Self::Missing { port, path } => write!(
+            Self::Missing { who, path } => write!(
                 f,
-                "no broker with frontend port {port} here (looked at {}): is it running as another user? Then \
+                "no {who} here (looked at {}): is it running as another user? Then \
                  --control PATH says where its socket is",
                 path.display()
             ),
@@ -127,7 +156,7 @@ impl fmt::Display for OperatorError {
 impl Target {
     /// The broker with this frontend, for verbs that have words of their own for it.
     pub(super) fn new(frontend: Address, control: Option<PathBuf>, timeout: Duration) -> Self {
-        Self { frontend, control, timeout: Some(timeout) }
+        Self { which: Which::Broker(frontend), control, timeout: Some(timeout) }
     }
 
     /// Connects, asks, and gives what `answered` makes of the answer.
@@ -186,9 +215,17 @@ impl Target {
         self.timeout.unwrap_or(TIMEOUT)
     }
 
-    /// The port that names the broker.
-    pub(super) fn port(&self) -> u16 {
-        self.frontend.port()
+    /// What names the broker: its port, or a crew's name.
+    pub(super) fn name(&self) -> String {
+        self.which.to_string()
+    }
+
+    /// The same in a sentence.
+    pub(super) fn who(&self) -> String {
+        match &self.which {
+            Which::Broker(address) => format!("broker with frontend port {}", address.port()),
+            Which::Crew(name) => format!("crew {name}"),
+        }
     }
 
     fn connect(&self) -> Result<Broker, OperatorError> {
@@ -202,14 +239,14 @@ impl Target {
         let mut place = ControlPlace::choose(control, &environment, user);
         place.check().map_err(OperatorError::Place)?;
         // A service of root has no runtime directory, while root at a terminal may.
-        let is_there = place.socket(self.port()).exists() || matches!(place, ControlPlace::File(_));
+        let is_there = place.socket(&self.which).exists() || matches!(place, ControlPlace::File(_));
         if user.is_root() && !is_there {
             place = ControlPlace::of_root();
         }
-        let path = place.socket(self.port());
+        let path = place.socket(&self.which);
         let stream = connect_within(&path, timeout).map_err(|why| match why {
             Errno::ENOENT | Errno::ECONNREFUSED | Errno::ENOTDIR => {
-                OperatorError::Missing { port: self.port(), path: path.clone() }
+                OperatorError::Missing { who: self.who(), path: path.clone() }
             }
             Errno::EACCES | Errno::EPERM => OperatorError::Forbidden { path: path.clone() },
             Errno::EAGAIN => OperatorError::Silent { timeout },

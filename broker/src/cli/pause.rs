@@ -22,10 +22,10 @@ pub(super) fn run(arguments: &PauseArguments) -> OperatorExit {
     let refuse = arguments.refuse;
     arguments.target.ask(&ControlRequest::Pause { refuse }, |response, _| match response {
         ControlResponse::Paused { waiting, in_flight } => {
-            let port = arguments.target.port();
+            let name = arguments.target.name();
             let fate = if refuse { "are refused" } else { "wait too" };
             output::say(&format!(
-                "paused: {in_flight} running, {waiting} waiting; new requests {fate}. hornpipe resume {port} ends it\n"
+                "paused: {in_flight} running, {waiting} waiting; new requests {fate}. hornpipe resume {name} ends it\n"
             ))
         }
         _ => operator::misunderstood(),

@@ -48,6 +48,25 @@ impl BrokerArguments {
     }
 }
 
+/// Runs a broker or a crew, and gives the process's exit code.
+pub(super) fn launch(configured: Result<Configured, ConfigError>) -> u8 {
+    let configured = match configured {
+        Ok(configured) => configured,
+        Err(error) => {
+            output::complain(format_args!("cannot start: {error}"));
+            return exit_code(&error);
+        }
+    };
+    let console = logging::console();
+    launch::launch(configured, None).unwrap_or_else(|why| {
+        match console {
+            Ok(mut console) => output::complain_to(&mut console, format_args!("cannot start: {why}")),
+            Err(_none_left) => error!(%why, "cannot start"),
+        }
+        why.exit_code()
+    })
+}
+
 /// What the process exits with if there is no configuration.
 pub(super) fn exit_code(error: &ConfigError) -> u8 {
     if error.is_of_file() { CONFIG_FILE } else { USAGE }
@@ -80,21 +99,7 @@ Exit codes: 0 stopped as asked · 1 failed while running · 2 usage · 3 workers
 
 /// Runs the broker, and gives the process's exit code.
 pub(super) fn run(arguments: ServeArguments) -> u8 {
-    let configured = match arguments.broker.resolve() {
-        Ok(configured) => configured,
-        Err(error) => {
-            output::complain(format_args!("cannot start: {error}"));
-            return exit_code(&error);
-        }
-    };
-    let console = logging::console();
-    launch::launch(configured, None).unwrap_or_else(|why| {
-        match console {
-            Ok(mut console) => output::complain_to(&mut console, format_args!("cannot start: {why}")),
-            Err(_none_left) => error!(%why, "cannot start"),
-        }
-        why.exit_code()
-    })
+    launch(arguments.broker.resolve())
 }
 
 /// Adds to the help of each option its default and its variable.
@@ -102,6 +107,10 @@ pub(super) fn explain(serve: Command) -> Command {
     let defaults = defaults();
     serve.mut_args(|argument| {
         let Some(long) = argument.get_long().map(ToOwned::to_owned) else { return argument };
+        // What makes a crew is said on its command line and nowhere else.
+        if matches!(long.as_str(), "connect" | "name" | "service") {
+            return argument;
+        }
         // `--help` and `--version` explain themselves.
         let Some(help) = argument.get_help().map(ToString::to_string) else { return argument };
         let default = defaults.iter().find(|(option, _)| *option == long);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hornpipe_proto::control::{
-    ControlRequest, ControlResponse, NoiseReport, PoolReport, ServiceReport, StatusReport,
+    ControlRequest, ControlResponse, LinkReport, NoiseReport, PoolReport, ServiceReport, StatusReport,
 };
 
 use super::exit_code::OperatorExit;
@@ -79,13 +79,7 @@ fn picture(response: ControlResponse, form: Form) -> Result<String, OperatorExit
 
 pub(super) fn screen(report: &StatusReport) -> String {
     let mut lines = vec![
-        format!(
-            "hornpipe {}   clients {}   workers {}   {}",
-            report.version,
-            report.frontend,
-            report.backend,
-            report.phase.to_uppercase()
-        ),
+        head(report),
         format!(
             "parent    pid {}   up {}   router pid {}, the {} of this parent",
             report.pid,
@@ -97,6 +91,7 @@ pub(super) fn screen(report: &StatusReport) -> String {
         queue(report),
         pool(report),
     ];
+    lines.extend(report.brokers.iter().map(broker));
     lines.extend(paused(report));
     let pools = pools(report);
     lines.extend(pools.iter().filter_map(|(whose, pool)| reload(whose, pool)));
@@ -107,6 +102,24 @@ pub(super) fn screen(report: &StatusReport) -> String {
     lines.extend(noise(&report.noise));
     lines.extend(services(report));
     joined(&lines) + &worker_tables(report)
+}
+
+fn head(report: &StatusReport) -> String {
+    let StatusReport { version, frontend, backend, brokers, .. } = report;
+    let phase = report.phase.to_uppercase();
+    if brokers.is_empty() {
+        format!("hornpipe {version}   clients {frontend}   workers {backend}   {phase}")
+    } else {
+        format!("hornpipe {version}   crew   {phase}")
+    }
+}
+
+/// A broker that a crew serves.
+fn broker(link: &LinkReport) -> String {
+    let LinkReport { broker, connected, for_ms, workers } = link;
+    let state = if *connected { "connected" } else { "NOT CONNECTED" };
+    let workers = if *connected { format!(", {workers} workers serve it") } else { String::new() };
+    format!("broker    {}   {state} for {}{workers}", harmless(broker), age(*for_ms))
 }
 
 /// The tables of workers, ours and others.
@@ -426,6 +439,7 @@ mod tests {
                 service: None,
             }],
             services: Vec::new(),
+            brokers: Vec::new(),
         }
     }
 

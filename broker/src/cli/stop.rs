@@ -31,11 +31,8 @@ pub(super) fn run(arguments: &StopArguments) -> OperatorExit {
     arguments.target.ask(&ControlRequest::Stop { now: arguments.now }, |response, broker| match response {
         ControlResponse::Stopping if arguments.no_wait => OperatorExit::Done,
         ControlResponse::Stopping => {
-            let port = arguments.target.port();
-            output::complain(format_args!(
-                "the broker of port {port} is stopping; {}",
-                still_running(broker)
-            ));
+            let who = arguments.target.who();
+            output::complain(format_args!("the {who} is stopping; {}", still_running(broker)));
             match wait_until_gone(broker) {
                 Ok(()) => {
                     output::complain("it is gone");

@@ -37,7 +37,7 @@ pub(super) struct TopArguments {
 /// What is on the screen.
 #[derive(Debug)]
 struct View {
-    port: u16,
+    name: String,
     report: StatusReport,
     rates: Rates,
     /// A row of the table of workers.
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &TopArguments) -> OperatorExit {
     let target = &arguments.target;
     target.ask(&ControlRequest::Status, |response, _| match response {
         ControlResponse::Status(report) if io::stdin().is_terminal() && io::stdout().is_terminal() => {
-            let view = View::new(target.port(), *report);
+            let view = View::new(target.name(), *report);
             match watch(target, view) {
                 Ok(()) => OperatorExit::Done,
                 Err(error) => {
@@ -114,9 +114,9 @@ fn watch(target: &Target, mut view: View) -> io::Result<()> {
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 impl View {
-    fn new(port: u16, report: StatusReport) -> Self {
+    fn new(name: String, report: StatusReport) -> Self {
         let rates = Rates::new(&report);
-        Self { port, report, rates, selected: 0, line: Line::Keys, lost: None }
+        Self { name, report, rates, selected: 0, line: Line::Keys, lost: None }
     }
 
     fn look(&mut self, target: &Target) {

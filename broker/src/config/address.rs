@@ -114,6 +114,33 @@ fn parse_host(host: &str) -> Result<Host, AddressError> {
 }
 
 impl Address {
+    /// Any free port of this machine.
+    pub(super) fn anywhere() -> Self {
+        Self { spelling: "0".to_owned(), host: Host::Number(Ipv4Addr::LOCALHOST.into()), port: 0 }
+    }
+
+    /// Whether only this machine can be meant.
+    pub(super) fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Number(address) => address.is_loopback(),
+            Host::Name(name) => name == "localhost",
+        }
+    }
+
+    /// Whether it names one machine, and a port of it.
+    pub(super) fn is_a_place(&self) -> bool {
+        let names_all = matches!(&self.host, Host::Number(address) if address.is_unspecified());
+        !names_all && self.port != 0
+    }
+
+    /// As libzmq wants it. A name is looked up at each connection.
+    pub fn endpoint(&self) -> String {
+        match &self.host {
+            Host::Number(address) => format!("tcp://{}", SocketAddr::new(*address, self.port)),
+            Host::Name(name) => format!("tcp://{name}:{}", self.port),
+        }
+    }
+
     /// The port; 0 asks for a free one.
     pub fn port(&self) -> u16 {
         self.port

@@ -97,11 +97,11 @@ impl ControlPlace {
         }
     }
 
-    /// The control socket of the broker with that frontend port.
-    pub fn socket(&self, port: u16) -> PathBuf {
+    /// The control socket of the broker with that frontend port, or of the crew of that name.
+    pub fn socket(&self, name: impl fmt::Display) -> PathBuf {
         match self {
             Self::File(path) => path.clone(),
-            Self::Directory(directory) | Self::Shared(directory) => directory.join(format!("{port}.sock")),
+            Self::Directory(directory) | Self::Shared(directory) => directory.join(format!("{name}.sock")),
         }
     }
 
@@ -111,25 +111,25 @@ impl ControlPlace {
     /// in there: the parent binds this path, and the workers connect to what is
     /// left of it without that directory. Another user may be locked out of the
     /// place of the control socket; it is then where root's are. Else it is beside.
-    pub fn crew_for(&self, port: u16, workers: &Identity) -> PathBuf {
+    pub fn crew_for(&self, name: impl fmt::Display, workers: &Identity) -> PathBuf {
         match (&workers.chroot, workers.user) {
-            (Some(_), _) => self.crew(port, workers.chroot.as_deref()),
-            (None, Some(_)) => Self::of_root().crew(port, None),
-            (None, None) => self.crew(port, None),
+            (Some(_), _) => self.crew(name, workers.chroot.as_deref()),
+            (None, Some(_)) => Self::of_root().crew(name, None),
+            (None, None) => self.crew(name, None),
         }
     }
 
     /// The same for workers of this user.
-    pub fn crew(&self, port: u16, chroot: Option<&Path>) -> PathBuf {
+    pub fn crew(&self, name: impl fmt::Display, chroot: Option<&Path>) -> PathBuf {
         match (chroot, self) {
-            (Some(root), _) => root.join(format!("hornpipe-{port}.crew")),
+            (Some(root), _) => root.join(format!("hornpipe-{name}.crew")),
             (None, Self::File(path)) => {
                 let mut path = path.clone().into_os_string();
                 path.push(".crew");
                 path.into()
             }
             (None, Self::Directory(directory) | Self::Shared(directory)) => {
-                directory.join(format!("{port}.crew"))
+                directory.join(format!("{name}.crew"))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
+use super::crew::CrewError;
 use super::file::FileError;
 use super::units::show_size;
 
@@ -33,6 +34,8 @@ pub enum ConfigError {
     },
     /// The file of `--config`.
     File(Box<FileError>),
+    /// There can be no crew like that.
+    Crew(Box<CrewError>),
     /// No port for clients, or none for workers.
     NoAddress {
         /// As `--help` calls it.
@@ -213,6 +216,7 @@ impl ConfigError {
             | Self::BadVariable { .. }
             | Self::Activation { .. }
             | Self::File(_)
+            | Self::Crew(_)
             | Self::NoAddress { .. }
             | Self::NoWorkingDirectory { .. } => Vec::new(),
             Self::Address { key, .. } | Self::Exposed { key, .. } => vec![key],
@@ -248,6 +252,7 @@ impl ConfigError {
 
 const NOTHING_TO_MOLD: &str = "--mold needs a program after -- that is a mold, as in `-- python3 -m hornpipe app.py`, and \
                                neither --each nor --lines";
+const NEEDS_PROGRAM: &str = "needs a program after --, as in: hornpipe serve 6660 6661";
 const GROUP_WITHOUT_SOCKET: &str =
     "--control-group is for the socket of --control-read PATH: say where that is to be";
 
@@ -269,6 +274,7 @@ impl fmt::Display for ConfigError {
                  and backend (FileDescriptorName=), or name none and list the frontend first"
             ),
             Self::File(error) => error.fmt(f),
+            Self::Crew(error) => error.fmt(f),
             Self::NoAddress { argument } => write!(
                 f,
                 "{argument} is missing: give it as in hornpipe serve 6660 6661, or as {} in the file of --config",
@@ -334,9 +340,7 @@ impl fmt::Display for ConfigError {
             }
             Self::EachAndLines => f.write_str("--each and --lines exclude each other"),
             Self::FramingWithoutLines => f.write_str("--framing is for programs of --lines: add --lines"),
-            Self::NoProgram { option } => {
-                write!(f, "{option} needs a program after --, as in: hornpipe serve 6660 6661 {option} -- tr a-z A-Z")
-            }
+            Self::NoProgram { option } => write!(f, "{option} {NEEDS_PROGRAM} {option} -- tr a-z A-Z"),
             Self::EmptyProgram => f.write_str("the program after -- has no name"),
             Self::UnknownAccount { kind, name } => write!(f, "there is no {kind} {name:?} on this machine"),
             Self::GroupNeeded { user } => {
@@ -356,11 +360,18 @@ impl fmt::Display for ConfigError {
     }
 }
 
+impl From<CrewError> for ConfigError {
+    fn from(error: CrewError) -> Self {
+        Self::Crew(Box::new(error))
+    }
+}
+
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Address { source, .. } => Some(source.as_ref()),
             Self::File(error) => Some(error.as_ref()),
+            Self::Crew(error) => Some(error.as_ref()),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::crew::CrewOptions;
 use super::document::{self, FileLayer, ServiceLayer};
 use super::env::EnvironmentLayer;
 use super::file::{self, FileError, FileProblem};
@@ -28,6 +29,8 @@ pub struct CommandLine {
     pub file: Option<PathBuf>,
     /// All options.
     pub options: RawConfig,
+    /// What makes it a crew.
+    pub crew: Option<CrewOptions>,
 }
 
 impl CommandLine {
@@ -104,14 +107,21 @@ impl Configured {
     }
 
     fn of(layers: Layers, surroundings: Surroundings) -> Result<Self, ConfigError> {
-        let (frontend, backend) = layers.ports();
+        let nowhere = Address::anywhere();
+        let (frontend, backend) = match layers.command_line.crew {
+            Some(_) => (Some(&nowhere), Some(&nowhere)),
+            None => layers.ports(),
+        };
         let argument = |argument| move || ConfigError::NoAddress { argument };
         let frontend = frontend.ok_or_else(argument("FRONTEND"))?;
         let backend = backend.ok_or_else(argument("BACKEND"))?;
         let merged = layers.merged();
         let places = merged.resolve_places((frontend, backend), &surroundings);
         let places = places.map_err(|error| layers.blame(error, DEFAULT_SERVICE))?;
-        let config = layers.resolve(places, &surroundings)?;
+        let mut config = layers.resolve(places, &surroundings)?;
+        if let Some(options) = &layers.command_line.crew {
+            options.apply(&mut config)?;
+        }
         Ok(Self { config, passed_over: None, layers, surroundings })
     }
 
@@ -123,7 +133,10 @@ impl Configured {
     /// As [`Configured::read`].
     pub fn read_again(&self) -> Result<Self, ConfigError> {
         let layers = Layers::read(self.layers.command_line.clone(), &self.surroundings)?;
-        let config = layers.resolve(Places::of(&self.config), &self.surroundings)?;
+        let mut config = layers.resolve(Places::of(&self.config), &self.surroundings)?;
+        if let Some(options) = &layers.command_line.crew {
+            options.apply(&mut config)?;
+        }
         Ok(Self { config, passed_over: None, layers, surroundings: self.surroundings.clone() })
     }
 

@@ -9,6 +9,7 @@ mod activation;
 mod address;
 mod conditions;
 mod control_place;
+mod crew;
 pub mod env;
 mod error;
 mod hooks;
@@ -40,6 +41,7 @@ pub use address::{Address, AddressError};
 pub use changes::{Difference, Effect, InForce};
 pub use conditions::ConditionError;
 pub use control_place::{ControlPlace, PlaceError};
+pub use crew::{CrewError, CrewOptions, CrewPlan, is_name as is_crew_name};
 pub use env::Environment;
 pub use error::ConfigError;
 pub use file::{FileError, FileProblem};
@@ -60,10 +62,12 @@ use crate::parent::{Hook, Identity};
 /// Everything `serve` needs to know, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where clients connect; port 0 asks for a free one.
+    /// Where clients connect; port 0 asks for a free one. A crew listens on no port.
     pub frontend: SocketAddr,
     /// Where workers connect that this broker does not start; port 0 asks for a free one.
     pub backend: SocketAddr,
+    /// Whose requests its workers are for, if it is a crew and no broker.
+    pub crew: Option<CrewPlan>,
     /// Where metrics and health are asked for; port 0 asks for a free one.
     pub http: Option<SocketAddr>,
     /// What is asked without a name. Ports, parent and router are one for all services.

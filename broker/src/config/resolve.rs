@@ -106,6 +106,7 @@ impl RawConfig {
         let control = self.control.clone().map(full_path).transpose()?;
         let control_read = self.resolve_control_read()?;
         Ok(Config {
+            crew: None,
             default: self.resolve_service(DEFAULT_SERVICE, argv, surroundings)?,
             further: Vec::new(),
             external: match (self.no_external == Some(true), self.insecure == Some(true)) {

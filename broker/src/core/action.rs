@@ -10,6 +10,7 @@ use super::degraded::Degraded;
 use super::ended::Ended;
 use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
+use super::journal::Entry;
 use super::pause::{Pause, PauseMode};
 use super::telling::Telling;
 
@@ -76,6 +77,12 @@ pub enum Action<B> {
     Disown {
         worker: WorkerId,
     },
+    // To brokers that lend us their requests, if the settings say that there are some.
+    /// So many requests a worker of ours runs at once from here on; 0 is none more.
+    Capacity {
+        worker: WorkerId,
+        requests: u32,
+    },
 
     // To the parent.
     Spawn {
@@ -95,6 +102,12 @@ pub enum Action<B> {
     },
     /// What the next router must know if this one dies.
     Remember(Memory),
+    /// The same of one key, in place of what was said of it before. It is written down before
+    /// anything that follows is done.
+    Journal {
+        key: Arc<str>,
+        entry: Entry<B>,
+    },
 
     // To whoever watches.
     Note(Note),

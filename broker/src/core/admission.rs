@@ -7,6 +7,7 @@ use hornpipe_proto::Status;
 
 use super::action::{Action, Spent};
 use super::backlog::End;
+use super::dispatch::GONE;
 use super::event::Request;
 use super::ids::RequestId;
 use super::{Core, Turn};
@@ -111,11 +112,21 @@ impl<B: Clone> Core<B> {
             let why = format!("no service {} here", service.escape_debug());
             return Some(Objection::new(Status::NoService, why));
         }
+        if request.wants.worker.is_some_and(|worker| !self.serves(worker)) {
+            return Some(Objection::new(Status::Lost, GONE));
+        }
         if request.size > limits.body_limit {
             let why = format!("the body has {} bytes, at most {} are taken", request.size, limits.body_limit);
             return Some(Objection::new(Status::TooLarge, why));
         }
         None
+    }
+
+    /// Whether there is no room for its body.
+    pub(super) fn weight(&self, request: &Request<B>) -> Option<Objection> {
+        let bytes = self.requests.held_bytes();
+        let heavy = bytes + request.size > self.settings.held_bytes_limit;
+        heavy.then(|| Objection::busy(format!("{bytes} bytes are waiting"), None))
     }
 
     /// Whether there is no room for it, or no time.

@@ -48,6 +48,8 @@ pub(super) struct Ticket {
     pub(super) priority: Priority,
     pub(super) exclusive: Option<Arc<str>>,
     pub(super) affinity: Option<Arc<str>>,
+    /// The one that may have it.
+    pub(super) worker: Option<WorkerId>,
     pub(super) since: Timestamp,
 }
 
@@ -65,6 +67,7 @@ struct Spot {
     stand: Stand,
     exclusive: Option<Arc<str>>,
     affinity: Option<Arc<str>>,
+    worker: Option<WorkerId>,
     since: Timestamp,
     place: Place,
 }
@@ -130,9 +133,9 @@ impl Backlog {
                 self.first_order
             }
         };
-        let Ticket { client, priority, exclusive, affinity, since } = ticket;
+        let Ticket { client, priority, exclusive, affinity, worker, since } = ticket;
         let stand = Stand { priority, client, order };
-        let spot = Spot { stand, exclusive, affinity, since, place: Place::Parked };
+        let spot = Spot { stand, exclusive, affinity, worker, since, place: Place::Parked };
         let key = spot.exclusive.clone();
         self.spots.insert(request, spot);
         let Some(key) = key else { return self.line_up(request) };
@@ -157,6 +160,7 @@ impl Backlog {
         let Some(spot) = self.spots.get_mut(&request) else { return };
         self.turns += 1;
         let owner = spot.affinity.as_ref().and_then(|key| self.affinities.worker_of(key));
+        let owner = spot.worker.or(owner);
         let line = match owner {
             None => {
                 spot.place = Place::Open;
@@ -265,13 +269,17 @@ impl Backlog {
         self.open.insert(request, stand, self.turns);
     }
 
-    /// The worker takes nothing more, for good: what waits for it goes to others.
-    pub(super) fn worker_gone(&mut self, worker: WorkerId) {
+    /// The worker takes nothing more, for good: what waits for it goes to others. Gives what
+    /// no other may have, which is the caller's.
+    pub(super) fn worker_gone(&mut self, worker: WorkerId) -> Vec<RequestId> {
         self.affinities.forget(worker);
         let waiting: Vec<RequestId> = self.reserved.get(&worker).into_iter().flat_map(Line::iter).collect();
-        for request in waiting {
+        let own = |request: &RequestId| self.spots.get(request).is_some_and(|spot| spot.worker.is_some());
+        let (own, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(own);
+        for request in others {
             self.open_to_all(request);
         }
+        own
     }
 
     /// Those that have come to wait for one worker since this was last asked.

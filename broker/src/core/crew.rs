@@ -35,6 +35,8 @@ pub(super) struct Crew {
     reopened: BTreeSet<Place>,
     /// Those that have ceased to serve since this was last asked.
     ceased: Vec<WorkerId>,
+    /// Those of ours that lend another number of places than when this was last asked.
+    changed: BTreeSet<WorkerId>,
     /// How many requests those that serve run at once, all together.
     capacity: usize,
     turns: u64,
@@ -80,6 +82,7 @@ impl Crew {
         self.capacity -= removed.capacity();
         if removed.serves() {
             self.ceased.push(worker);
+            self.note_change(worker, removed.home);
         }
         self.eligible.remove(&(removed.held.len(), removed.last_turn, worker));
         self.takers.remove(&(removed.held.len(), removed.last_turn, worker));
@@ -156,6 +159,17 @@ impl Crew {
         std::mem::take(&mut self.ceased)
     }
 
+    /// Those of ours that lend another number of places than when this was last asked.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<WorkerId> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn note_change(&mut self, worker: WorkerId, home: Home) {
+        if home != Home::External {
+            self.changed.insert(worker);
+        }
+    }
+
     /// What our own workers do at present.
     pub(super) fn local(&self) -> Occupations {
         self.local
@@ -185,7 +199,7 @@ impl Crew {
         self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
         self.takers.remove(&(worker.held.len(), worker.last_turn, id));
         self.local.subtract(worker);
-        let served = worker.serves();
+        let (served, lent) = (worker.serves(), worker.lends());
         self.capacity -= worker.capacity();
         let result = change(worker);
         self.capacity += worker.capacity();
@@ -197,6 +211,10 @@ impl Crew {
             self.eligible.insert((worker.held.len(), worker.last_turn, id));
         } else if worker.takes_ahead(self.prefetch) {
             self.takers.insert((worker.held.len(), worker.last_turn, id));
+        }
+        let changed = (lent != worker.lends()).then_some(worker.home);
+        if let Some(home) = changed {
+            self.note_change(id, home);
         }
         Some(result)
     }
@@ -214,8 +232,9 @@ impl Crew {
                 Speech::Beating { interval, .. } => Some(*interval),
                 Speech::Plain | Speech::PlainReadyByReply | Speech::Native(_) => None,
             };
-            if let Speech::Native(Details { name: Some(name), .. }) = speech {
-                worker.name = Some(name.clone());
+            if let Speech::Native(Details { name, instance, .. }) = speech {
+                worker.name = name.clone().or_else(|| worker.name.take());
+                worker.instance = instance.clone().or_else(|| worker.instance.take());
             }
         });
     }
@@ -354,10 +373,25 @@ impl Crew {
         self.change(id, |worker| worker.tempo.observe(run, budget));
     }
 
+    /// What it was just given has a key.
+    pub(super) fn mark_keyed(&mut self, id: WorkerId, token: Token) {
+        self.change(id, |worker| worker.keyed = Some(token));
+    }
+
+    /// It has had this since an earlier router gave it.
+    pub(super) fn find_with(&mut self, id: WorkerId, token: Token, now: Timestamp) {
+        self.change(id, |worker| {
+            worker.busy_since.get_or_insert(now);
+            worker.held.insert(token);
+            worker.keyed = Some(token);
+        });
+    }
+
     pub(super) fn take(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         let take = |worker: &mut Worker| {
             worker.held.remove(&token);
             worker.ahead.retain(|ahead| ahead.token != token);
+            worker.keyed.take_if(|keyed| *keyed == token);
             let since = if worker.is_busy() { None } else { worker.busy_since.take() };
             since.map(|since| (worker.home, now.since(since)))
         };

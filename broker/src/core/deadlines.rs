@@ -55,6 +55,8 @@ impl<B: Clone> Core<B> {
             turn.note(Note::RequestTimedOut { request, place, attempt, after, size });
             let message = why.unwrap_or_else(|| format!("no reply within {after:?}"));
             self.refuse(request, Status::Timeout, message, turn);
+        } else {
+            self.nobody_claims(token, turn);
         }
         self.worker_stuck(worker, token, turn);
     }

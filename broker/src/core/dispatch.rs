@@ -1,28 +1,31 @@
 //! Who gets which request: an idle worker first, the one idle longest; the request that is
 //! next for it.
 
-use hornpipe_proto::Token;
+use hornpipe_proto::{Status, Token};
 
 use super::action::{Action, Assignment};
 use super::backlog::Ticket;
-use super::crew::Tongue;
+use super::crew::{Tongue, Worker};
 use super::event::Wants;
 use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
 use super::parts::WINDOW;
 use super::timers::Timer;
 use super::{Core, Turn};
 
+/// Said of a request that one worker alone could have had.
+pub(super) const GONE: &str = "its worker has gone";
+
 impl Wants {
     pub(super) fn ticket(&self, client: ClientId, since: Timestamp) -> Ticket {
-        let Self { priority, key: _, exclusive, affinity, strict: _, parts: _ } = self;
+        let Self { priority, key: _, exclusive, affinity, strict: _, parts: _, worker } = self;
         let (exclusive, affinity) = (exclusive.clone(), affinity.clone());
-        Ticket { client, priority: *priority, exclusive, affinity, since }
+        Ticket { client, priority: *priority, exclusive, affinity, worker: *worker, since }
     }
 }
 
 impl<B: Clone> Core<B> {
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_, B>) {
-        self.release_from_the_gone();
+        self.release_from_the_gone(turn);
         while self.dispatches()
             && let Some((worker, request)) = self.next_match()
         {
@@ -38,7 +41,12 @@ impl<B: Clone> Core<B> {
         let Some(handed) = self.hand_over(request, (id, token, ordinal), turn.now) else { return };
         let (request, attempt, left, body) = handed;
         self.crew.give(id, token, turn.now);
-        let window = detailed.then_some(WINDOW);
+        self.journal_run(token, false, turn);
+        let held = self.requests.held(token);
+        let window = held.and_then(|held| held.window.as_ref()).filter(|_| detailed).map(|_counted| WINDOW);
+        if held.is_some_and(|held| held.key.is_some()) {
+            self.crew.mark_keyed(id, token);
+        }
         let assignment =
             Assignment { worker: id, token, ordinal, request, attempt, left, detailed, window, body };
         turn.act(Action::Assign(assignment));
@@ -72,6 +80,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn goes_at_once(&self, wants: &Wants) -> bool {
         let backlog = &self.requests.backlog;
         let owner = wants.affinity.as_ref().and_then(|key| backlog.affinities.worker_of(key));
+        let owner = wants.worker.or(owner);
         let claimed = wants.exclusive.as_ref().is_some_and(|key| backlog.is_claimed(key));
         let free = match owner {
             Some(worker) => self.crew.is_eligible(worker),
@@ -81,19 +90,34 @@ impl<B: Clone> Core<B> {
     }
 
     /// Nobody waits for a worker that takes nothing more.
-    fn release_from_the_gone(&mut self) {
+    fn release_from_the_gone(&mut self, turn: &mut Turn<'_, B>) {
         for worker in self.crew.take_ceased() {
             // It may have come back in the same moment.
             if !self.serves(worker) {
-                self.requests.backlog.worker_gone(worker);
+                for request in self.requests.backlog.worker_gone(worker) {
+                    self.refuse(request, Status::Lost, GONE.into(), turn);
+                }
             }
+        }
+    }
+
+    /// Tells what workers of ours can do, where that has changed.
+    pub(super) fn tell_capacities(&mut self, turn: &mut Turn<'_, B>) {
+        let changed = self.crew.take_changed();
+        if !self.settings.lends_workers {
+            return;
+        }
+        for worker in changed {
+            let requests = self.crew.worker(worker).map_or(0, Worker::lends);
+            turn.act(Action::Capacity { worker, requests });
         }
     }
 
     /// Nobody waits too long for one worker while others would do.
     fn limit_reservations(&mut self, turn: &Turn<'_, B>) {
         for request in self.requests.backlog.take_newly_reserved() {
-            let strict = self.requests.record_mut(request).is_none_or(|record| record.wants.strict);
+            let waits = |wants: &Wants| wants.strict || wants.worker.is_some();
+            let strict = self.requests.record(request).is_none_or(|record| waits(&record.wants));
             if !strict && self.requests.backlog.reserved_for(request).is_some() {
                 let until = turn.now.after(self.settings.affinity_wait);
                 self.timers.arm(until, Timer::Affinity(request));

@@ -8,6 +8,7 @@ use hornpipe_proto::{Priority, Token};
 
 use super::action::Footprint;
 use super::ids::{ClientId, Generation, Place, RequestId, Slot, Timestamp, WorkerId};
+use super::journal::Entry;
 use super::pause::PauseMode;
 use super::settings::Settings;
 
@@ -115,6 +116,11 @@ pub enum Event<B> {
     WorkerLeft {
         worker: WorkerId,
     },
+    /// The same of several workers that had one connection: what one held goes to none of the
+    /// others.
+    WorkersLeft {
+        workers: Vec<WorkerId>,
+    },
     /// A job could not be handed to the worker's connection at all.
     Undelivered {
         worker: WorkerId,
@@ -129,6 +135,15 @@ pub enum Event<B> {
     },
     /// A message of somebody who may not be a worker here.
     Stranger,
+
+    // From an earlier router.
+    /// What it has written down of a key. Nothing else comes before these but `Adopted`.
+    Recalled {
+        /// The service whose key it is.
+        service: Arc<str>,
+        key: Arc<str>,
+        entry: Entry<B>,
+    },
 
     // From the parent.
     /// A worker that an earlier router started and that still lives.
@@ -262,6 +277,9 @@ pub struct Wants {
     pub strict: bool,
     /// Whether its client reads a reply in parts, as they come.
     pub parts: bool,
+    /// The one worker that may have it: another broker has chosen that. It ends with that
+    /// worker, and goes to no other.
+    pub worker: Option<WorkerId>,
 }
 
 /// Where a worker's connection comes from.
@@ -303,6 +321,9 @@ pub struct Details {
     pub seen: u64,
     /// Whether it claims each job as it begins it, so that the others can be taken back.
     pub claims: bool,
+    /// What tells it from all others, over every connection. One that has it sends replies to
+    /// jobs with a key once more after its connection was lost, before it says `waiting`.
+    pub instance: Option<Arc<str>>,
 }
 
 /// How a process ended, as far as decisions depend on it.

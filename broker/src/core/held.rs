@@ -26,7 +26,8 @@ pub(super) struct Held {
     pub(super) request: Option<RequestId>,
     pub(super) since: Timestamp,
     pub(super) attempt: u32,
-    /// Which job of its connection this is, counted from 1.
+    /// Which job of its connection this is, counted from 1; 0 if an earlier router gave it, over
+    /// an earlier connection.
     pub(super) ordinal: u64,
     /// Its number on its connection, as it was sent: what has been withdrawn is told by it.
     pub(super) number: u64,
@@ -43,7 +44,17 @@ pub(super) struct Held {
     pub(super) exclusive: Option<Arc<str>>,
     /// The key whose work it is.
     pub(super) key: Option<Arc<str>>,
+    /// Nobody has asked for the work of its key since an earlier router gave it. Only known
+    /// once it is in nobody's hands any more.
+    pub(super) unclaimed: bool,
     pub(super) plan: Option<Plan>,
     /// `None` if the reply must not come in parts.
     pub(super) window: Option<Window>,
+}
+
+impl Held {
+    /// Whether an earlier router gave it.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.ordinal == 0
+    }
 }

@@ -70,6 +70,7 @@ impl<B: Clone> Core<B> {
             outcome: None,
             exclusive: record.wants.exclusive.clone(),
             key: record.wants.key.clone(),
+            unclaimed: false,
             plan: Some(plan),
             window,
         };
@@ -105,15 +106,16 @@ impl<B: Clone> Core<B> {
     /// The worker no longer holds `token`. What it held must be answered or
     /// put back by the caller.
     pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let held = self.requests.held.remove(&token)?;
+        let mut held = self.requests.held.remove(&token)?;
         if let Some(request) = held.request {
             self.requests.in_flight -= 1;
             let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
             self.requests.orphans_in_flight -= usize::from(orphan);
         }
         if let Some(key) = &held.key {
-            self.keys.let_go(key, token);
+            held.unclaimed = self.keys.let_go(key, token);
         }
+        self.found(token);
         self.timers.disarm(Timer::Attempt(token));
         self.timers.disarm(Timer::Part(token));
         self.timers.disarm(Timer::Cancelled(token));
@@ -150,7 +152,8 @@ impl<B: Clone> Core<B> {
         if let Some(record) = self.requests.table.get_mut(&request) {
             // One that was handed over ahead of its time has not been counted.
             if record.ahead().is_none() {
-                if record.attempt > 1 {
+                // What an earlier router has given was not counted here.
+                if record.attempt > 1 && !held.is_inherited() {
                     self.counters.retried -= 1;
                 }
                 record.attempt -= 1;

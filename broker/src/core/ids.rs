@@ -51,6 +51,11 @@ impl ServiceId {
     pub const DEFAULT: Self = Self(0);
 }
 
+impl WorkerId {
+    /// No connection: who has a request may have yet to come back.
+    pub const NOBODY: Self = Self(0);
+}
+
 impl ClientId {
     /// Nobody's connection: who asks by it is an operator.
     pub const OPERATOR: Self = Self(0);

@@ -3,7 +3,8 @@
 //! A request whose key is being worked on joins that run and hears what it brings. One whose
 //! key has been answered within the window gets the same reply. A run that fails frees its
 //! key, once its worker has let go. Nothing is forgotten early: where there is no room for
-//! another key, the request is refused.
+//! another key, the request is refused. What outlives the router: `journal.rs`; what an
+//! earlier one has left: `inherited.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,36 +17,46 @@ use super::admission::Objection;
 use super::event::Request;
 use super::flight::Outcome;
 use super::ids::{ClientId, RequestId, Timestamp};
+use super::inherited::Inherited;
+use super::journal::Entry;
 use super::timers::Timer;
-use super::{Core, Turn};
+use super::{Core, Phase, Turn};
 
 #[derive(Debug)]
 pub(super) struct Keys<B> {
     table: BTreeMap<Arc<str>, Key<B>>,
     /// Requests that wait for another's run.
     joined: BTreeMap<RequestId, Joined>,
-    /// When each reply that is kept may be forgotten.
+    /// When each reply that is kept, and each count of attempts, may be forgotten.
     expiry: BTreeSet<(Timestamp, Arc<str>)>,
     /// Bytes of the replies that are kept.
     bytes: u64,
+    /// Keys of which nothing is known any more, and nobody has been told so.
+    freed: Vec<Arc<str>>,
+    pub(super) inherited: Inherited,
 }
 
 #[derive(Debug)]
-enum Key<B> {
+pub(super) enum Key<B> {
     /// A request waits or runs under it, and others wait for the same reply.
     Open { run: RequestId, joined: BTreeSet<RequestId> },
     /// Its request is over without a reply, and a worker still has it.
     Ending { token: Token },
+    /// A worker has it, and the router to which its clients spoke is gone.
+    Unclaimed { token: Token },
+    /// So many workers had it, none has it any more, and the router to which its clients spoke
+    /// is gone.
+    Tried { attempt: u32, until: Timestamp },
     /// It was answered.
     Done(Done<B>),
 }
 
 #[derive(Debug)]
-struct Done<B> {
+pub(super) struct Done<B> {
     /// `None` if it was too large to be kept.
-    reply: Option<(Vec<B>, B)>,
-    size: u64,
-    attempt: u32,
+    pub(super) reply: Option<(Vec<B>, B)>,
+    pub(super) size: u64,
+    pub(super) attempt: u32,
 }
 
 /// A request that waits for another's run.
@@ -60,7 +71,14 @@ struct Joined {
 
 impl<B> Default for Keys<B> {
     fn default() -> Self {
-        Self { table: BTreeMap::new(), joined: BTreeMap::new(), expiry: BTreeSet::new(), bytes: 0 }
+        Self {
+            table: BTreeMap::new(),
+            joined: BTreeMap::new(),
+            expiry: BTreeSet::new(),
+            bytes: 0,
+            freed: Vec::new(),
+            inherited: Inherited::default(),
+        }
     }
 }
 
@@ -81,15 +99,59 @@ impl<B> Keys<B> {
     fn joined_to(&self, key: &str) -> Vec<RequestId> {
         match self.table.get(key) {
             Some(Key::Open { joined, .. }) => joined.iter().copied().collect(),
-            Some(Key::Ending { .. } | Key::Done(_)) | None => Vec::new(),
+            Some(Key::Ending { .. } | Key::Unclaimed { .. } | Key::Tried { .. } | Key::Done(_)) | None => {
+                Vec::new()
+            }
         }
     }
 
-    /// A worker has let go of what it had under this key.
-    pub(super) fn let_go(&mut self, key: &str, token: Token) {
-        if matches!(self.table.get(key), Some(Key::Ending { token: held }) if *held == token) {
-            self.table.remove(key);
+    /// A worker has let go of what it had under this key. Returns whether that was work which
+    /// nobody has asked for since an earlier router.
+    pub(super) fn let_go(&mut self, key: &Arc<str>, token: Token) -> bool {
+        let unclaimed = self.is_unclaimed(key, token);
+        if unclaimed || matches!(self.table.get(key), Some(Key::Ending { token: held }) if *held == token) {
+            self.free(key);
         }
+        unclaimed
+    }
+
+    pub(super) fn is_unclaimed(&self, key: &str, token: Token) -> bool {
+        matches!(self.table.get(key), Some(Key::Unclaimed { token: held }) if *held == token)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Key<B>> {
+        self.table.get(key)
+    }
+
+    /// Whatever was known of it is known no more.
+    pub(super) fn set(&mut self, key: Arc<str>, state: Key<B>) {
+        let ends = if let Key::Tried { until, .. } = state { Some(until) } else { None };
+        if let Some(Key::Tried { until, .. }) = self.table.insert(Arc::clone(&key), state) {
+            self.expiry.remove(&(until, Arc::clone(&key)));
+        }
+        self.expiry.extend(ends.map(|until| (until, key)));
+    }
+
+    pub(super) fn free(&mut self, key: &Arc<str>) {
+        match self.table.remove(key) {
+            Some(Key::Tried { until, .. }) => drop(self.expiry.remove(&(until, Arc::clone(key)))),
+            Some(Key::Done(done)) => self.bytes -= done.size,
+            Some(Key::Open { .. } | Key::Ending { .. } | Key::Unclaimed { .. }) | None => (),
+        }
+        self.freed.push(Arc::clone(key));
+    }
+
+    /// Keys of which nothing is known any more.
+    pub(super) fn take_freed(&mut self) -> Vec<Arc<str>> {
+        let freed = std::mem::take(&mut self.freed);
+        freed.into_iter().filter(|key| !self.table.contains_key(key)).collect()
+    }
+
+    /// A reply that is kept until then.
+    pub(super) fn keep(&mut self, key: Arc<str>, done: Done<B>, until: Timestamp) {
+        self.bytes += done.size;
+        self.set(Arc::clone(&key), Key::Done(done));
+        self.expiry.insert((until, key));
     }
 
     /// Nobody waits under this number any more. Returns what it was.
@@ -111,10 +173,11 @@ fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> 
 impl<B: Clone> Core<B> {
     /// Why a request with a new key is not taken in, if it is not.
     pub(super) fn objection_to_key(&self, request: &Request<B>) -> Option<Objection> {
-        request.wants.key.as_ref()?;
+        let key = request.wants.key.as_ref()?;
         let limits = &self.settings;
         let full = self.keys.len() >= limits.keys_limit || self.keys.bytes >= limits.key_bytes_limit;
-        full.then(|| Objection::busy("no more keys can be remembered".into(), None))
+        let known = self.keys.get(key).is_some();
+        (full && !known).then(|| Objection::busy("no more keys can be remembered".into(), None))
     }
 
     /// Hands a request to the run, or to the reply, that its key has. Gives it back if there
@@ -130,6 +193,14 @@ impl<B: Clone> Core<B> {
             Key::Open { run, .. } => {
                 let run = *run;
                 self.join_run(key, run, &request, turn);
+            }
+            Key::Unclaimed { token } => {
+                let token = *token;
+                self.claim(token, request, turn);
+            }
+            Key::Tried { attempt, .. } => {
+                let attempt = *attempt;
+                return self.try_again(&key, attempt, request, turn);
             }
             Key::Ending { .. } => {
                 let why = "an earlier run of this key is still being stopped".into();
@@ -174,11 +245,16 @@ impl<B: Clone> Core<B> {
         self.arm_deadline(run);
     }
 
-    /// The request is the first of its key.
-    pub(super) fn open_key(&mut self, key: Option<Arc<str>>, run: RequestId) {
-        if let Some(key) = key {
-            self.keys.table.insert(key, Key::Open { run, joined: BTreeSet::new() });
-        }
+    /// The request is the first of its key, as far as this router knows. Returns how many workers
+    /// have had its work.
+    pub(super) fn open_key(&mut self, key: Option<Arc<str>>, run: RequestId) -> u32 {
+        let Some(key) = key else { return 0 };
+        let tried = match self.keys.get(&key) {
+            Some(Key::Tried { attempt, .. }) => *attempt,
+            _ => 0,
+        };
+        self.keys.set(key, Key::Open { run, joined: BTreeSet::new() });
+        tried
     }
 
     /// Its client's time, while there is one, or that of the last who waits for the same.
@@ -194,16 +270,38 @@ impl<B: Clone> Core<B> {
 
 /// The end of a run, and of those who wait for it.
 impl<B: Clone> Core<B> {
-    /// The work of a key has been done: all who wait hear the reply, and those who come later.
-    pub(super) fn key_answered(
+    /// The work of a key has been done: its reply is for those who come later too. Returns who
+    /// else waits for it.
+    pub(super) fn keep_reply(
         &mut self,
         (key, attempt): (Option<&Arc<str>>, u32),
         (parts, body): (&[B], &B),
         size: u64,
         turn: &mut Turn<'_, B>,
+    ) -> Vec<RequestId> {
+        let Some(key) = key else { return Vec::new() };
+        let joined = self.keys.joined_to(key);
+        let kept = self.keys.bytes + size <= self.settings.key_bytes_limit;
+        let reply = kept.then(|| (parts.to_vec(), body.clone()));
+        let size = if kept { size } else { 0 };
+        let until = turn.now.after(self.settings.key_window);
+        // Before anybody is told: what is told must be true after the death of this router too.
+        let entry = Entry::Done { reply: reply.clone(), size, attempt, until };
+        turn.act(Action::Journal { key: Arc::clone(key), entry });
+        self.keys.keep(Arc::clone(key), Done { reply, size, attempt }, until);
+        self.arm_expiry();
+        joined
+    }
+
+    /// They wait for this reply.
+    pub(super) fn answer_joined(
+        &mut self,
+        all: Vec<RequestId>,
+        (parts, body): (&[B], &B),
+        (attempt, size): (u32, u64),
+        turn: &mut Turn<'_, B>,
     ) {
-        let Some(key) = key else { return };
-        for request in self.keys.joined_to(key) {
+        for request in all {
             let Some(joined) = self.part(request) else { continue };
             self.counters.answered += 1;
             self.tell_end_of_joined(request, &joined, (Outcome::Answered, Some(size)), attempt, turn);
@@ -211,13 +309,6 @@ impl<B: Clone> Core<B> {
             let (parts, body) = (parts.to_vec(), body.clone());
             turn.act(Action::Answer { request, attempt, spent, parts, body });
         }
-        let kept = self.keys.bytes + size <= self.settings.key_bytes_limit;
-        let reply = kept.then(|| (parts.to_vec(), body.clone()));
-        let size = if kept { size } else { 0 };
-        self.keys.bytes += size;
-        self.keys.table.insert(Arc::clone(key), Key::Done(Done { reply, size, attempt }));
-        self.keys.expiry.insert((turn.now.after(self.settings.key_window), Arc::clone(key)));
-        self.arm_expiry();
     }
 
     /// The work of a key has failed: all who wait hear so, and the key is free once no worker
@@ -233,9 +324,19 @@ impl<B: Clone> Core<B> {
             self.refuse_joined(request, (status, attempt, message.into()), turn);
         }
         match token {
-            Some(token) => self.keys.table.insert(Arc::clone(key), Key::Ending { token }),
-            None => self.keys.table.remove(key),
-        };
+            // Its client asks again, at the next router, and finds the worker at it.
+            Some(token) if self.phase == Phase::HandingOver => {
+                self.keys.set(Arc::clone(key), Key::Unclaimed { token });
+            }
+            Some(token) => self.end_key(Arc::clone(key), token, turn),
+            None => self.keys.free(key),
+        }
+    }
+
+    /// Nobody waits for the work that a worker has.
+    pub(super) fn end_key(&mut self, key: Arc<str>, token: Token, turn: &mut Turn<'_, B>) {
+        self.keys.set(key, Key::Ending { token });
+        self.journal_run(token, true, turn);
     }
 
     fn refuse_joined(
@@ -259,7 +360,7 @@ impl<B: Clone> Core<B> {
         Some(joined)
     }
 
-    fn arm_expiry(&mut self) {
+    pub(super) fn arm_expiry(&mut self) {
         match self.keys.expiry.first() {
             Some((at, _key)) => self.timers.arm(*at, Timer::Keys),
             None => self.timers.disarm(Timer::Keys),
@@ -270,9 +371,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn forget_replies(&mut self, now: Timestamp) {
         while self.keys.expiry.first().is_some_and(|(at, _key)| *at <= now) {
             let Some((_at, key)) = self.keys.expiry.pop_first() else { break };
-            if let Some(Key::Done(done)) = self.keys.table.remove(&key) {
-                self.keys.bytes -= done.size;
-            }
+            self.keys.free(&key);
         }
         self.arm_expiry();
     }
@@ -285,7 +384,9 @@ impl<B: Clone> Core<B> {
         let Some(joined) = self.keys.joined.get(&request) else { return false };
         let run = match self.keys.table.get(&joined.key) {
             Some(Key::Open { run, .. }) => self.requests.record(*run),
-            Some(Key::Ending { .. } | Key::Done(_)) | None => None,
+            Some(Key::Ending { .. } | Key::Unclaimed { .. } | Key::Tried { .. } | Key::Done(_)) | None => {
+                None
+            }
         };
         let attempt = run.map_or(0, |record| record.attempt);
         let (status, message) = Self::ended_by_time(attempt);
@@ -357,7 +458,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn run_of_key(&self, key: &str) -> Option<RequestId> {
         match self.keys.table.get(key)? {
             Key::Open { run, .. } => Some(*run),
-            Key::Ending { .. } | Key::Done(_) => None,
+            Key::Ending { .. } | Key::Unclaimed { .. } | Key::Tried { .. } | Key::Done(_) => None,
         }
     }
 

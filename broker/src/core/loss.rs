@@ -122,12 +122,13 @@ impl<B: Clone> Core<B> {
     pub(super) fn lose(&mut self, held: &Held, loss: Loss, turn: &mut Turn<'_, B>) {
         self.record_flight(held, Outcome::Lost(loss.clone()), None, turn.now);
         let place = self.crew.place_of(held.worker);
-        let Some(request) = held.request else { return };
+        let Some(request) = held.request else { return self.lose_unclaimed(held, turn) };
         let Some(record) = self.requests.record_mut(request) else { return };
         record.losses.push(Attempt { place, loss });
         let attempt = record.attempt;
         // What it has of a reply cannot be taken back from a client.
-        if attempt < record.attempts && !record.partial.has_gone_out() {
+        let may_go_on = record.wants.worker.is_none() && !record.partial.has_gone_out();
+        if attempt < record.attempts && may_go_on {
             self.counters.returned += 1;
             turn.note(Note::RequestRetried { request, attempt });
             self.put_back(request, turn.now);
@@ -153,8 +154,12 @@ impl<B: Clone> Core<B> {
     /// The worker wants another to try it.
     pub(super) fn retry(&mut self, held: &Held, message: String, turn: &mut Turn<'_, B>) {
         let place = self.crew.place_of(held.worker);
-        let Some(request) = held.request else { return };
+        let Some(request) = held.request else { return self.lose_unclaimed(held, turn) };
         match self.requests.record_mut(request) {
+            // Whoever has chosen the worker chooses another, if it likes.
+            Some(record) if record.wants.worker.is_some() => {
+                self.refuse(request, Status::Lost, message, turn);
+            }
             Some(record) if record.attempt < record.attempts && !record.partial.has_gone_out() => {
                 record.losses.push(Attempt { place, loss: Loss::Declined });
                 self.counters.returned += 1;

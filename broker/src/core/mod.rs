@@ -18,6 +18,8 @@ mod withdrawal;
 mod parts;
 mod deadlines;
 mod keys;
+mod journal;
+mod inherited;
 mod held;
 mod holding;
 mod loss;
@@ -28,6 +30,7 @@ mod dispatch;
 mod prefetch;
 mod crew;
 mod worker;
+mod withheld;
 mod busy_time;
 mod speaking;
 mod liveness;
@@ -57,6 +60,7 @@ mod exit_kind;
 mod readiness;
 mod snapshot;
 mod services;
+mod placement;
 
 pub use action::{
     Action, Assignment, ExitReason, Finish, Footprint, LastFlights, Memory, Note, Probe, RecycleCause, Spent,
@@ -74,9 +78,11 @@ pub use flight::{Exit, Flight, Outcome};
 pub use generator::Generator;
 pub use histograms::{BOUNDS_US, Histogram, Times};
 pub use ids::{ClientId, Generation, Incarnation, Place, RequestId, ServiceId, Slot, Timestamp, WorkerId};
+pub use journal::{Begun, Entry, Holder};
 pub use loss::{Attempt, DeathCause, Fate, Loss};
 pub use parts::{KEPT_PARTS, WINDOW};
 pub use pause::{Pause, PauseMode};
+pub use placement::Placement;
 pub use prefetch::MAX_AHEAD;
 pub use quarantine::{Poisoned, Quarantine};
 pub use readiness::Unready;
@@ -89,6 +95,8 @@ pub use snapshot::{
 pub use stopping::Phase;
 pub use telling::Telling;
 pub use worker_state::WorkerState;
+
+use hornpipe_proto::Token;
 
 use admission::Pace;
 use crew::Crew;
@@ -192,9 +200,19 @@ impl<B: Clone> Core<B> {
             Event::OutOfTurn { worker } => self.worker_out_of_turn(worker, turn),
             Event::Malformed { worker } => self.worker_malformed(worker, turn),
             Event::WorkerLeft { worker } => self.worker_left(worker, turn),
+            Event::WorkersLeft { workers } => {
+                // Nothing is handed out before the end of the turn.
+                for worker in workers {
+                    self.worker_left(worker, turn);
+                }
+            }
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
             Event::Withdrawn { worker, begun } => self.worker_withdrawn(worker, begun, turn),
             Event::Stranger => self.counters.strangers += 1,
+            Event::Recalled { key, entry, .. } => {
+                self.recall(key, entry);
+                return;
+            }
             Event::Adopted { place, generation, pid, started } => {
                 self.process_adopted(place, generation, (pid, started), turn);
                 // Others may follow: until all are known, their slots would count as empty.
@@ -226,9 +244,11 @@ impl<B: Clone> Core<B> {
             // lives has been noted.
             Event::Sought { service: _ } | Event::Heartbeat { worker: _ } | Event::Tick => (),
         }
+        self.miss_the_gone(turn);
         self.fire_timers(turn);
         self.assess_pool(turn);
         self.assess_pause(turn);
+        self.journal_freed(turn);
         self.dispatch(turn);
         self.follow_load(turn);
         self.balance(turn);
@@ -240,6 +260,8 @@ impl<B: Clone> Core<B> {
         self.assess_health(turn);
         self.assess_stop(turn);
         self.assess_handover(turn);
+        self.journal_freed(turn);
+        self.tell_capacities(turn);
         self.debug_check();
     }
 
@@ -273,6 +295,11 @@ impl<B: Clone> Core<B> {
         self.crew.worker(worker).is_some_and(crew::Worker::serves)
     }
 
+    /// Whether a worker has something under this token in its hands.
+    pub fn holds(&self, token: Token) -> bool {
+        self.requests.held(token).is_some()
+    }
+
     /// Whether the request is not over, with a client or without one.
     #[doc(hidden)]
     pub fn knows(&self, request: RequestId) -> bool {
@@ -301,6 +328,7 @@ impl<B: Clone> Core<B> {
                 Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),
                 Timer::Ahead(worker) => self.ahead_deadline(worker, turn),
+                Timer::Missed(token) => self.miss(token, &Loss::Disconnected, turn),
                 Timer::LastWords(worker) => self.connection_over(worker, turn),
                 Timer::Silence(worker) => self.silence_deadline(worker, turn),
                 Timer::Boot(place) => self.boot_deadline(place, turn),

@@ -121,6 +121,8 @@ impl<B: Clone> Core<B> {
         // Others may ask for the work of a key, and are to hear the same.
         let live = wants.parts && wants.key.is_none();
         match record.tongue {
+            // Parts of it would end with this router, while the reply may come to the next.
+            Tongue::Native if wants.key.is_some() => None,
             Tongue::Native => Some(Window::new(live)),
             // Of those who beat Majordomo's have parts, and nobody else says such a word.
             Tongue::Plain | Tongue::PlainReadyByReply => record.beat.map(|_beat| Window::free(live)),

@@ -66,8 +66,8 @@ fn patience(budget: Duration) -> Duration {
 impl Wants {
     /// Whether it wants nothing but any worker. Others wait for an idle one.
     fn may_go_ahead(&self) -> bool {
-        let Self { priority: _, key, exclusive, affinity, strict: _, parts: _ } = self;
-        key.is_none() && exclusive.is_none() && affinity.is_none()
+        let Self { priority: _, key, exclusive, affinity, strict: _, parts: _, worker } = self;
+        key.is_none() && exclusive.is_none() && affinity.is_none() && worker.is_none()
     }
 }
 

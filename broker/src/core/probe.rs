@@ -7,7 +7,8 @@ use hornpipe_proto::worker::ReplyStatus;
 
 use super::action::{Action, ExitReason, Note, Probe};
 use super::crew::{Tongue, Worker};
-use super::ids::{Place, WorkerId};
+use super::held::{Held, OnceBegun};
+use super::ids::{Place, Timestamp, WorkerId};
 use super::roster::Stage;
 use super::timers::Timer;
 use super::worker_state::WorkerState;
@@ -133,5 +134,29 @@ impl<B: Clone> Core<B> {
     fn probe_failed(&mut self, place: Place, reason: &str, turn: &mut Turn<'_, B>) {
         self.expel(place, ExitReason::Unproven, turn);
         self.living_newcomer_failed(place, reason, turn);
+    }
+}
+
+/// Probes: in a worker's hands, and nobody waits for them.
+impl<B: Clone> Core<B> {
+    pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
+        let held = Held {
+            worker,
+            request: None,
+            since: now,
+            attempt: 0,
+            ordinal,
+            number: ordinal,
+            begun: false,
+            ahead: false,
+            once_begun: OnceBegun::Runs,
+            outcome: None,
+            exclusive: None,
+            key: None,
+            unclaimed: false,
+            plan: None,
+            window: None,
+        };
+        self.requests.held.insert(token, held);
     }
 }

@@ -225,7 +225,9 @@ impl<B: Clone> Core<B> {
         });
         self.recorder.exit(Exit { place, pid: process.pid, reason: why.clone(), at: turn.now });
         self.recorder.prune(&self.roster);
-        self.doom_connections(place, &fate(&process, reason, &why), turn);
+        let fate = fate(&process, reason, &why);
+        self.doom_connections(place, &fate, turn);
+        self.holder_ended(place, &fate, turn);
         if !process.was_ready() && !is_wished(&why) {
             self.consider_giving_up(&process, reason, turn);
         }

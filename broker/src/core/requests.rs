@@ -13,8 +13,7 @@ use super::ended::Times;
 use super::event::{Request, Wants};
 use super::flight::Outcome;
 pub(super) use super::held::Held;
-use super::held::OnceBegun;
-use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
+use super::ids::{ClientId, RequestId, Timestamp};
 use super::loss::Attempt;
 use super::parts::Partial;
 use super::timers::Timer;
@@ -205,7 +204,7 @@ impl<B> Requests<B> {
         self.table.contains_key(&request)
     }
 
-    fn insert(&mut self, request: RequestId, record: Record<B>) {
+    pub(super) fn insert(&mut self, request: RequestId, record: Record<B>) {
         self.held_bytes += record.size;
         self.askers.open(record.client, request, record.name.as_ref(), record.size);
         self.table.insert(request, record);
@@ -258,36 +257,47 @@ impl<B: Clone> Core<B> {
         quarantined_as: Option<u64>,
         turn: &Turn<'_, B>,
     ) {
-        let deadline = request.timeout.map(|timeout| turn.now.after(timeout));
+        let (id, client) = (request.request, request.client);
+        let ticket = request.wants.ticket(client, turn.now);
+        let mut record = self.record_of(request, turn.now);
+        record.quarantined_as = quarantined_as;
+        record.attempt = self.open_key(record.wants.key.clone(), id);
+        self.requests.insert(id, record);
+        self.requests.askers.waits(client);
+        self.requests.backlog.insert(id, ticket, end);
+        self.limit_wait(id, turn.now);
+    }
+
+    /// What is kept of a request that is taken in. Its own time begins.
+    pub(super) fn record_of(&mut self, request: Request<B>, now: Timestamp) -> Record<B> {
+        let deadline = request.timeout.map(|timeout| now.after(timeout));
         if let Some(deadline) = deadline {
             self.timers.arm(deadline, Timer::Request(request.request));
         }
-        let ticket = request.wants.ticket(request.client, turn.now);
-        let attempts = request.attempts.unwrap_or(self.settings.attempts);
-        let record = Record {
+        Record {
             client: request.client,
             name: request.name,
             body: request.body,
             size: request.size,
-            arrived: turn.now,
-            waiting_since: turn.now,
+            arrived: now,
+            waiting_since: now,
             times: Times::default(),
             deadline,
             own_deadline: deadline,
             orphan: false,
             attempt: 0,
-            attempts: attempts.clamp(1, self.settings.attempts.max(1)),
+            attempts: self.attempts_for(request.attempts),
             losses: Vec::new(),
-            quarantined_as,
+            quarantined_as: None,
             wants: request.wants,
             partial: Partial::default(),
             whereabouts: Whereabouts::Backlog,
-        };
-        self.open_key(record.wants.key.clone(), request.request);
-        self.requests.insert(request.request, record);
-        self.requests.askers.waits(request.client);
-        self.requests.backlog.insert(request.request, ticket, end);
-        self.limit_wait(request.request, turn.now);
+        }
+    }
+
+    /// How many workers may try a request whose client says so.
+    pub(super) fn attempts_for(&self, wanted: Option<u32>) -> u32 {
+        wanted.unwrap_or(self.settings.attempts).clamp(1, self.settings.attempts.max(1))
     }
 
     /// It may wait only so long, from this moment on.
@@ -312,34 +322,16 @@ impl<B> Core<B> {
     }
 }
 
-/// Probes: in a worker's hands, and nobody waits for them.
-impl<B: Clone> Core<B> {
-    pub(super) fn hold_probe(&mut self, (worker, token, ordinal): (WorkerId, Token, u64), now: Timestamp) {
-        let held = Held {
-            worker,
-            request: None,
-            since: now,
-            attempt: 0,
-            ordinal,
-            number: ordinal,
-            begun: false,
-            ahead: false,
-            once_begun: OnceBegun::Runs,
-            outcome: None,
-            exclusive: None,
-            key: None,
-            plan: None,
-            window: None,
-        };
-        self.requests.held.insert(token, held);
-    }
-}
-
 /// The last word on a request.
 impl<B: Clone> Core<B> {
     /// `size` is that of the reply.
     pub(super) fn answer(&mut self, held: &Held, (body, size): (B, u64), turn: &mut Turn<'_, B>) {
-        let Some(request) = held.request else { return };
+        let Some(request) = held.request else {
+            if held.unclaimed {
+                self.keep_reply((held.key.as_ref(), held.attempt), (&[], &body), size, turn);
+            }
+            return;
+        };
         if let Some(why) = self.end_is_too_large(request, size) {
             return self.refuse(request, Status::TooLarge, why, turn);
         }
@@ -350,13 +342,14 @@ impl<B: Clone> Core<B> {
                 self.quarantine.retry_succeeded(number);
             }
             let (key, attempt) = (record.wants.key.as_ref(), record.attempt);
+            let joined = self.keep_reply((key, attempt), (&parts, &body), size, turn);
             if !record.orphan {
                 self.counters.answered += 1;
                 self.tell_end(request, &record, (Outcome::Answered, Some(size)), turn);
                 let (spent, parts, body) = (record.spent(turn.now), parts.clone(), body.clone());
                 turn.act(Action::Answer { request, attempt, spent, parts, body });
             }
-            self.key_answered((key, attempt), (&parts, &body), size, turn);
+            self.answer_joined(joined, (&parts, &body), (attempt, size), turn);
         }
     }
 

@@ -21,6 +21,7 @@ use super::counters::Counters;
 use super::event::Event;
 use super::generator::Generator;
 use super::ids::{ClientId, Place, ServiceId, Slot, Timestamp};
+use super::journal::Entry;
 use super::settings::{DEFAULT_SERVICE, Settings};
 use super::telling::Teller;
 
@@ -44,6 +45,8 @@ pub struct Services<B> {
     by_name: BTreeMap<Arc<str>, ServiceId>,
     /// Whose slots they are, by how often `SLOTS_APART` is in them.
     ranges: BTreeMap<u32, ServiceId>,
+    /// What was written down of the keys of services that are not here, or not yet.
+    recalled: BTreeMap<Arc<str>, Vec<Recalled<B>>>,
     /// Services that an earlier router had and this one has not.
     departed: BTreeMap<u32, (Arc<str>, Memory)>,
     members: Members,
@@ -61,6 +64,9 @@ pub struct Services<B> {
     teller: Teller,
     actions: Vec<Action<B>>,
 }
+
+/// A key, and what was written down of it.
+type Recalled<B> = (Arc<str>, Entry<B>);
 
 #[derive(Debug)]
 struct Service<B> {
@@ -99,6 +105,7 @@ impl<B: Clone> Services<B> {
             table: BTreeMap::new(),
             by_name: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            recalled: BTreeMap::new(),
             departed: BTreeMap::new(),
             members: Members::default(),
             whole: Whole::default(),
@@ -183,8 +190,10 @@ impl<B: Clone> Services<B> {
             Event::OutOfTurn { worker } | Event::WorkerLeft { worker } => {
                 self.worker_left(worker, event, turn);
             }
+            Event::WorkersLeft { workers } => self.workers_left(&workers, turn),
             Event::Withdrawn { worker, begun } => self.withdrawn(worker, begun, turn),
             Event::Undelivered { worker, token } => self.undelivered(worker, token, turn),
+            Event::Recalled { service, key, entry } => self.recall(service, key, entry),
             Event::Adopted { place, .. } => self.adopted(place, event, turn),
             Event::Started { place, .. }
             | Event::NotStarted { place, .. }
@@ -310,6 +319,13 @@ impl<B: Clone> Services<B> {
     fn asked_by(&self, client: ClientId) -> Vec<ServiceId> {
         let asked = |service: &Service<B>| service.core.requests.has_some_of(client);
         self.table.iter().filter(|(_, service)| asked(service)).map(|(id, _)| *id).collect()
+    }
+
+    fn recall(&mut self, service: Arc<str>, key: Arc<str>, entry: Entry<B>) {
+        match self.by_name.get(&service).and_then(|id| self.table.get_mut(id)) {
+            Some(service) => service.core.recall(key, entry),
+            None => self.recalled.entry(service).or_default().push((key, entry)),
+        }
     }
 
     /// An earlier router's process. If its service is configured no more, it is let go.

@@ -7,6 +7,7 @@ use super::ids::Slot;
 
 /// Everything the core is told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of the operator, each by itself")]
 pub struct Settings {
     /// The service that this pool works for.
     pub service: Arc<str>,
@@ -83,6 +84,8 @@ pub struct Settings {
     pub spares: Option<SpareRules>,
     /// A note for each request that has ended.
     pub tell_ends: bool,
+    /// Whether requests come from other brokers, which must know what workers here can do.
+    pub lends_workers: bool,
     /// How many processes a second may be started where the last one died early.
     pub forks_after_early_deaths: usize,
 }
@@ -148,6 +151,7 @@ impl Default for Settings {
             autoscale: None,
             spares: None,
             tell_ends: false,
+            lends_workers: false,
             forks_after_early_deaths: 32,
         }
     }
@@ -162,6 +166,9 @@ pub const MAX_WORKERS: u32 = 1024;
 /// A worker runs no more requests at once, whatever it announces: what a
 /// connection's high-water mark must hold.
 pub const MAX_CREDITS: u32 = 256;
+
+/// A worker from elsewhere that an earlier router knew is back within this time, or is gone.
+pub(super) const RETURN_GRACE: Duration = Duration::from_secs(5);
 
 /// Between the last answer of a router that is replaced and its end.
 pub(super) const LAST_CALL: Duration = Duration::from_millis(100);

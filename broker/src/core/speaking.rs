@@ -61,6 +61,7 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn worker_hello(&mut self, worker: WorkerId, details: &Details, turn: &mut Turn<'_, B>) {
         self.learn(worker, &Speech::Native(details.clone()));
+        self.recognise(worker, turn);
         let adopted = self.crew.place_of(worker).is_some_and(|place| self.roster.is_adopted(place));
         if adopted {
             // It lived before this router and has a request of its predecessor's in
@@ -81,8 +82,13 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn worker_waiting(&mut self, worker: WorkerId, speech: &Speech, turn: &mut Turn<'_, B>) {
         self.learn(worker, speech);
+        self.recognise(worker, turn);
         self.expect_beats(worker, turn);
         for held in self.in_hand(worker) {
+            if held.ordinal == 0 {
+                self.come_back_without(worker, held.token, turn);
+                continue;
+            }
             let lost = match speech {
                 // It counts what it receives, so it has received this one.
                 Speech::Native(details) => held.ordinal <= details.seen,
@@ -106,6 +112,7 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn worker_processing(&mut self, worker: WorkerId, speech: &Speech, turn: &mut Turn<'_, B>) {
         self.learn(worker, speech);
+        self.recognise(worker, turn);
         let Some(record) = self.crew.worker(worker) else { return };
         let (state, held): (_, Vec<Token>) = (record.state(), record.held().collect());
         if state != WorkerState::Waiting || !held.is_empty() {
@@ -129,9 +136,11 @@ impl<B: Clone> Core<B> {
         turn: &mut Turn<'_, B>,
     ) {
         self.learn(worker, speech);
+        self.recognise(worker, turn);
         self.crew.set_exiting(worker);
         for held in self.in_hand(worker) {
             match speech {
+                _ if held.ordinal == 0 => self.come_back_without(worker, held.token, turn),
                 Speech::Native(_) if held.ahead => {
                     self.lost_if_begun(held.token, Loss::Announced, turn);
                 }
@@ -156,6 +165,7 @@ impl<B: Clone> Core<B> {
         (status, message, size, body): (ReplyStatus, Option<String>, u64, B),
         turn: &mut Turn<'_, B>,
     ) {
+        self.recognise_by(token, worker, turn);
         if self.requests.held(token).is_none_or(|held| held.worker != worker) {
             self.stale_reply(worker, turn);
             return;
@@ -177,7 +187,7 @@ impl<B: Clone> Core<B> {
         self.crew.count_reply(worker);
         self.pace.observe(turn.now.since(held.since));
         self.crew.observe(worker, Some(turn.now.since(held.since)));
-        if held.request.is_none() {
+        if held.request.is_none() && !held.unclaimed {
             self.counters.stale_replies += 1;
         }
         let message = message.unwrap_or_else(|| "the handler failed".into());
@@ -187,7 +197,10 @@ impl<B: Clone> Core<B> {
             (ReplyStatus::Error, Some(request)) => self.refuse(request, Status::Error, message, turn),
             (ReplyStatus::Error, None) => (),
         }
-        if self.crew.worker(worker).is_some_and(|worker| worker.tongue != Tongue::Plain) {
+        if held.is_inherited() {
+            // Who has come back says so, after what it owes to the router of before.
+            self.expect_word(worker, turn);
+        } else if self.crew.worker(worker).is_some_and(|worker| worker.tongue != Tongue::Plain) {
             self.crew.set_waiting(worker);
         }
         self.process_served(worker, turn);
@@ -197,6 +210,11 @@ impl<B: Clone> Core<B> {
     /// A reply that nobody waits for. It gives no credit, but is a sign of life.
     pub(super) fn stale_reply(&mut self, worker: WorkerId, turn: &mut Turn<'_, B>) {
         self.counters.stale_replies += 1;
+        self.expect_word(worker, turn);
+    }
+
+    /// It has replied to what an earlier router gave it, and now it should say how it is.
+    fn expect_word(&mut self, worker: WorkerId, turn: &Turn<'_, B>) {
         if let Some(place) = self.crew.place_of(worker)
             && self.roster.is_adopted(place)
         {
@@ -318,6 +336,7 @@ impl<B: Clone> Core<B> {
         self.probe_lost(worker, token, turn);
         if let Some(held) = self.take_back(token) {
             self.untry(&held);
+            self.untry_unclaimed(&held, turn);
         }
         self.crew.take(worker, token, turn.now);
     }

@@ -1,5 +1,6 @@
 //! Short stories about single decisions. The laws are played by the simulation.
 
+mod crews;
 mod liveness;
 mod losses;
 mod pauses;
@@ -31,7 +32,7 @@ fn place(slot: u32, incarnation: u32) -> Place {
 }
 
 fn native(seen: u64) -> Speech {
-    Speech::Native(Details { name: None, service: None, credits: 1, seen, claims: false })
+    Speech::Native(Details { name: None, service: None, credits: 1, seen, claims: false, instance: None })
 }
 
 impl Story {
@@ -131,13 +132,16 @@ impl Story {
             | Action::Forget { .. }
             | Action::Assign(_)
             | Action::Probe(_)
+            | Action::Withdraw { .. }
             | Action::Cancel { .. }
             | Action::Allow { .. }
+            | Action::Journal { .. }
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. }
             | Action::Measure { .. }
             | Action::Disown { .. }
+            | Action::Capacity { .. }
             | Action::Finished(_) => None,
         };
         std::mem::take(&mut self.actions).into_iter().filter_map(one).collect()
@@ -436,7 +440,7 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
         story.hear(Event::Adopted { place, generation: super::Generation(0), pid: 7, started });
     }
     story.hear(Event::Joined { worker: FIRST, home: Home::Local(place(0, 4)) });
-    let details = Details { name: None, service: None, credits: 1, seen: 0, claims: false };
+    let details = Details { name: None, service: None, credits: 1, seen: 0, claims: false, instance: None };
     story.hear(Event::Hello { worker: FIRST, details });
     assert_eq!(story.orders(), <[String; 0]>::default());
     story.later(Duration::from_millis(300));

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Cancelled(Token),
     /// What the worker was handed ahead of its time should have begun.
     Ahead(WorkerId),
+    /// The worker that has this since an earlier router should have been heard of.
+    Missed(Token),
     /// The connection of an ended process has still not said its end.
     LastWords(WorkerId),
     /// The worker should have given a sign of life.

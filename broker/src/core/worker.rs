@@ -1,6 +1,7 @@
 //! One worker as a connection: what it says, holds and understands, and whether it takes more.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe_proto::Token;
@@ -9,18 +10,24 @@ use super::event::Home;
 use super::ids::Timestamp;
 use super::loss::Fate;
 use super::prefetch::{Ahead, Tempo};
+use super::withheld::Withheld;
 use super::worker_state::WorkerState;
 
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) home: Home,
     pub(super) name: Option<String>,
+    /// What tells it from all others, if it has said that.
+    pub(super) instance: Option<Arc<str>>,
     pub(super) tongue: Tongue,
     pub(super) credits: u32,
     pub(super) state: WorkerState,
     pub(super) held: BTreeSet<Token>,
     /// Of these, what it has not begun, in the order in which it will.
     pub(super) ahead: VecDeque<Ahead>,
+    /// Of these, the one that has a key, if it is one at a time: until its reply is read, nothing
+    /// else may come, because the worker keeps that reply so long.
+    pub(super) keyed: Option<Token>,
     pub(super) tempo: Tempo,
     /// Whether what it has not begun can be taken back, whatever it does.
     pub(super) claims: bool,
@@ -55,38 +62,18 @@ pub(super) enum Tongue {
     Native,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "reasons that come and go without regard to each other")]
-pub(super) struct Withheld {
-    /// It is being made to leave, or its process has ended.
-    pub(super) leaving: bool,
-    /// Somebody stopped its process.
-    pub(super) halted: bool,
-    /// It belongs to a service that is not served here.
-    pub(super) elsewhere: bool,
-    /// It has sent what no worker sends.
-    pub(super) distrusted: bool,
-    /// It has still to answer its probe.
-    pub(super) unproven: bool,
-}
-
-impl Withheld {
-    /// For longer than somebody's SIGSTOP lasts.
-    fn lastingly(self) -> bool {
-        self.leaving || self.elsewhere || self.distrusted || self.unproven
-    }
-}
-
 impl Worker {
     pub(super) fn new(home: Home, joined: Timestamp) -> Self {
         Self {
             home,
             name: None,
+            instance: None,
             tongue: Tongue::Plain,
             credits: 1,
             state: WorkerState::Starting,
             held: BTreeSet::new(),
             ahead: VecDeque::new(),
+            keyed: None,
             tempo: Tempo::default(),
             claims: false,
             withdrawing: false,
@@ -121,6 +108,11 @@ impl Worker {
         self.withheld.halted
     }
 
+    /// What tells it from all others. One that has said so keeps replies to jobs with a key.
+    pub(super) fn instance(&self) -> Option<&Arc<str>> {
+        self.instance.as_ref()
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         !self.held.is_empty()
     }
@@ -147,6 +139,13 @@ impl Worker {
         if self.serves() { self.credits as usize } else { 0 }
     }
 
+    /// How many requests it runs at once, if others may send it some: what it has from an
+    /// earlier router comes first, and one that was stopped takes nothing.
+    pub(super) fn lends(&self) -> u32 {
+        let lends = self.serves() && !self.is_unreturned() && !self.withheld.halted;
+        if lends { self.credits } else { 0 }
+    }
+
     /// Whether it is one of ours and idle, and whether it is one of ours and busy.
     /// One that has not said what it does, or that somebody stopped, is neither, and so
     /// is a plain one from its reply until it says that it is ready.
@@ -164,7 +163,7 @@ impl Worker {
     /// Whether it would take another before it is done with what it is at.
     pub(super) fn takes_ahead(&self, prefetch: Option<Duration>) -> bool {
         let withheld = self.withheld.lastingly() || self.withheld.halted;
-        let able = self.claims && self.tongue == Tongue::Native && self.credits == 1;
+        let able = self.claims && self.tongue == Tongue::Native && self.credits == 1 && self.keyed.is_none();
         let Some(budget) = prefetch.filter(|_| able && !withheld && !self.withdrawing) else { return false };
         let busy = self.state == WorkerState::Processing && self.is_busy();
         busy && self.ahead.len() < self.tempo.room(budget)
@@ -177,7 +176,10 @@ impl Worker {
             WorkerState::Waiting => !withheld && room,
             // It runs several at once. One that came back from an earlier router
             // still busy holds nothing of ours, and has not said what it could take.
-            WorkerState::Processing => !withheld && room && self.is_busy() && self.tongue == Tongue::Native,
+            WorkerState::Processing => {
+                let works_here = self.is_busy() && !self.is_unreturned();
+                !withheld && room && works_here && self.tongue == Tongue::Native
+            }
             WorkerState::Starting | WorkerState::Exiting => false,
         }
     }

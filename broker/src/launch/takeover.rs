@@ -38,13 +38,14 @@ fn bind_http(wanted: SocketAddr) -> Option<Port> {
 /// The command line is the same, but the program that reads it is not.
 fn compare(listeners: &Listeners, config: &Config) {
     let pairs = [(config.frontend, &listeners.frontend), (config.backend, &listeners.backend)];
-    for (wanted, port) in pairs.into_iter().chain(config.http.zip(listeners.http.as_ref())) {
+    let pairs = pairs.into_iter().filter_map(|(wanted, port)| Some((wanted, port.as_ref()?)));
+    for (wanted, port) in pairs.chain(config.http.zip(listeners.http.as_ref())) {
         let any_port = wanted.port() == 0 && wanted.ip() == port.address.ip();
         if wanted != port.address && !any_port {
             warn!(open = %port.address, %wanted, "the open port is kept, though another is asked for");
         }
     }
-    let wanted = config.control.socket(listeners.frontend.address.port());
+    let wanted = config.control.socket(config.name(listeners.frontend.as_ref().map(|port| port.address)));
     if wanted != listeners.control.path {
         let open = listeners.control.path.display();
         warn!(%open, wanted = %wanted.display(), "the open control socket is kept, though another is asked for");

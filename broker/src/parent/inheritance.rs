@@ -23,6 +23,7 @@ use crate::link::{Place, Signal};
 
 use super::children::{Children, Worker};
 use super::gate::Gate;
+use super::journal::Journal;
 use super::listeners::{Listeners, Port, UnixSocket};
 use super::output::{Output, Written};
 use super::process;
@@ -48,12 +49,15 @@ struct Will {
     workers: Vec<SavedWorker>,
     used: Vec<Place>,
     state: PoolState,
+    /// A program of before has none.
+    #[serde(default)]
+    journal: Option<[RawFd; 2]>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedListeners {
-    frontend: (RawFd, SocketAddr),
-    backend: (RawFd, SocketAddr),
+    frontend: Option<(RawFd, SocketAddr)>,
+    backend: Option<(RawFd, SocketAddr)>,
     crew: SavedSocket,
     control: SavedSocket,
     /// A program of before has none.
@@ -120,6 +124,7 @@ pub struct Inheritance {
 #[derive(Debug)]
 pub struct InheritedPool {
     pub(super) children: Children,
+    pub(super) journal: Option<Journal>,
     pub(super) state: PoolState,
 }
 
@@ -182,6 +187,7 @@ pub(super) struct Estate<'a> {
     pub(super) listeners: &'a Listeners,
     pub(super) pid_file: Option<&'a OwnedFd>,
     pub(super) children: &'a Children,
+    pub(super) journal: Option<&'a Journal>,
     pub(super) state: PoolState,
 }
 
@@ -206,8 +212,8 @@ impl Estate<'_> {
         Will {
             version: VERSION,
             listeners: SavedListeners {
-                frontend: port(&self.listeners.frontend),
-                backend: port(&self.listeners.backend),
+                frontend: self.listeners.frontend.as_ref().map(port),
+                backend: self.listeners.backend.as_ref().map(port),
                 crew: socket(&self.listeners.crew),
                 control: socket(&self.listeners.control),
                 control_read: self.listeners.control_read.as_ref().map(socket),
@@ -216,6 +222,7 @@ impl Estate<'_> {
             pid_file: self.pid_file.map(AsRawFd::as_raw_fd),
             workers: self.children.all().map(|(pid, worker)| save(pid, worker)).collect(),
             used: self.children.used(),
+            journal: self.journal.map(Journal::numbers),
             state: self.state,
         }
     }
@@ -229,6 +236,7 @@ impl Estate<'_> {
         let mut all: Vec<RawFd> = workers.collect();
         all.extend(self.listeners.numbers());
         all.extend(self.pid_file.map(AsRawFd::as_raw_fd));
+        all.extend(self.journal.into_iter().flat_map(Journal::numbers));
         all
     }
 }
@@ -270,7 +278,7 @@ impl Inheritance {
     /// If it cannot be understood, or a descriptor is missing.
     pub fn take(description: RawFd) -> Result<Self, InheritanceError> {
         let file = File::from(adopt(description)?);
-        let Will { listeners, pid_file, workers, used, state, .. } = read(&file)?;
+        let Will { listeners, pid_file, workers, used, state, journal, version: _ } = read(&file)?;
         let port = |(descriptor, address): (RawFd, SocketAddr)| {
             Ok(Port { descriptor: adopt_listener(descriptor)?, address })
         };
@@ -283,17 +291,21 @@ impl Inheritance {
             children.insert(Pid::from_raw(worker.pid), restore(worker)?);
         }
         children.mark_used(&used);
+        let journal = match journal {
+            Some([one, other]) => Some(Journal::inherited([adopt(one)?, adopt(other)?])),
+            None => None,
+        };
         Ok(Self {
             listeners: Listeners {
-                frontend: port(listeners.frontend)?,
-                backend: port(listeners.backend)?,
+                frontend: listeners.frontend.map(port).transpose()?,
+                backend: listeners.backend.map(port).transpose()?,
                 crew: socket(listeners.crew)?,
                 control: socket(listeners.control)?,
                 control_read: listeners.control_read.map(socket).transpose()?,
                 http: listeners.http.map(port).transpose()?,
             },
             pid_file: pid_file.map(adopt).transpose()?,
-            pool: InheritedPool { children, state },
+            pool: InheritedPool { children, journal, state },
         })
     }
 }
@@ -406,6 +418,6 @@ mod tests {
         let will = OldWill { version: VERSION, listeners, pid_file, workers, used, state };
         let read = read(&description(&rmp_serde::to_vec_named(&will).unwrap())).unwrap();
         assert_eq!((read.listeners.http, read.listeners.control.descriptor), (None, 6));
-        assert!(read.listeners.control_read.is_none());
+        assert!(read.listeners.control_read.is_none() && read.journal.is_none());
     }
 }

@@ -32,10 +32,10 @@ pub const PRIVATE: u32 = 0o700;
 /// Everything that is listened on.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Where clients connect.
-    pub frontend: Port,
-    /// Where workers connect that this pool did not start.
-    pub backend: Port,
+    /// Where clients connect, if they may.
+    pub frontend: Option<Port>,
+    /// Where workers connect that this pool did not start, if they may.
+    pub backend: Option<Port>,
     /// Where our own workers connect.
     pub crew: UnixSocket,
     /// Where `status` and its like connect.
@@ -91,8 +91,8 @@ impl Listeners {
     /// No descriptor is left.
     pub(super) fn duplicate(&self) -> io::Result<Self> {
         Ok(Self {
-            frontend: self.frontend.duplicate()?,
-            backend: self.backend.duplicate()?,
+            frontend: self.frontend.as_ref().map(Port::duplicate).transpose()?,
+            backend: self.backend.as_ref().map(Port::duplicate).transpose()?,
             crew: self.crew.duplicate()?,
             control: self.control.duplicate()?,
             control_read: self.control_read.as_ref().map(UnixSocket::duplicate).transpose()?,
@@ -103,11 +103,11 @@ impl Listeners {
 
     /// The numbers of all descriptors.
     pub(super) fn numbers(&self) -> Vec<RawFd> {
-        let ports = [&self.frontend, &self.backend].map(|port| port.descriptor.as_raw_fd());
+        let ports = [&self.frontend, &self.backend, &self.http].into_iter().flatten();
+        let ports = ports.map(|port| port.descriptor.as_raw_fd());
         let sockets = [&self.crew, &self.control].into_iter().chain(&self.control_read);
         let sockets = sockets.map(|socket| socket.descriptor.as_raw_fd());
-        let http = self.http.as_ref().map(|port| port.descriptor.as_raw_fd());
-        ports.into_iter().chain(sockets).chain(http).collect()
+        ports.chain(sockets).collect()
     }
 
     /// Removes the files of the unix sockets. For a clean end: a file that is left over

@@ -25,6 +25,7 @@ mod hooks;
 mod http;
 mod identity;
 pub mod inheritance;
+mod journal;
 pub mod listeners;
 mod listen_error;
 mod mold;
@@ -213,6 +214,9 @@ pub struct RouterProcess {
     pub life: u32,
     /// Its own descriptors for what is listened on: to keep, to close or to give away.
     pub listeners: Listeners,
+    /// Two files in memory for what only routers understand: the same ones in every life.
+    /// `None` if there is no memory for them.
+    pub journal: Option<[OwnedFd; 2]>,
     /// The workers that live.
     pub workers: Vec<LiveWorker>,
     /// The last incarnation there was in each slot, dead or alive. It can be beyond what

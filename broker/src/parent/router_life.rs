@@ -13,6 +13,8 @@ use crate::link::{Link, Signal, ToRouter};
 const DEATHS_LIMIT: usize = 5;
 /// ...within this time, and no other router is started.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
+/// A router that has lived for so long has served, and its end is no sign that the next cannot.
+const YOUNG: Duration = Duration::from_millis(500);
 /// The wait before the second start within the window; doubled with each.
 const BACK_OFF: Duration = Duration::from_millis(50);
 /// A router that leaves so many messages unread is stuck; its successor is told afresh.
@@ -25,6 +27,7 @@ const CLOSING_GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Router {
     pub(super) pid: Pid,
     pub(super) link: Link,
+    pub(super) started_at: Duration,
     /// When it must have ended, once its end of the link is closed.
     pub(super) kill_at: Option<Duration>,
 }
@@ -103,7 +106,7 @@ impl Unsent {
     }
 }
 
-/// The deaths within the window.
+/// The early deaths within the window.
 #[derive(Debug, Default)]
 pub(super) struct Deaths(VecDeque<Duration>);
 
@@ -120,8 +123,11 @@ pub(super) enum Verdict {
 }
 
 impl Deaths {
-    /// Notes one.
-    pub(super) fn record(&mut self, now: Duration) -> Verdict {
+    /// Notes that of a router that has lived for so long.
+    pub(super) fn record(&mut self, lived: Duration, now: Duration) -> Verdict {
+        if YOUNG <= lived {
+            return Verdict::StartAt(now);
+        }
         self.0.retain(|death| now.saturating_sub(*death) < WINDOW);
         self.0.push_back(now);
         let deaths = self.0.len();
@@ -147,11 +153,12 @@ mod tests {
     #[test]
     fn the_first_death_is_made_good_at_once_and_the_fifth_never() {
         let mut deaths = Deaths::default();
-        assert_eq!(deaths.record(ms(1000)), Verdict::StartAt(ms(1000)));
-        assert_eq!(deaths.record(ms(1001)), Verdict::StartAt(ms(1051)));
-        assert_eq!(deaths.record(ms(1052)), Verdict::StartAt(ms(1152)));
-        assert_eq!(deaths.record(ms(1153)), Verdict::StartAt(ms(1353)));
-        assert_eq!(deaths.record(ms(1354)), Verdict::GiveUp { deaths: 5 });
+        let mut die = |now| deaths.record(ms(1), ms(now));
+        assert_eq!(die(1000), Verdict::StartAt(ms(1000)));
+        assert_eq!(die(1001), Verdict::StartAt(ms(1051)));
+        assert_eq!(die(1052), Verdict::StartAt(ms(1152)));
+        assert_eq!(die(1153), Verdict::StartAt(ms(1353)));
+        assert_eq!(die(1354), Verdict::GiveUp { deaths: 5 });
     }
 
     #[test]
@@ -159,8 +166,19 @@ mod tests {
         let mut deaths = Deaths::default();
         for number in 0..20 {
             let now = WINDOW.saturating_mul(number);
-            assert_eq!(deaths.record(now), Verdict::StartAt(now));
+            assert_eq!(deaths.record(Duration::ZERO, now), Verdict::StartAt(now));
         }
+    }
+
+    #[test]
+    fn who_is_killed_again_and_again_and_serves_in_between_is_started_again_and_again() {
+        let mut deaths = Deaths::default();
+        for number in 0..100 {
+            let now = ms(1000).saturating_mul(number);
+            assert_eq!(deaths.record(ms(900), now), Verdict::StartAt(now));
+        }
+        assert_eq!(deaths.record(ms(499), ms(100_000)), Verdict::StartAt(ms(100_000)));
+        assert_eq!(deaths.record(ms(499), ms(100_500)), Verdict::StartAt(ms(100_550)));
     }
 
     #[test]

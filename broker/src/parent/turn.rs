@@ -19,6 +19,7 @@ use super::child::{self, WorkerChild};
 use super::children::{Children, Worker};
 use super::hooks::{Hooks, Variables};
 use super::http::Http;
+use super::journal::Journal;
 use super::mold::Molds;
 use super::out_of_memory::OutOfMemory;
 use super::process::{self, Change, ChangeKind};
@@ -84,6 +85,7 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         unsent: Unsent::default(),
         blob: None,
         named_blobs: BTreeMap::new(),
+        journal: None,
         is_ready: false,
         stop: Stop::default(),
         ending: None,
@@ -91,9 +93,11 @@ fn breed(setup: &mut Setup, router: &mut dyn FnMut(RouterProcess) -> u8) -> Resu
         upgrade: Upgrade::default(),
         manager,
     };
-    match parent.setup.inherited.take() {
-        Some(inherited) => parent.inherit(inherited),
-        None => parent.start_router().map_err(system("start the router"))?,
+    if let Some(inherited) = parent.setup.inherited.take() {
+        parent.inherit(inherited);
+    } else {
+        parent.journal = Journal::create();
+        parent.start_router().map_err(system("start the router"))?;
     }
     parent.http.plan(clock::now());
     parent.serve()
@@ -123,6 +127,8 @@ struct Parent<'a> {
     /// What routers ask to remember.
     blob: Option<Vec<u8>>,
     named_blobs: BTreeMap<String, Vec<u8>>,
+    /// What routers write down for each other.
+    journal: Option<Journal>,
     is_ready: bool,
     stop: Stop,
     /// Everything has been killed, and this comes when everything is reaped.
@@ -386,12 +392,12 @@ impl Parent<'_> {
             return self.end(Ok(FAILURE));
         }
         error!(pid = router.pid.as_raw(), life = self.life, %status, "router died");
-        self.plan_another_life(&status);
+        self.plan_another_life(&status, clock::now().saturating_sub(router.started_at));
     }
 
-    fn plan_another_life(&mut self, ending: &dyn std::fmt::Display) {
+    fn plan_another_life(&mut self, ending: &dyn std::fmt::Display, lived: Duration) {
         self.life = self.life.saturating_add(1);
-        match self.deaths.record(clock::now()) {
+        match self.deaths.record(lived, clock::now()) {
             Verdict::StartAt(at) => self.start_router_at = Some(at),
             Verdict::GiveUp { deaths } => {
                 self.end(Err(ParentError::RouterKeepsDying { deaths, ending: ending.to_string() }));
@@ -569,6 +575,7 @@ impl Parent<'_> {
         let (workers, used) = (self.children.live(), self.children.used());
         let (life, parent, parent_started_at) = (self.life, self.pid, self.started_at);
         let (setup, blob, named_blobs) = (&*self.setup, &self.blob, &self.named_blobs);
+        let journal = self.journal.as_ref();
         let router_body = &mut *self.router_body;
         let pid = process::fork(move || {
             let listeners = match setup.listeners.duplicate() {
@@ -580,6 +587,8 @@ impl Parent<'_> {
             };
             let mut kept = listeners.numbers();
             kept.push(theirs.as_fd().as_raw_fd());
+            let journal = journal.and_then(Journal::duplicate);
+            kept.extend(journal.iter().flatten().map(AsRawFd::as_raw_fd));
             if let Err(why) = child::prepare_router(&kept, &setup.identity, parent) {
                 error!(why, "router cannot be prepared");
                 return FAILURE;
@@ -588,6 +597,7 @@ impl Parent<'_> {
                 link: theirs,
                 life,
                 listeners,
+                journal,
                 workers,
                 used,
                 blob: blob.clone(),
@@ -597,7 +607,7 @@ impl Parent<'_> {
             })
         })?;
         info!(pid = pid.as_raw(), life, "router started");
-        self.router = Some(Router { pid, link: ours, kill_at: None });
+        self.router = Some(Router { pid, link: ours, started_at: clock::now(), kill_at: None });
         self.manager.router_started(clock::now());
         let halted: Vec<Place> = self.children.halted().collect();
         for place in halted {
@@ -647,7 +657,7 @@ impl Parent<'_> {
             && let Err(errno) = self.start_router()
         {
             error!(%errno, "router cannot be started");
-            self.plan_another_life(&errno.desc().to_lowercase());
+            self.plan_another_life(&errno.desc().to_lowercase(), Duration::ZERO);
         }
         if let Some(router) = &mut self.router
             && router.kill_at.is_some_and(|at| at <= now)

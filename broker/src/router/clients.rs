@@ -217,6 +217,7 @@ impl Clients {
                     affinity: meta.affinity.map(Into::into),
                     strict: meta.strict,
                     parts: meta.more,
+                    worker: None,
                 },
                 size: total_size(&body),
                 body: Body::to_keep(body.into_iter()).with(Passing {
@@ -278,6 +279,12 @@ impl Clients {
     pub(super) fn number_request(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
+    }
+
+    /// The number of a client that has no connection here: a broker, to the agent of a crew.
+    pub(super) fn number_client(&mut self) -> ClientId {
+        self.next_client += 1;
+        ClientId(self.next_client)
     }
 
     fn greet(&mut self, id: &SharedFrame) -> (Client, Rc<[u8]>) {

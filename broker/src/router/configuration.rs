@@ -103,6 +103,7 @@ packet! {
     surge: u32,
     tell_ends: bool,
     probe_timeout: Option<Duration>,
+    lends_workers: bool,
     forks_after_early_deaths: usize,
 }
 
@@ -151,6 +152,7 @@ mod tests {
             operators: Vec::new(),
             frontend: String::new(),
             backend: String::new(),
+            crew: None,
         }
     }
 

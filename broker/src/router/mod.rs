@@ -9,6 +9,9 @@ mod workers;
 mod paranoid;
 mod majordomo;
 mod heartbeats;
+mod members;
+mod uplink;
+mod agent;
 mod claims;
 mod mmi;
 mod crew;
@@ -32,6 +35,7 @@ mod outbox;
 mod replies;
 mod configuration;
 mod memory;
+mod journal;
 mod ending;
 mod room;
 mod handover;
@@ -53,6 +57,7 @@ use crate::core::{
     Action, Decision, Event, Generation, Generator, Note, Place, RequestId, ServiceId, Services, Timestamp,
 };
 use crate::link::{Signal, ToParent, WorkerSignal};
+use agent::{Agent, Failure};
 use clients::{Clients, Refusal};
 pub(crate) use configuration::encode_all as encode_configurations;
 use control::ControlSocket;
@@ -61,6 +66,7 @@ use events::Events;
 use frame::{Body, Frame};
 use handover::Handover;
 use inquiries::Subject;
+use journal::Journal;
 use memory_watch::MemoryWatch;
 use parent::{Orphaned, Parent};
 use poison::Retries;
@@ -69,7 +75,7 @@ use recycles::Recycles;
 use reloads::Reloads;
 use room::Room;
 use setup::RouterError;
-pub(crate) use setup::{LiveWorker, ServiceSetup, Setup, Start};
+pub(crate) use setup::{CrewSetup, LiveWorker, ServiceSetup, Setup, Start};
 use sockets::{Door, RouterSocket, Sockets};
 use watch::Watches;
 use workers::Workers;
@@ -99,6 +105,8 @@ struct Router {
     clients: Clients,
     workers: Workers,
     crew: CrewList,
+    /// If this is the router of a crew.
+    agent: Option<Agent>,
     parent: Parent,
     retries: Retries,
     room: Room,
@@ -111,6 +119,7 @@ struct Router {
     handover: Handover,
     pulse: Pulse,
     memory_watch: MemoryWatch,
+    journal: Journal,
     /// Events that performing actions has brought about.
     pending: VecDeque<Event<Body>>,
     decisions: Vec<Decision<Body>>,
@@ -134,7 +143,9 @@ impl Router {
         );
         let generator = Generator::new(start.life, random()?);
         let mut crew = CrewList::default();
-        let mut pending = VecDeque::new();
+        let (journal, recalled) = Journal::open(start.journal);
+        let recall = |(service, key, entry)| Event::Recalled { service, key, entry };
+        let mut pending: VecDeque<Event<Body>> = recalled.into_iter().map(recall).collect();
         for worker in start.workers {
             let place = parent::from_link(worker.place);
             crew.started(place, worker.pid);
@@ -142,6 +153,9 @@ impl Router {
             let started = Timestamp(worker.started);
             pending.push_back(Event::Adopted { place, generation, pid: worker.pid, started });
         }
+        let mut clients = Clients::new(setup.plain_errors, setup.external);
+        let open = |crew| Agent::new(&context, crew, (limits.1, clock::now()), &mut clients);
+        let agent = setup.crew.as_ref().map(open).transpose()?;
         // The first event makes the core ask for workers.
         pending.push_back(Event::Tick);
         Ok(Self {
@@ -153,10 +167,11 @@ impl Router {
             sockets: Sockets {
                 frontend: RouterSocket::open(&context, Door::Frontend, start.frontend, limits)?,
                 backend: RouterSocket::open(&context, Door::Backend, start.backend, limits)?,
-                crew: RouterSocket::open(&context, Door::Crew, start.crew, limits)?,
+                crew: RouterSocket::open(&context, Door::Crew, Some(start.crew), limits)?,
                 control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
-            clients: Clients::new(setup.plain_errors, setup.external),
+            clients,
+            agent,
             workers: Workers::new(setup.external),
             crew,
             parent: Parent::new(start.link),
@@ -169,6 +184,7 @@ impl Router {
             handover: Handover::default(),
             pulse: Pulse::default(),
             memory_watch: MemoryWatch::new()?,
+            journal,
             pending,
             decisions: Vec::new(),
             frames: Vec::new(),
@@ -207,6 +223,9 @@ impl Router {
         }
         if ready.frontend {
             self.read_clients();
+        }
+        if ready.uplinks {
+            self.read_uplinks(clock::now());
         }
         if ready.control {
             self.serve_operators();
@@ -251,6 +270,9 @@ impl Router {
             },
             zmq::PollItem::from_fd(self.memory_watch.descriptor().as_raw_fd(), zmq::POLLIN),
         ];
+        let before = items.len();
+        items.extend(self.agent.iter().flat_map(Agent::poll_items));
+        let uplinks_len = items.len() - before;
         items.extend(self.watches.poll_items());
         items.extend(self.sockets.control.poll_items());
         let timeout = self.time_to_next_deadline();
@@ -263,12 +285,16 @@ impl Router {
                 let mut next = || readable.next().unwrap_or_default();
                 let (parent, crew, backend, frontend) = (next(), next(), next(), next());
                 let memory_watch = next();
+                let mut uplinks = false;
+                for _uplink in 0..uplinks_len {
+                    uplinks |= next();
+                }
                 let mut watches = false;
                 for _watch in 0..self.watches.len() {
                     watches |= next();
                 }
                 let control = readable.any(|ready| ready);
-                Ready { parent, crew, backend, frontend, watches, memory_watch, control }
+                Ready { parent, crew, backend, frontend, uplinks, watches, memory_watch, control }
             }
             Err(zmq::Error::EINTR) => Ready::default(),
             Err(error) => {
@@ -365,6 +391,7 @@ impl Router {
             self.core.handle(event, clock::now(), &mut decisions);
             self.perform_all(decisions);
         }
+        self.conclude_agent();
     }
 
     fn perform_all(&mut self, mut decisions: Vec<Decision<Body>>) {
@@ -381,17 +408,27 @@ impl Router {
                 self.give_answer(request, (attempt, spent), &Body::joined(&parts, body));
             }
             Action::Refuse { request, status, attempt, spent, retry_after, message } => {
+                if let Some(agent) = &mut self.agent {
+                    agent.fail(request, Failure { status, message: message.clone() }, &self.core);
+                }
                 if !self.refuse_operator(request, status, &message) {
                     let refusal = Refusal { status, attempt, spent, retry_after, message };
                     self.clients.refuse(&mut self.sockets.frontend, request, refusal);
                 }
             }
-            Action::Forget { request } => self.clients.forget(request),
+            Action::Forget { request } => {
+                self.clients.forget(request);
+                if let Some(agent) = &mut self.agent {
+                    agent.forget(request);
+                }
+            }
             Action::Assign(assignment) => {
                 let name = if assignment.detailed { self.name(assignment.request) } else { String::new() };
                 let label = self.label(service).filter(|_name| assignment.detailed).map(ToOwned::to_owned);
+                let (request, token) = (assignment.request, assignment.token);
+                let meta = self.agent.as_mut().and_then(|agent| agent.assigned(request, token, clock::now()));
                 let talk = (&mut self.sockets, &self.crew);
-                let undelivered = self.workers.assign(talk, &assignment, (name, label));
+                let undelivered = self.workers.assign(talk, &assignment, (name, label), meta);
                 self.pending.extend(undelivered);
             }
             Action::Probe(probe) => {
@@ -412,6 +449,12 @@ impl Router {
             }
             Action::Dismiss { worker } => self.workers.dismiss(&mut self.sockets, worker),
             Action::Disown { worker } => self.workers.part(worker),
+            Action::Capacity { worker, requests } => {
+                let slot = self.workers.slot_of(worker);
+                if let Some(agent) = &mut self.agent {
+                    agent.set_capacity(worker, (service, slot), requests);
+                }
+            }
             Action::Spawn { place, generation } => self.parent.spawn(place, generation, service),
             Action::Terminate { place } => self.parent.signal(place, WorkerSignal::Term),
             Action::Kill { place } => self.parent.signal(place, WorkerSignal::Kill),
@@ -424,10 +467,14 @@ impl Router {
                 let name = self.label(service).map(ToOwned::to_owned);
                 self.parent.send(ToParent::Remember { name, blob: memory::encode(&memory) });
             }
+            Action::Journal { key, entry } => self.journal.write(self.core.name(service), &key, &entry),
             Action::Note(note) => self.take_note(service, &note),
             Action::Stopping { within } => {
                 let within_ms = within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
                 self.parent.send(ToParent::Stopping { within_ms });
+                if let Some(agent) = &mut self.agent {
+                    agent.close();
+                }
             }
             Action::Finished(finish) => self.finish(service, &finish),
         }
@@ -453,6 +500,9 @@ impl Router {
         }
         if let Some(order) = hooks::order(note, self.core.name(service), &self.core) {
             self.parent.send(order);
+        }
+        if let Some(agent) = &mut self.agent {
+            agent.hear(note);
         }
         if *note == Note::Ready {
             self.parent.send(ToParent::Ready);
@@ -483,6 +533,7 @@ struct Ready {
     crew: bool,
     backend: bool,
     frontend: bool,
+    uplinks: bool,
     watches: bool,
     memory_watch: bool,
     control: bool,

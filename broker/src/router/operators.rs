@@ -74,6 +74,7 @@ impl Router {
             uptime: now.0.saturating_sub(self.parent_started),
             undelivered: self.clients.undelivered(),
             services_refused: self.core.services_refused(),
+            brokers: self.agent.as_ref().map(|agent| agent.report(now)).unwrap_or_default(),
         }
     }
 
@@ -88,7 +89,7 @@ impl Router {
         // Names that clients ask for in vain are no labels.
         let snapshots = self.core.numbered_snapshots(now).filter(|(id, ..)| !self.core.is_awaited(*id));
         let services = snapshots.map(of_one).collect();
-        let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
+        let unready = self.unready();
         let config_read = self.parent.config_read.map(|read| LastReload {
             succeeded: read.succeeded,
             at_ms: report::milliseconds(clock::wall().saturating_sub(now.0.saturating_sub(read.at))),
@@ -139,9 +140,16 @@ impl Router {
 
     /// Whether all that were configured would serve.
     fn check(&self) -> ControlResponse {
-        let unready = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
+        let unready = self.unready();
         let ready = unready.is_none();
         ControlResponse::Check { ready, reason: unready.unwrap_or_else(|| "ready".into()) }
+    }
+
+    /// Why a request would not be served at this moment, if it would not.
+    fn unready(&self) -> Option<String> {
+        let of_pools = self.core.first_unready().map(|(name, why)| unready_in_words(name, why));
+        let alone = self.agent.as_ref().is_some_and(|agent| !agent.is_connected());
+        of_pools.or_else(|| alone.then(|| "no broker can be reached".to_owned()))
     }
 
     fn target(&self, service: ServiceId) -> u32 {

@@ -6,12 +6,18 @@ use crate::core::{RequestId, Spent, Timestamp};
 
 impl Router {
     pub(super) fn pass_part(&mut self, part: (RequestId, u32), body: &Body) {
+        if let Some(agent) = &mut self.agent {
+            return agent.pass_part(part.0, body);
+        }
         self.clients.part(&mut self.sockets.frontend, part, body);
         self.pending.extend(self.clients.take_news());
     }
 
     /// The end of a reply, to whoever has asked.
     pub(super) fn give_answer(&mut self, request: RequestId, told: (u32, Spent), body: &Body) {
+        if let Some(agent) = &mut self.agent {
+            agent.answer(request, body);
+        }
         if !self.answer_operator(request, body) {
             self.clients.answer(&mut self.sockets.frontend, request, told, body);
         }

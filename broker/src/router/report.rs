@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use hornpipe_proto::control::{
-    ExitReport, ExternalReport, FlightReport, LastExit, NoiseReport, PausedReport, PoolReport, QueueReport,
-    ReloadProgress, RequestReport, ServiceReport, SlotReport, StatusReport, TargetReport, WorkerReport,
+    ExitReport, ExternalReport, FlightReport, LastExit, LinkReport, NoiseReport, PausedReport, PoolReport,
+    QueueReport, ReloadProgress, RequestReport, ServiceReport, SlotReport, StatusReport, TargetReport,
+    WorkerReport,
 };
 
 use super::notes::{in_words, what_is_missing};
@@ -23,6 +24,7 @@ pub(super) struct Surroundings {
     pub(super) uptime: Duration,
     pub(super) undelivered: u64,
     pub(super) services_refused: u64,
+    pub(super) brokers: Vec<LinkReport>,
 }
 
 /// `total` is the state of all services as one, and `services` each of them.
@@ -56,6 +58,7 @@ pub(super) fn report(
         workers: total.workers.into_iter().map(worker).collect(),
         external: total.external.into_iter().map(external).collect(),
         services: services.iter().map(|(service, snapshot)| self::service(service, snapshot)).collect(),
+        brokers: around.brokers,
     }
 }
 

@@ -25,6 +25,19 @@ pub(crate) struct Setup {
     /// For `status`: where clients and workers connect.
     pub(crate) frontend: String,
     pub(crate) backend: String,
+    /// Whose requests its workers are for, if it is the agent of a crew.
+    pub(crate) crew: Option<CrewSetup>,
+}
+
+/// What makes a router the agent of a crew: it has no ports, and connects to brokers.
+#[derive(Debug, Clone)]
+pub(crate) struct CrewSetup {
+    /// Their backends.
+    pub(crate) brokers: Vec<String>,
+    /// This machine, as brokers are to show it.
+    pub(crate) host: String,
+    /// What workers of the default service serve there, if not the default one.
+    pub(crate) service: Option<String>,
 }
 
 /// The same of one service.
@@ -61,12 +74,14 @@ pub(crate) struct Start {
     pub(crate) link: Link,
     /// 1 for the first router of a parent.
     pub(crate) life: u32,
-    pub(crate) frontend: OwnedFd,
-    pub(crate) backend: OwnedFd,
+    pub(crate) frontend: Option<OwnedFd>,
+    pub(crate) backend: Option<OwnedFd>,
     pub(crate) crew: OwnedFd,
     pub(crate) control: OwnedFd,
     /// The same for those who may only read.
     pub(crate) control_read: Option<OwnedFd>,
+    /// Where keys are written down, for the routers that follow.
+    pub(crate) journal: Option<[OwnedFd; 2]>,
     /// Workers that an earlier router started.
     pub(crate) workers: Vec<LiveWorker>,
     /// The last filling of each slot so far, which may be beyond what `memory` says.
@@ -99,6 +114,8 @@ pub(super) enum RouterError {
     Listener { door: Door, why: &'static str },
     /// A call of libzmq failed.
     Socket { door: Door, error: Errno },
+    /// There can be no connection to this broker.
+    Uplink { endpoint: String, error: Errno },
     /// No descriptor to be woken by.
     NoWakeUp(rustix::io::Errno),
     /// The kernel gave no random bytes.
@@ -113,6 +130,7 @@ impl std::fmt::Display for RouterError {
             ),
             Self::Listener { door, why } => write!(f, "the {door} listener cannot be used: {why}"),
             Self::Socket { door, error } => write!(f, "the {door} socket failed: {error}"),
+            Self::Uplink { endpoint, error } => write!(f, "cannot connect to {endpoint}: {error}"),
             Self::NoWakeUp(error) => write!(f, "no eventfd from the kernel: {error}"),
             Self::NoRandomness(error) => write!(f, "no random bytes from the kernel: {error}"),
         }
@@ -122,7 +140,7 @@ impl std::fmt::Display for RouterError {
 impl std::error::Error for RouterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Socket { error, .. } => Some(error),
+            Self::Socket { error, .. } | Self::Uplink { error, .. } => Some(error),
             Self::NoWakeUp(error) => Some(error),
             Self::NoDrafts | Self::Listener { .. } | Self::NoRandomness(_) => None,
         }

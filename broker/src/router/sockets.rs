@@ -13,7 +13,7 @@ use super::frame::Frame;
 use super::setup::RouterError;
 
 /// A message of more frames is read to its end and refused.
-const FRAME_LIMIT: usize = 4096;
+pub(super) const FRAME_LIMIT: usize = 4096;
 
 /// Messages that wait for a peer, or from one, before it is told to wait.
 const HIGH_WATER_MARK: i32 = 1000;
@@ -22,18 +22,18 @@ const HIGH_WATER_MARK: i32 = 1000;
 const CLIENT_HIGH_WATER_MARK: i32 = 16;
 
 /// What is sent at the end still leaves, if its reader takes it in this time.
-const LINGER_MS: i32 = 2000;
+pub(super) const LINGER_MS: i32 = 2000;
 
 /// A connection that has not said what it is by then is closed.
 const HANDSHAKE_MS: i32 = 5000;
 
 /// Seconds of silence before TCP asks whether the other side is there, and between two such questions.
 const CLIENT_KEEPALIVE: (i32, i32) = (60, 10);
-const WORKER_KEEPALIVE: (i32, i32) = (1, 1);
+pub(super) const WORKER_KEEPALIVE: (i32, i32) = (1, 1);
 
 /// Without an answer for so long, a worker's link is broken, and its request is for another. A little less than the third
 /// question, which is when the kernel looks.
-const WORKER_SILENCE_MS: i32 = 2900;
+pub(super) const WORKER_SILENCE_MS: i32 = 2900;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,9 @@ impl Sockets {
 pub(super) struct RouterSocket {
     pub(super) door: Door,
     socket: zmq::Socket,
-    /// Ours to bind again after an unbind; libzmq is given copies.
-    listener: OwnedFd,
+    /// Ours to bind again after an unbind; libzmq is given copies. A crew's agent has none, and
+    /// nobody ever comes by this door.
+    listener: Option<OwnedFd>,
     bound: Option<String>,
     /// What libzmq puts in a departed peer's place: nobody can guess it.
     farewell: [u8; 16],
@@ -113,10 +114,12 @@ impl RouterSocket {
     pub(super) fn open(
         context: &zmq::Context,
         door: Door,
-        listener: OwnedFd,
+        listener: Option<OwnedFd>,
         (farewell, body_limit): ([u8; 16], u64),
     ) -> Result<Self, RouterError> {
-        check_listener(door, listener.as_fd())?;
+        if let Some(listener) = &listener {
+            check_listener(door, listener.as_fd())?;
+        }
         let failed = |error: zmq::Error| RouterError::Socket { door, error: Errno::from_raw(error.to_raw()) };
         let mut socket = context.socket(zmq::ROUTER).map_err(failed)?;
         socket.set_router_mandatory(true).map_err(failed)?;
@@ -140,7 +143,9 @@ impl RouterSocket {
         }
         ffi::set_bytes(&mut socket, zmq_sys::ZMQ_DISCONNECT_MSG, &farewell).map_err(raw)?;
         // An earlier router may have ended while it had no room.
-        ffi::open_gate(listener.as_fd()).map_err(raw)?;
+        if let Some(listener) = &listener {
+            ffi::open_gate(listener.as_fd()).map_err(raw)?;
+        }
         let mut open = Self { door, socket, listener, bound: None, farewell };
         open.bind()?;
         Ok(open)
@@ -148,25 +153,27 @@ impl RouterSocket {
 
     /// Lets nobody new in: who asks, waits. Those connected are served.
     pub(super) fn close_gate(&self) {
-        if let Err(error) = ffi::close_gate(self.listener.as_fd()) {
+        if let Some(listener) = &self.listener
+            && let Err(error) = ffi::close_gate(listener.as_fd())
+        {
             tracing::warn!(door = ?self.door, %error, "cannot keep newcomers waiting");
         }
     }
 
     pub(super) fn open_gate(&self) -> Result<(), RouterError> {
         let door = self.door;
-        ffi::open_gate(self.listener.as_fd()).map_err(|error| RouterError::Socket { door, error })
+        let Some(listener) = &self.listener else { return Ok(()) };
+        ffi::open_gate(listener.as_fd()).map_err(|error| RouterError::Socket { door, error })
     }
 
     /// Accepts connections.
     pub(super) fn bind(&mut self) -> Result<(), RouterError> {
-        if self.bound.is_some() {
+        let Some(listener) = self.listener.as_ref().filter(|_listener| self.bound.is_none()) else {
             return Ok(());
-        }
+        };
         let door = self.door;
         let failed = |error| RouterError::Socket { door, error };
-        let copy = self
-            .listener
+        let copy = listener
             .try_clone()
             .map_err(|error| failed(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)))?;
         // The address is ignored for an inherited listener, but must have its form.

@@ -9,7 +9,9 @@ use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::dialect::majordomo::Edition;
 use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
-use hornpipe_proto::worker::{Announcement, Control, HEAD_LEN, JobMeta, ReplyStatus, State, WorkerMessage};
+use hornpipe_proto::worker::{
+    Announcement, Control, HEAD_LEN, INSTANCE_LIMIT, JobMeta, ReplyStatus, State, WorkerMessage,
+};
 
 use super::Sockets;
 use super::claims::Claims;
@@ -19,6 +21,7 @@ use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, total_size};
 use super::heartbeats::Heartbeats;
 use super::majordomo::{self, Greeting, Heard, Standing};
+use super::members::Bands;
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
 use super::{clock, paranoid};
 use crate::config::External;
@@ -31,20 +34,24 @@ pub(super) struct Workers {
     /// How to reach each.
     table: HashMap<WorkerId, Address>,
     external: External,
-    next_worker: u64,
+    pub(super) next_worker: u64,
+    /// Connections that are several workers.
+    pub(super) bands: Bands,
     heartbeats: Heartbeats,
     /// Whom to tell to begin anew.
     partings: Vec<(Door, Rc<[u8]>, Edition)>,
 }
 
 #[derive(Debug)]
-struct Address {
+pub(super) struct Address {
     door: Door,
     routing_id: Rc<[u8]>,
     /// Its process, if that is ours.
     place: Option<Place>,
     /// What it speaks, once it has spoken.
     dialect: Option<Dialect>,
+    /// Which worker of which connection it is, if that is several.
+    member: Option<(WorkerId, u32)>,
     /// Its process, as the kernel names the peer.
     pid: Option<i32>,
     claims: Claims,
@@ -58,6 +65,7 @@ impl Workers {
             table: HashMap::new(),
             external,
             next_worker: 0,
+            bands: Bands::default(),
             heartbeats: Heartbeats::default(),
             partings: Vec::new(),
         }
@@ -86,7 +94,7 @@ impl Workers {
         let id = &received.routing_id;
         if received.what == What::Farewell {
             if let Some(worker) = self.connections(door).remove(id.as_ref()) {
-                self.gone(worker, events);
+                self.lose(worker, events);
             }
             return;
         }
@@ -94,7 +102,7 @@ impl Workers {
             Sender::Known(worker) => Some(worker),
             Sender::New => None,
             Sender::Replaced(earlier) => {
-                self.gone(earlier, events);
+                self.lose(earlier, events);
                 None
             }
         };
@@ -106,6 +114,11 @@ impl Workers {
         } else {
             let Some(home) = self.identify(door, id, crew_list, events) else { return };
             match majordomo::greeting(dialect, frames) {
+                Greeting::Welcome if Self::begins_band(door, frames) => {
+                    let connection = self.admit(door, id, home);
+                    self.bands.begin(connection);
+                    connection
+                }
                 Greeting::Welcome => self.greet(door, id, home, events),
                 Greeting::BeginAnew(edition) => {
                     return self.partings.push((door, id.as_ref().into(), edition));
@@ -125,6 +138,12 @@ impl Workers {
         frames: &mut Vec<Frame>,
         events: &mut Vec<Event<Body>>,
     ) {
+        if self.bands.is_one(worker) {
+            return match what {
+                What::Message => self.hear_band(worker, frames, events),
+                What::Overlong | What::Farewell => self.misunderstand_band(worker, events),
+            };
+        }
         let Some(address) = self.table.get_mut(&worker) else { return };
         let standing = if address.dialect.is_some() { Standing::Introduced } else { Standing::Newcomer };
         let spoken = *address.dialect.get_or_insert(dialect);
@@ -132,6 +151,10 @@ impl Workers {
         match spoken {
             _ if unreadable => self.misunderstand((worker, spoken), events),
             Dialect::Hornpipe | Dialect::SimplePirate => events.push(match WorkerMessage::decode(frames) {
+                // A connection that has begun as one worker stays one.
+                Ok(WorkerMessage::State {
+                    announcement: Some(Announcement { member: Some(_), .. }), ..
+                }) => Event::Malformed { worker },
                 Ok(message) => {
                     address.claims.learn(claims_of(&message), address.pid);
                     event(worker, message, frames, &address.claims)
@@ -195,6 +218,32 @@ impl Workers {
         Some(address)
     }
 
+    /// The connection is gone, and with it the worker, or all of them.
+    fn lose(&mut self, connection: WorkerId, events: &mut Vec<Event<Body>>) {
+        let Some(workers) = self.bands.end(connection) else { return self.gone(connection, events) };
+        self.forget(connection);
+        for worker in &workers {
+            self.forget(*worker);
+        }
+        events.push(Event::WorkersLeft { workers });
+    }
+
+    /// A member of a connection that is several workers can be reached like that.
+    pub(super) fn enlist(&mut self, connection: WorkerId, worker: WorkerId, number: u32) -> Option<()> {
+        let Address { door, routing_id, .. } = self.table.get(&connection)?;
+        let (door, routing_id, dialect) = (*door, Rc::clone(routing_id), Some(Dialect::Hornpipe));
+        let member = Some((connection, number));
+        let (pid, claims) = (None, Claims::default());
+        let address = Address { door, routing_id, place: None, dialect, member, pid, claims };
+        self.table.insert(worker, address);
+        Some(())
+    }
+
+    /// The slot of a worker of ours.
+    pub(super) fn slot_of(&self, worker: WorkerId) -> Option<u32> {
+        self.table.get(&worker)?.place.map(|place| place.slot.0)
+    }
+
     /// Its connection is gone. What it has not begun by now it never will.
     fn gone(&mut self, worker: WorkerId, events: &mut Vec<Event<Body>>) {
         if let Some(address) = self.forget(worker)
@@ -205,7 +254,7 @@ impl Workers {
         events.push(Event::WorkerLeft { worker });
     }
 
-    fn forget(&mut self, worker: WorkerId) -> Option<Address> {
+    pub(super) fn forget(&mut self, worker: WorkerId) -> Option<Address> {
         self.heartbeats.forget(worker);
         self.table.remove(&worker)
     }
@@ -261,6 +310,13 @@ impl Workers {
     }
 
     fn greet(&mut self, door: Door, id: &SharedFrame, home: Home, events: &mut Vec<Event<Body>>) -> WorkerId {
+        let worker = self.admit(door, id, home);
+        events.push(Event::Joined { worker, home });
+        worker
+    }
+
+    /// Keeps how the peer can be reached.
+    fn admit(&mut self, door: Door, id: &SharedFrame, home: Home) -> WorkerId {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
         let routing_id = self.connections(door).insert(id, worker);
@@ -269,9 +325,9 @@ impl Workers {
             Home::External => None,
         };
         let pid = place.and_then(|_ours| crew::pid_in(&id.property(c"Peer-Address").unwrap_or_default()));
-        let address = Address { door, routing_id, place, dialect: None, pid, claims: Claims::default() };
+        let (dialect, claims, member) = (None, Claims::default(), None);
+        let address = Address { door, routing_id, place, dialect, member, pid, claims };
         self.table.insert(worker, address);
-        events.push(Event::Joined { worker, home });
         worker
     }
 
@@ -289,9 +345,11 @@ impl Workers {
         (sockets, crew_list): (&mut Sockets, &CrewList),
         assignment: &Assignment<Body>,
         (name, service): (String, Option<String>),
+        of_a_broker: Option<JobMeta>,
     ) -> Option<Event<Body>> {
         let (worker, token) = (assignment.worker, assignment.token);
-        let place = self.table.get(&worker).and_then(|address| address.place);
+        let address = self.table.get(&worker);
+        let (place, member) = address.map_or((None, None), |address| (address.place, address.member));
         if place.is_some_and(|place| crew_list.has_ended(place)) {
             return Some(Event::Undelivered { worker, token });
         }
@@ -299,7 +357,7 @@ impl Workers {
         let meta = if assignment.detailed {
             let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             let passing = assignment.body.passing();
-            JobMeta {
+            let ours = || JobMeta {
                 id: name,
                 attempt: assignment.attempt,
                 timeout_ms,
@@ -307,13 +365,18 @@ impl Workers {
                 key: passing.and_then(|passing| passing.key.clone()),
                 trace: passing.and_then(|passing| passing.trace.clone()),
                 headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
-                window: assignment.window,
-                claim,
-            }
-            .encode()
+                window: None,
+                member: None,
+                claim: None,
+            };
+            let (window, number) = (assignment.window, member.map(|(_connection, number)| number));
+            JobMeta { window, member: number, claim, ..of_a_broker.unwrap_or_else(ours) }.encode()
         } else {
             Vec::new()
         };
+        if let Some((connection, _number)) = member {
+            self.bands.assign(connection, worker, token);
+        }
         self.hand_over(sockets, (worker, token), &meta, assignment.body.frames())
     }
 
@@ -399,7 +462,12 @@ fn claims_of(message: &WorkerMessage) -> Option<u32> {
     }
 }
 
-fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>, claims: &Claims) -> Event<Body> {
+pub(super) fn event(
+    worker: WorkerId,
+    message: WorkerMessage,
+    frames: &mut Vec<Frame>,
+    claims: &Claims,
+) -> Event<Body> {
     match message {
         WorkerMessage::Hello(announcement) => {
             Event::Hello { worker, details: details(announcement, claims).0 }
@@ -434,6 +502,18 @@ fn event(worker: WorkerId, message: WorkerMessage, frames: &mut Vec<Frame>, clai
 }
 
 fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<String>) {
-    let Announcement { service, name, credits, seen, reason, version: _, sdk: _, claims: _ } = announcement;
-    (Details { name, service, credits, seen, claims: claims.are_open() }, reason)
+    let Announcement {
+        service,
+        name,
+        credits,
+        seen,
+        reason,
+        instance,
+        version: _,
+        sdk: _,
+        claims: _,
+        member: _,
+    } = announcement;
+    let instance = instance.filter(|instance| instance.len() <= INSTANCE_LIMIT).map(Into::into);
+    (Details { name, service, credits, seen, claims: claims.are_open(), instance }, reason)
 }

@@ -91,14 +91,14 @@ fn shell(script: &str) -> Program {
 fn setup(directory: &Path, program: Program) -> Setup {
     let unix = |name| UnixSocket::bind(&directory.join("sockets").join(name), Access::default()).unwrap();
     let listeners = Listeners {
-        frontend: Port::bind("127.0.0.1", 0).unwrap(),
-        backend: Port::bind("127.0.0.1", 0).unwrap(),
+        frontend: Some(Port::bind("127.0.0.1", 0).unwrap()),
+        backend: Some(Port::bind("127.0.0.1", 0).unwrap()),
         crew: unix("crew"),
         control: unix("control"),
         control_read: None,
         http: None,
     };
-    println!("frontend {}", listeners.frontend.address);
+    println!("frontend {}", listeners.frontend.as_ref().unwrap().address);
     let environment = vec![
         ("PATH".into(), std::env::var_os("PATH").unwrap_or_default()),
         ("CUSTOM".into(), "kept".into()),

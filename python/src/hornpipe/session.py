@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections import deque
@@ -43,12 +44,22 @@ class Session:
         self._deliver = deliver
         self._ended = ended
         # `seen` stays away: it counts one connection's jobs, and where a connection ends is not told
-        # in order with its messages. Who leaves it away is never misunderstood.
-        self._announcement = {"version": 1, "sdk": f"hornpipe-python/{VERSION}", **announcement}
+        # in order with its messages. Who leaves it away is never misunderstood. `instance` promises
+        # that replies to jobs with a key are kept.
+        self._announcement = {
+            "version": 1,
+            "sdk": f"hornpipe-python/{VERSION}",
+            "instance": secrets.token_hex(16),
+            **announcement,
+        }
         self._map = wire.pack_map(self._announcement)
         self._held: dict[bytes, Context] = {}
         # Jobs of an earlier connection: a reply to one of these makes nobody ready.
         self._stale: set[bytes] = set()
+        # The last replies to jobs with a key: a router that dies may not have read them.
+        self._kept: deque[list[Bytes]] = deque()
+        credits = announcement.get("credits", 1)
+        self._credits = credits if isinstance(credits, int) else 1
         self._outbox: deque[tuple[bytes, list[Bytes], bool]] = deque()
         self._stopping: Optional[str] = None
         self._malformed = 0
@@ -147,9 +158,13 @@ class Session:
         ]
         zmq.zmq_poll(items, self._patience())
         self._drain_wakes()
+        events = []
         while self._monitor.poll(0):
-            self._note_connection(recv_monitor_message(self._monitor)["event"])
+            events.append(recv_monitor_message(self._monitor)["event"])
+        # Jobs of the connection that is gone come first: whoever says `waiting` has none of them.
         self._read()
+        for event in events:
+            self._note_connection(event)
         self._write()
         if self._repeats() and time.monotonic() - self._said >= _REPEAT_MS / 1000:
             self._announce("waiting")
@@ -179,6 +194,8 @@ class Session:
             return
         # Another router, who knows nothing of us.
         _LOG.debug("connected again")
+        self._outbox.extendleft((b"", frames, False) for frames in reversed(self._kept))
+        self._write()
         if self._held:
             self._stale = set(self._held)
             self._announce("processing")
@@ -214,6 +231,7 @@ class Session:
         else:
             context = Context(message, time.monotonic())
             self._held[message.token] = context
+            self._forget_kept()
             self._announce("processing")
             self._deliver(context)
 
@@ -227,12 +245,23 @@ class Session:
             self._outbox.popleft()
             if not is_last:
                 continue
-            self._held.pop(token, None)
+            context = self._held.pop(token, None)
+            if context is not None and context.key:
+                self._kept.append(frames)
+                while len(self._kept) > self._credits:
+                    self._kept.popleft()
             self._said = time.monotonic()
             if token in self._stale:
                 self._stale.discard(token)
                 if not self._stale and self._stopping is None:
                     self._announce("waiting")
+
+    def _forget_kept(self) -> None:
+        # The broker gives no more jobs than there is room for, so of what was replied it has read
+        # all but these.
+        in_hand = len(self._held) - len(self._stale)
+        while len(self._kept) > max(0, self._credits - in_hand):
+            self._kept.popleft()
 
     def _announce(self, word: str) -> None:
         self._said = time.monotonic()

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use hornpipe_proto::control::{ControlRequest, Scale};
 use hornpipe_tests::harness::{
-    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, Kills, Serve,
-    cpu_time, descriptors, in_words, let_pass, rank, resident, send,
+    Breakable, Broker, Chaos, Client, Deadline, Fairness, Figures, HALT_TIMEOUT, Halts, KeyedLoad, Kills,
+    Serve, cpu_time, descriptors, in_words, let_pass, rank, resident, send,
 };
 use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 
@@ -26,6 +26,7 @@ usage: soak [--kills-for TIME] [--requests N]   TIME as in 90s or 10m
        soak stopped-workers ROUNDS
        soak stopped-brokers ROUNDS
        soak killed-brokers ROUNDS
+       soak keys TIME        requests with keys, and a router killed each second
        soak reloads N        how long requests of 200 ms take while workers are reloaded N times
        soak broken TIME      how often a program is started that ends at once";
 
@@ -41,7 +42,7 @@ const REDISPATCH_LIMIT: Duration = Duration::from_millis(20);
 const WHOLE_LIMIT: Duration = Duration::from_millis(250);
 
 /// How often the former is tried.
-const IDLE_KILLS: u32 = 200;
+const IDLE_KILLS: u32 = 100;
 
 /// How long router and parent are stopped.
 const HALT: Duration = Duration::from_secs(5);
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ["fair", time] => duration(time).map(fair),
         ["stopped-workers", rounds] => rounds.parse().ok().map(stopped_workers),
         ["stopped-brokers", rounds] => rounds.parse().ok().map(stopped_brokers),
+        ["keys", time] => duration(time).map(keys),
         ["killed-brokers", rounds] => rounds.parse().ok().map(killed_brokers),
         ["reloads", rounds] => rounds.parse().ok().map(reloads),
         ["broken", time] => duration(time).map(broken),
@@ -133,6 +135,28 @@ fn kill(chaos: &Chaos) -> bool {
     ];
     let enough = figures.kills.count + 1 >= chaos.time.as_secs();
     is_flawless(&figures) && figures.kills.unrepaired == 0 && enough && met == [true; 2]
+}
+
+/// Nothing is lost, and nothing done twice.
+fn keys(time: Duration) -> bool {
+    let broker = Serve::demo(4).start();
+    let workers = broker.workers();
+    let load = KeyedLoad { clients: 8, time, kill_every: Duration::from_secs(1) };
+    let figures = load.run(&broker);
+    println!("asked    {}", figures.asked);
+    println!("right    {}", figures.right);
+    println!("lost     {}", figures.lost);
+    println!("doubled  {}", figures.doubled);
+    println!("routers  {} killed", figures.kills);
+    println!(
+        "workers  {} of {} live on",
+        broker.workers().values().filter(|pid| workers.values().any(|old| old == *pid)).count(),
+        workers.len()
+    );
+    if let Some(sample) = &figures.sample {
+        println!("one of the errors: {sample}");
+    }
+    figures.right == figures.asked && figures.lost == 0 && figures.doubled == 0
 }
 
 fn is_flawless(figures: &Figures) -> bool {

@@ -46,6 +46,8 @@ pub struct Serve {
     wrapper: Vec<OsString>,
     /// What it is told by a file, and not by the command line.
     file: Option<String>,
+    /// The backends of the brokers that it serves, if it is a crew.
+    connect: Vec<String>,
 }
 
 /// A running broker. When it is dropped it is stopped, and must end well and leave no
@@ -92,7 +94,14 @@ impl Serve {
             binary: None,
             wrapper: Vec::new(),
             file: None,
+            connect: Vec::new(),
         }
+    }
+
+    /// `hornpipe worker --connect ... -n N` with the demo worker: a crew for these backends. What
+    /// else there is to be said of a broker is true of a crew, but that it has no ports.
+    pub fn crew<const N: usize>(workers: u32, backends: [&str; N]) -> Self {
+        Self { connect: backends.map(ToOwned::to_owned).into(), ..Self::demo(workers) }
     }
 
     /// `hornpipe serve --config`: a file with this text, which names the ports, and starts so many
@@ -202,7 +211,10 @@ impl Serve {
 
     fn arguments(&self, folder: &Folder, control: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["serve".into()];
-        if let Some(text) = &self.file {
+        if !self.connect.is_empty() {
+            arguments = ["worker", "--connect", &self.connect.join(",")].map(OsString::from).into();
+            arguments.extend(["-n".into(), self.workers.to_string().into()]);
+        } else if let Some(text) = &self.file {
             let path = folder.file(CONFIG_FILE);
             std::fs::write(&path, text).unwrap();
             arguments.extend(["--config".into(), path.into()]);

@@ -17,6 +17,9 @@ const WATCH: Duration = Duration::from_secs(5);
 /// Between two looks at them, which is what the figures may be too large by.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
+/// Between two workers that are killed in the middle of a request.
+const BETWEEN_KILLS: Duration = Duration::from_secs(1);
+
 /// What killing has led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kills {
@@ -51,6 +54,8 @@ impl Kills {
     pub fn beside_idle_workers(broker: &Broker, rounds: u32) -> Vec<Duration> {
         let client = broker.client();
         let kill = |_round| {
+            // One that dies young is not replaced at once.
+            let_pass(BETWEEN_KILLS);
             let before = broker.wait_until("all are there", |report| report.pool.target <= report.pool.ready);
             client.send(&[b"sleep 200"]);
             let holder = |report: &StatusReport| {

@@ -71,6 +71,7 @@ pub fn has(program: &str) -> bool {
     found
 }
 
+/// Says that something was not tried because this variable says `none`.
 pub(super) fn skip(variable: &str) {
     tell(format_args!("{variable} is {NONE}"));
 }

@@ -102,6 +102,8 @@ impl World {
             affinity: word(&mut self.random, self.faults.affinity),
             strict: self.random.percent(30),
             parts: self.random.percent(self.faults.readers),
+            // Nobody here knows workers by name.
+            worker: None,
         }
     }
 

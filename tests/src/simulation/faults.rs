@@ -266,5 +266,6 @@ pub(super) fn draw_settings(random: &mut Random) -> Settings {
         }),
         forks_after_early_deaths: random.pick(32, &[1, 4]),
         tell_ends: random.percent(50),
+        lends_workers: true,
     }
 }

@@ -1,18 +1,24 @@
 //! A small world for idempotency keys: clients that ask, ask again, leave and take back;
-//! workers that answer, fail, die and are late. What becomes of requests without keys is
-//! played elsewhere; here it is that the work of one key runs once while its window lasts.
+//! workers that answer, fail, die and are late, and routers that die. What becomes of requests
+//! without keys is played elsewhere; here it is that the work of one key runs once while its
+//! window lasts.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod hands;
+mod deaths;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hornpipe::core::{
-    Action, Assignment, ClientId, Core, Details, Event, Generator, Home, Request, RequestId, Settings,
-    Speech, Stop, Timestamp, Wants, WorkerId,
+    Action, Assignment, ClientId, Core, Ending, Entry, Event, Generator, Home, Memory, Place, Request,
+    RequestId, Settings, Stop, Timestamp, Wants, WorkerId,
 };
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
+use self::deaths::Fuse;
+use self::hands::Hand;
 use super::random::Random;
 
 /// What one run has seen.
@@ -28,10 +34,22 @@ pub struct Tally {
     pub dropped: u64,
     /// Runs of keys.
     pub runs: u64,
+    /// Routers that followed another.
+    pub lives: u64,
+    /// Replies that were for a router of before, and were read by a later one.
+    pub inherited: u64,
 }
 
 /// Replies are numbers; requests have 0.
 type Body = u64;
+
+/// What the broker orders of others.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Spawn(Place),
+    Kill(Place),
+    Dismiss(WorkerId),
+}
 
 struct World {
     seed: u64,
@@ -46,15 +64,18 @@ struct World {
     /// Whom a worker has had, in this world.
     ran: BTreeSet<RequestId>,
     workers: BTreeMap<WorkerId, Hand>,
+    /// Workers that have yet to come back since the router died.
+    away: Vec<Hand>,
     /// The last success of each key, and until when it counts.
     done: BTreeMap<Arc<str>, (Body, Timestamp)>,
+    /// What outlives the router.
+    journal: BTreeMap<Arc<str>, Entry<Body>>,
+    memory: Option<Memory>,
+    life: u32,
+    fuse: Fuse,
+    /// What others have yet to do about what was ordered.
+    orders: VecDeque<Order>,
     tally: Tally,
-}
-
-#[derive(Debug, Default)]
-struct Hand {
-    seen: u64,
-    held: BTreeMap<Token, (RequestId, Option<Arc<str>>)>,
 }
 
 /// Plays one run: `events` events of chaos, then the end.
@@ -64,12 +85,18 @@ struct Hand {
 pub fn run(seed: u64, events: u64) -> Tally {
     let mut world = World::new(seed);
     world.tell(Event::Tick);
-    for _ in 0..3 {
+    for _ in 0..2 {
         world.join();
     }
     for _ in 0..events {
         world.step += 1;
+        if world.random.percent(2) {
+            world.fuse = Fuse::Burning { actions: world.random.below(4) };
+        }
         world.happen();
+        if world.fuse != Fuse::None {
+            world.start_anew();
+        }
     }
     world.end();
     world.tally
@@ -78,9 +105,11 @@ pub fn run(seed: u64, events: u64) -> Tally {
 impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
+        let workers = random.pick(1, &[0, 2]);
         let settings = Settings {
-            workers: 0,
-            min: 0,
+            workers,
+            min: workers,
+            max: workers,
             attempts: random.between(1, 3),
             timeout: random.pick(None, &[Some(Duration::from_millis(200))]),
             queue_timeout: random.pick(None, &[None, Some(Duration::from_millis(300))]),
@@ -91,20 +120,24 @@ impl World {
             tell_ends: random.percent(50),
             ..Settings::default()
         };
-        let mut bytes = [1; 32];
-        bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
         Self {
             seed,
             step: 0,
             random,
             now: Timestamp(Duration::from_secs(1000)),
-            core: Core::new(settings.clone(), Generator::new(1, bytes), None),
+            core: Core::new(settings.clone(), Generator::new(1, seed_bytes(seed)), None),
             settings,
             last: 0,
             open: BTreeMap::new(),
             ran: BTreeSet::new(),
             workers: BTreeMap::new(),
+            away: Vec::new(),
             done: BTreeMap::new(),
+            journal: BTreeMap::new(),
+            memory: None,
+            life: 1,
+            fuse: Fuse::None,
+            orders: VecDeque::new(),
             tally: Tally::default(),
         }
     }
@@ -120,15 +153,21 @@ impl World {
         while let Some(deadline) = self.core.next_deadline().filter(|deadline| *deadline <= until) {
             self.now = self.now.max(deadline);
             self.tell(Event::Tick);
+            if self.fuse == Fuse::Dead {
+                return;
+            }
         }
         self.now = until;
+        if self.random.percent(40) {
+            self.come_back();
+        }
         match self.random.below(20) {
             0..=7 => self.ask(),
             8..=14 => self.reply(),
             15 => self.die(),
             16 => self.leave(),
             17 | 18 => self.take_back(),
-            _ if self.workers.len() < 4 => self.join(),
+            _ if self.workers.len() + self.away.len() < 4 => self.join(),
             _ => (),
         }
     }
@@ -167,34 +206,79 @@ impl World {
 
     fn reply(&mut self) {
         let Some(worker) = self.some_worker() else { return };
-        let Some((token, (request, key))) =
-            self.workers.get_mut(&worker).and_then(|hand| hand.held.pop_first())
-        else {
-            return;
-        };
+        let Some(hand) = self.workers.get_mut(&worker) else { return };
+        let Some(token) = hand.held.keys().next().copied() else { return };
         let status =
             self.random.pick(ReplyStatus::Ok, &[ReplyStatus::Ok, ReplyStatus::Error, ReplyStatus::Retry]);
-        let body = self.name();
-        if let Some(key) = key.filter(|_| status == ReplyStatus::Ok && self.core.knows(request)) {
-            self.done.insert(key, (body, self.now.after(self.settings.key_window)));
+        self.last += 1;
+        let body = self.last;
+        let was_stale = hand.stale.remove(&token);
+        hand.finish(token, status, body);
+        let (returns, speech) = (was_stale && hand.stale.is_empty(), hand.speech());
+        self.send(worker, token, status, body);
+        // It owes nothing more to a router of before.
+        if returns && self.workers.contains_key(&worker) {
+            self.tell(Event::Waiting { worker, speech });
         }
+        self.go(worker);
+    }
+
+    /// A reply is on its way. Whether it is read is seen by what is written down.
+    fn send(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: Body) {
         self.tell(Event::Reply { worker, token, status, message: None, size: 1, body });
+        let mut written = self.done.values();
+        let read = self.fuse != Fuse::Dead || written.any(|(done, _until)| *done == body);
+        let hand = self.workers.get_mut(&worker);
+        let kept = hand.into_iter().flat_map(|hand| hand.kept.iter_mut()).find(|kept| kept.token == token);
+        if let Some(kept) = kept {
+            kept.read |= read;
+        }
     }
 
     fn die(&mut self) {
+        if !self.away.is_empty() && self.random.percent(30) {
+            let gone = self.away.swap_remove(0);
+            self.bury(gone.place);
+            return;
+        }
         let Some(worker) = self.some_worker() else { return };
-        self.workers.remove(&worker);
-        self.tell(Event::WorkerLeft { worker });
-        self.join();
+        self.end_worker(worker);
+        if self.workers.len() + self.away.len() < 3 {
+            self.join();
+        }
+    }
+
+    fn end_worker(&mut self, worker: WorkerId) {
+        if let Some(hand) = self.workers.remove(&worker) {
+            self.tell(Event::WorkerLeft { worker });
+            self.bury(hand.place);
+        }
+    }
+
+    fn bury(&mut self, place: Option<Place>) {
+        if let Some(place) = place {
+            self.tell(Event::Exited { place, ending: Ending::Signal(9) });
+        }
+    }
+
+    /// It goes if it was told to, and has nothing more in hand.
+    fn go(&mut self, worker: WorkerId) {
+        if self.workers.get(&worker).is_some_and(|hand| hand.leaving && hand.held.is_empty()) {
+            self.end_worker(worker);
+        }
     }
 
     fn join(&mut self) {
-        let worker = WorkerId(self.name());
-        let credits = self.random.between(1, 3);
-        self.workers.insert(worker, Hand::default());
-        let details = Details { name: None, service: None, credits, seen: 0, claims: false };
-        self.tell(Event::Joined { worker, home: Home::External });
-        self.tell(Event::Waiting { worker, speech: Speech::Native(details) });
+        let name = self.name();
+        let hand = Hand::new(name, None, self.random.percent(70), self.random.between(1, 3));
+        self.greet(WorkerId(name), hand);
+    }
+
+    fn greet(&mut self, worker: WorkerId, hand: Hand) {
+        let (home, speech) = (hand.place.map_or(Home::External, Home::Local), hand.speech());
+        self.workers.insert(worker, hand);
+        self.tell(Event::Joined { worker, home });
+        self.tell(Event::Waiting { worker, speech });
     }
 
     fn leave(&mut self) {
@@ -216,8 +300,24 @@ impl World {
     }
 
     fn end(&mut self) {
+        while !self.away.is_empty() {
+            self.come_back();
+        }
+        if self.life > 1 {
+            // What died with a router before is missed for a while.
+            self.finish(500);
+        }
         self.tell(Event::Stop(Stop::Finish));
-        for _ in 0..2000 {
+        self.finish(2000);
+        law!(self, self.open.is_empty(), "over, and {:?} are open", self.open);
+        let tables = self.core.tables();
+        law!(self, (tables.requests, tables.held) == (0, 0), "over, and {tables:?}");
+    }
+}
+
+impl World {
+    fn finish(&mut self, steps: u32) {
+        for _ in 0..steps {
             if self.workers.values().any(|hand| !hand.held.is_empty()) {
                 self.reply();
             }
@@ -226,19 +326,36 @@ impl World {
             }
             self.tell(Event::Tick);
         }
-        law!(self, self.open.is_empty(), "over, and {:?} are open", self.open);
-        let tables = self.core.tables();
-        law!(self, (tables.requests, tables.held) == (0, 0), "over, and {tables:?}");
     }
 }
 
 /// What the core orders, and what must hold.
 impl World {
     fn tell(&mut self, event: Event<Body>) {
+        self.hear(event);
+        while let Some(order) = self.orders.pop_front() {
+            self.obey(order);
+        }
+    }
+
+    fn hear(&mut self, event: Event<Body>) {
+        if self.fuse == Fuse::Dead {
+            return;
+        }
         let mut actions = Vec::new();
         self.core.handle(event, self.now, &mut actions);
         for action in actions {
+            if !self.fuse.burn() {
+                return;
+            }
             match action {
+                Action::Journal { key, entry } => self.write_down(key, entry),
+                Action::Remember(memory) => self.memory = Some(memory),
+                Action::Spawn { place, .. } => self.orders.push_back(Order::Spawn(place)),
+                Action::Kill { place } | Action::Terminate { place } => {
+                    self.orders.push_back(Order::Kill(place));
+                }
+                Action::Dismiss { worker } => self.orders.push_back(Order::Dismiss(worker)),
                 Action::Answer { request, body, .. } => self.answered(request, body),
                 Action::Refuse { request, .. } => {
                     self.close(request);
@@ -253,6 +370,52 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// What a dead router has ordered, its successor decides anew.
+    fn obey(&mut self, order: Order) {
+        if self.fuse == Fuse::Dead {
+            return;
+        }
+        match order {
+            Order::Spawn(place) => {
+                self.tell(Event::Started { place, pid: 1 });
+                let worker = WorkerId(self.name());
+                let hand = Hand::new(worker.0, Some(place), self.random.percent(70), 1);
+                self.greet(worker, hand);
+            }
+            Order::Kill(place) => {
+                let away = self.away.len();
+                self.away.retain(|hand| hand.place != Some(place));
+                let mut hands = self.workers.iter();
+                let worker = hands.find(|(_, hand)| hand.place == Some(place)).map(|(worker, _)| *worker);
+                match worker {
+                    Some(worker) => self.end_worker(worker),
+                    None if self.away.len() < away => self.bury(Some(place)),
+                    None => (),
+                }
+            }
+            Order::Dismiss(worker) => {
+                if let Some(hand) = self.workers.get_mut(&worker) {
+                    hand.leaving = true;
+                }
+                self.go(worker);
+            }
+        }
+    }
+
+    fn write_down(&mut self, key: Arc<str>, entry: Entry<Body>) {
+        if let (Entry::Done { .. }, Some(Entry::Begun(begun))) = (&entry, self.journal.get(&key)) {
+            let own = Token::new(self.life, 0);
+            self.tally.inherited += u64::from(begun.token.as_str().get(..5) != own.as_str().get(..5));
+        }
+        if let Entry::Done { reply: Some((_parts, body)), until, .. } = &entry {
+            self.done.insert(Arc::clone(&key), (*body, *until));
+        }
+        match entry {
+            Entry::Free => self.journal.remove(&key),
+            other => self.journal.insert(key, other),
+        };
     }
 
     fn close(&mut self, request: RequestId) -> Option<Arc<str>> {
@@ -275,14 +438,19 @@ impl World {
         let key = self.core.key_of(request);
         if let Some(key) = &key {
             self.tally.runs += 1;
-            let held = |hand: &Hand| hand.held.values().any(|(_request, held)| held.as_ref() == Some(key));
-            law!(self, !self.workers.values().any(held), "{request} runs beside another of its key {key}");
+            let mut hands = self.workers.values().chain(&self.away);
+            law!(self, !hands.any(|hand| hand.is_at(key)), "{request} runs beside another of its key {key}");
+            law!(
+                self,
+                job.attempt <= self.settings.attempts,
+                "{request} runs for the {}th time",
+                job.attempt
+            );
             let done = self.done.get(key).is_some_and(|(_body, until)| *until > self.now);
             law!(self, !done, "{request} runs, and its key {key} was answered");
         }
         if let Some(hand) = self.workers.get_mut(&job.worker) {
-            hand.seen += 1;
-            hand.held.insert(job.token, (request, key));
+            hand.take(job.token, (request, key));
         }
     }
 
@@ -309,6 +477,14 @@ impl std::ops::Add for Tally {
             refused: self.refused + other.refused,
             dropped: self.dropped + other.dropped,
             runs: self.runs + other.runs,
+            lives: self.lives + other.lives,
+            inherited: self.inherited + other.inherited,
         }
     }
+}
+
+fn seed_bytes(seed: u64) -> [u8; 32] {
+    let mut bytes = [1; 32];
+    bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
+    bytes
 }

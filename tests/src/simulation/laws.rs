@@ -46,10 +46,14 @@ impl Model {
                 self.judge_allowance((*worker, *token), *parts, now);
             }
             Action::Dismiss { worker } => self.judge_dismissal(*worker, now),
+            Action::Capacity { worker, requests } => {
+                law!(self, *requests == 0 || core.serves(*worker), "{worker} is offered and takes nothing");
+            }
             Action::Disown { worker } => law!(self, false, "{worker} has no heart to fail"),
             Action::Spawn { place, generation } => self.judge_spawn(*place, *generation, now, core),
             Action::Terminate { place } => self.judge_terminate(*place, now),
             Action::Kill { place } => self.judge_kill(*place, now, core),
+            Action::Journal { key, .. } => law!(self, false, "nobody has asked with a key, and {key} is one"),
             Action::Remember(memory) => {
                 law!(self, memory.target == self.target, "a wrong target is remembered");
                 let paused = memory.pause.map(|pause| pause.mode);

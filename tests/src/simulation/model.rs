@@ -183,6 +183,7 @@ impl Model {
             }
             Event::Malformed { worker } => self.malformed(*worker),
             Event::WorkerLeft { worker } | Event::OutOfTurn { worker } => self.left(*worker, now),
+            Event::WorkersLeft { workers } => workers.iter().for_each(|worker| self.left(*worker, now)),
             Event::Undelivered { worker, token } => self.undelivered(*worker, *token, now),
             Event::Withdrawn { worker, begun } => self.withdrawn(*worker, *begun, now),
             Event::Adopted { place, generation, .. } => self.adopted(*place, *generation, now),
@@ -216,6 +217,7 @@ impl Model {
             Event::Sought { .. }
             | Event::Heartbeat { .. }
             | Event::CancelKey { .. }
+            | Event::Recalled { .. }
             | Event::IgnoredClientMessage
             | Event::StrayReply { .. }
             | Event::Stranger

@@ -136,6 +136,7 @@ impl Peer {
             credits: u32::try_from(self.credits()).unwrap_or(1),
             seen: self.seen,
             claims: self.claims,
+            instance: None,
         }
     }
 

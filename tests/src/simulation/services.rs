@@ -287,6 +287,8 @@ impl World {
                 | Action::Probe(_)
                 | Action::Cancel { .. }
                 | Action::Measure { .. }
+                | Action::Journal { .. }
+                | Action::Capacity { .. }
                 | Action::Stopping { .. }
                 | Action::Finished(_) => (),
             }

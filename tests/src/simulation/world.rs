@@ -285,7 +285,8 @@ impl World {
             Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
             Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
-            Action::Disown { .. } | Action::Note(_) | Action::Stopping { .. } | Action::Finished(_) => (),
+            Action::Capacity { .. } | Action::Disown { .. } | Action::Journal { .. } | Action::Note(_) => (),
+            Action::Stopping { .. } | Action::Finished(_) => (),
         }
     }
 

@@ -17,6 +17,7 @@ mod versions;
 mod turns;
 mod prefetch;
 mod keys;
+mod key_journal;
 
 mod bodies;
 mod dialects;
@@ -29,6 +30,10 @@ mod workers_each;
 mod workers_lines;
 mod worker_examples;
 mod workers_native;
+
+mod crews;
+mod crews_brokers;
+mod crews_network;
 
 mod deaths;
 mod flights;
@@ -60,6 +65,7 @@ mod reload_verb;
 mod signals;
 
 mod bad_input;
+mod replays;
 mod startup;
 
 mod activation;

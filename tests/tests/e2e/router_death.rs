@@ -157,15 +157,17 @@ fn a_worker_that_died_with_the_router_is_replaced() {
 fn a_router_that_keeps_dying_ends_the_broker_and_leaves_nothing() {
     let mut broker = Broker::demo(2);
     broker.let_it_fail();
+    // Five in a row that had no time to serve. On a busy machine one may have had it.
     let mut last = 0;
-    for _ in 0..5 {
-        let router = until("there is another router", Duration::from_secs(20), || {
-            let report = hornpipe_tests::harness::status_of(broker.control());
-            report.map(|report| report.router_pid).filter(|pid| *pid != last)
-        });
-        last = router;
-        send(router, SIGKILL);
-    }
+    eventually("it gives up", || {
+        let report = hornpipe_tests::harness::status_of(broker.control());
+        let next = report.map(|report| report.router_pid).filter(|pid| *pid != last);
+        if let Some(router) = next {
+            last = router;
+            send(router, SIGKILL);
+        }
+        !broker.is_running()
+    });
     let ended = broker.wait();
     assert_eq!(ended.code(), Some(1));
     broker.wait_until_nothing_is_left();

@@ -51,6 +51,29 @@ fn a_busy_worker_is_known_again_at_once_and_waits_after_its_reply() {
 }
 
 #[test]
+fn the_last_reply_with_a_key_is_sent_again_until_another_job_has_come() {
+    let mut broker = Broker::new();
+    let _worker = Worker::start(&broker, echo);
+    let instance = broker.expect_hello().instance;
+    assert!(instance.as_ref().is_some_and(|name| name.len() == 32), "{instance:?}");
+    assert_eq!(broker.expect_state(State::Waiting).instance, instance);
+    let keyed = JobMeta { key: Some("k".into()), ..JobMeta::default() };
+    broker.send_job("keyed", &keyed, &[b"x", b"", b"y"]);
+    broker.expect_state(State::Processing);
+    broker.expect_reply("keyed");
+    for _ in 0..3 {
+        broker.restart();
+        assert_eq!(broker.expect_hello().instance, instance);
+        assert_eq!(broker.expect_reply("keyed").1, [&b"x"[..], b"", b"y"]);
+        broker.expect_state(State::Waiting);
+    }
+    // Who gives another has read it, and what has no key is not kept.
+    broker.ask(b"other");
+    broker.restart();
+    broker.expect_worker();
+}
+
+#[test]
 fn a_worker_survives_many_routers() {
     let mut broker = Broker::new();
     let _worker = Worker::start(&broker, echo);

@@ -50,9 +50,9 @@ fn header(view: &View) -> Vec<Words<'static>> {
     let report = &view.report;
     let strong = Style::new().add_modifier(Modifier::BOLD);
     let title = format!(
-        "hornpipe {}  port {}  {}  up {}  router {}",
+        "hornpipe {}  {}  {}  up {}  router {}",
         report.version,
-        view.port,
+        if view.report.brokers.is_empty() { format!("port {}", view.name) } else { view.name.clone() },
         report.phase.to_uppercase(),
         age(report.uptime_ms),
         report.router_life

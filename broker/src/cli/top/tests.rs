@@ -67,12 +67,13 @@ fn report(workers: u32) -> StatusReport {
         workers: (0..workers).map(|slot| worker(slot, states[slot as usize % 4])).collect(),
         external: Vec::new(),
         services: Vec::new(),
+        brokers: Vec::new(),
     }
 }
 
 /// A minute of a hundred requests a second, and ten errors in the last one.
 fn view(workers: u32) -> View {
-    let mut view = View::new(6660, report(workers));
+    let mut view = View::new("6660".into(), report(workers));
     for second in 1..=70 {
         let mut next = report(workers);
         next.uptime_ms += second * 1000;

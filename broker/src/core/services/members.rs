@@ -174,6 +174,19 @@ impl<B: Clone> Services<B> {
         }
     }
 
+    /// The same of several at once.
+    pub(super) fn workers_left(&mut self, workers: &[WorkerId], turn: &mut Turn<'_, B>) {
+        let mut parties: BTreeMap<ServiceId, Vec<WorkerId>> = BTreeMap::new();
+        for worker in workers {
+            if let Some(Member::Of { service, .. }) = self.members.table.remove(worker) {
+                parties.entry(service).or_default().push(*worker);
+            }
+        }
+        for (service, workers) in parties {
+            self.run(service, Event::WorkersLeft { workers }, turn);
+        }
+    }
+
     /// Only of workers of our own, which stay with their service.
     pub(super) fn withdrawn(&mut self, worker: WorkerId, begun: u64, turn: &mut Turn<'_, B>) {
         if let Some(Member::Of { service, .. }) = self.members.table.get(&worker) {

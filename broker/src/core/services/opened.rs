@@ -139,6 +139,9 @@ impl<B: Clone> Services<B> {
         let mut core = Core::new(settings, self.generator.another(), memory);
         // A pause is for all, also for those who come later.
         core.pause = self.pause();
+        for (key, entry) in self.recalled.remove(&name).unwrap_or_default() {
+            core.recall(key, entry);
+        }
         self.insert(id, name, core, Standing::Passing(Passing::default()));
         id
     }

@@ -28,7 +28,14 @@ fn memory(slot: u32) -> Memory {
 }
 
 fn native(service: &str) -> Speech {
-    Speech::Native(Details { name: None, service: Some(service.into()), credits: 1, seen: 0, claims: false })
+    Speech::Native(Details {
+        name: None,
+        service: Some(service.into()),
+        credits: 1,
+        seen: 0,
+        claims: false,
+        instance: None,
+    })
 }
 
 impl Story {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use hornpipe_proto::Token;
+
 use super::{Service, Services, Standing};
 use crate::core::busy_time::BusyTime;
 use crate::core::counters::Counters;
@@ -42,6 +44,11 @@ impl<B: Clone> Services<B> {
     /// All names, the default service's first.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.table.values().map(|service| &*service.name)
+    }
+
+    /// Whether a worker has something under this token in its hands.
+    pub fn holds(&self, token: Token) -> bool {
+        self.table.values().any(|service| service.core.holds(token))
     }
 
     pub fn core(&self, service: ServiceId) -> Option<&Core<B>> {

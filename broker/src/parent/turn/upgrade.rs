@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use crate::link::{Signal, ToRouter};
 use crate::parent::errand::Errand;
 use crate::parent::inheritance::{Estate, InheritedPool, PoolState};
+use crate::parent::journal::Journal;
 use crate::parent::successor::{Successor, Trial};
 use crate::parent::{clock, process};
 
@@ -109,8 +110,10 @@ impl Upgrade {
 impl Parent<'_> {
     /// Goes on where the program of before has stopped, in this process.
     pub(super) fn inherit(&mut self, inherited: InheritedPool) {
-        let InheritedPool { children, state } = inherited;
+        let InheritedPool { children, journal, state } = inherited;
         self.children = children;
+        // A program of before may have had none.
+        self.journal = journal.or_else(Journal::create);
         for (_pid, worker) in self.children.all() {
             // Programs of before had one service, and no name for it.
             let own = self
@@ -296,6 +299,7 @@ impl Parent<'_> {
             listeners: &self.setup.listeners,
             pid_file: self.setup.pid_file.as_ref(),
             children: &self.children,
+            journal: self.journal.as_ref(),
             state: PoolState {
                 blob: self.blob.clone(),
                 named_blobs: self.named_blobs.clone(),

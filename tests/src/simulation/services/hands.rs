@@ -57,6 +57,7 @@ impl Hand {
             credits: 1,
             seen: self.seen,
             claims: false,
+            instance: None,
         })
     }
 
@@ -227,7 +228,11 @@ impl World {
             self.tell(Event::Exiting { worker, speech, reason: None });
         }
         self.hands.remove(&worker);
-        self.tell(Event::WorkerLeft { worker });
+        // They may have had one connection, and a request of one must not go to another.
+        let other = self.random.percent(40).then(|| self.some_external()).flatten();
+        let Some(other) = other else { return self.tell(Event::WorkerLeft { worker }) };
+        self.hands.remove(&other);
+        self.tell(Event::WorkersLeft { workers: vec![worker, other] });
     }
 }
 

@@ -175,6 +175,7 @@ impl Ledger {
             }
             Event::Reply { worker, token, body, .. } => self.replied(*worker, (*token, *body)),
             Event::WorkerLeft { worker } | Event::OutOfTurn { worker } => self.left(*worker),
+            Event::WorkersLeft { workers } => workers.iter().for_each(|worker| self.left(*worker)),
             Event::Exited { place, .. } => {
                 self.places.remove(place);
                 self.bar(|desk| desk.place == Some(*place));
@@ -359,6 +360,8 @@ impl Ledger {
             | Action::Probe(_)
             | Action::Cancel { .. }
             | Action::Measure { .. }
+            | Action::Journal { .. }
+            | Action::Capacity { .. }
             | Action::Remember(_)
             | Action::Note(_)
             | Action::Stopping { .. } => (),
