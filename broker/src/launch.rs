@@ -473,6 +473,7 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
     let search_path = service.search_path;
     let environment = service.worker_environment;
     let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
+    let message_limit = service.core.body_limit.saturating_mul(2).saturating_add(64 * 1024);
     let mut framing = hornpipe_worker::Framing::Line;
     let mut work = match (handler, service.program) {
         (Some(work), _) => work,
@@ -497,6 +498,8 @@ fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callba
         settings.search_path.clone_from(&search_path);
         settings.environment = Some(adapters::environment(&environment, &process));
         settings.output_limit = output_limit;
+        // A body, its head and its frames.
+        settings.message_limit = message_limit;
         settings.framing = framing;
         work(&settings, &title)
     }))

@@ -19,6 +19,7 @@ mod priority;
 mod status;
 mod token;
 pub mod worker;
+pub mod zmtp;
 
 pub use headers::{HEADERS_BYTES, HEADERS_COUNT, Headers};
 pub use map::{MAP_LIMIT, MapError};

@@ -3,7 +3,12 @@
 //! A file of `proto/vectors` holds one message: a line of hexadecimal digits for each frame,
 //! `empty` for one without bytes, and comments behind `#`. To change one is to change the
 //! protocol that others have written programs against.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test's helper cannot read fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a test's helper cannot read fails the test"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +27,7 @@ use hornpipe_proto::mold::{ForkOrder, MoldOrder, MoldWord};
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
 };
+use hornpipe_proto::zmtp::{self, Connection, Event, SocketType, ZmtpError};
 use hornpipe_proto::{MAGIC, Priority, Status, Token};
 
 type Frames = Vec<Vec<u8>>;
@@ -457,6 +463,7 @@ fn encoded() -> BTreeMap<String, Frames> {
     all.extend(control_responses().map(|(name, response)| (name, vec![control::encode(&response)])));
     all.extend(mold_orders().map(|(name, order)| (name, vec![order.encode()])));
     all.extend(mold_words().map(|(name, word)| (name, vec![word.encode()])));
+    all.extend(connection_bytes());
     all.into_iter().map(|(name, frames)| (name.to_owned(), frames)).collect()
 }
 
@@ -515,6 +522,60 @@ fn guide_messages() -> Vec<(&'static str, Frames)> {
         ("majordomo-2-heartbeat", message(&Edition::V2.heartbeat())),
         ("majordomo-2-disconnect", message(&Edition::V2.disconnect())),
     ]
+}
+
+/// What a connection itself sends, a line for each frame, or for the greeting.
+fn connection_bytes() -> Vec<(&'static str, Frames)> {
+    let open = |socket| {
+        let mut connection = Connection::new(socket, zmtp::Limits::default());
+        let mut bytes = vec![written(&mut connection)];
+        for part in [&vector("zmtp-greeting"), &vector("zmtp-ready-router")] {
+            hand_over(&mut connection, &part.concat()).unwrap();
+            bytes.push(written(&mut connection));
+        }
+        connection.next_event();
+        (connection, bytes)
+    };
+    let (mut worker, greeted) = open(SocketType::Dealer);
+    let (_router, accepted) = open(SocketType::Router);
+    worker.send([&b""[..], b"waiting"]);
+    let message = vec![written(&mut worker)];
+    worker.send([vec![b'x'; 256]]);
+    let long = vec![written(&mut worker)];
+    worker.ping(300, b"context");
+    let ping = vec![written(&mut worker)];
+    hand_over(&mut worker, &ping.concat()).unwrap();
+    let answer = vec![written(&mut worker)];
+    let mut refusing = Connection::new(SocketType::Req, zmtp::Limits::default());
+    hand_over(&mut refusing, &greeted.concat()).unwrap_err();
+    let refused = written(&mut refusing).split_off(greeted[0].len() + 40);
+    vec![
+        ("zmtp-greeting", vec![greeted[0].clone()]),
+        ("zmtp-ready-dealer", vec![greeted[1].clone()]),
+        ("zmtp-ready-router", vec![accepted[1].clone()]),
+        ("zmtp-message", message),
+        ("zmtp-message-long", long),
+        ("zmtp-ping", ping),
+        ("zmtp-pong", answer),
+        ("zmtp-error", vec![refused]),
+    ]
+}
+
+fn written(connection: &mut Connection) -> Vec<u8> {
+    let bytes: Vec<u8> = connection.unsent().flatten().copied().collect();
+    connection.sent(bytes.len());
+    bytes
+}
+
+fn hand_over(connection: &mut Connection, mut bytes: &[u8]) -> Result<(), ZmtpError> {
+    while !bytes.is_empty() {
+        let space = connection.space();
+        let count = space.len().min(bytes.len());
+        space[..count].copy_from_slice(&bytes[..count]);
+        bytes = &bytes[count..];
+        connection.received(count)?;
+    }
+    Ok(())
 }
 
 /// Every file of the folder.
@@ -692,6 +753,30 @@ fn golden_packets_of_molds_are_understood() {
         assert_eq!(MoldWord::decode(&vector(name).concat()), Ok(meaning), "{name}");
     }
     assert!(MoldWord::decode(b"\x81\xa3say\xa4what").is_err());
+}
+
+#[test]
+fn golden_bytes_of_connections_are_understood() {
+    let open = || {
+        let mut connection = Connection::new(SocketType::Router, zmtp::Limits::default());
+        hand_over(&mut connection, &vector("zmtp-greeting").concat()).unwrap();
+        hand_over(&mut connection, &vector("zmtp-ready-dealer").concat()).unwrap();
+        let Some(Event::Ready(peer)) = connection.next_event() else { panic!("not ready") };
+        assert_eq!((peer.socket, peer.identity.as_slice()), (SocketType::Dealer, &b""[..]));
+        connection
+    };
+    for (name, meaning) in [
+        ("zmtp-message", Event::Message(message(&[b"", b"waiting"]))),
+        ("zmtp-message-long", Event::Message(vec![vec![b'x'; 256]])),
+        ("zmtp-pong", Event::Pong { context: b"context".to_vec() }),
+    ] {
+        let mut connection = open();
+        hand_over(&mut connection, &vector(name).concat()).unwrap();
+        assert_eq!(connection.next_event(), Some(meaning), "{name}");
+    }
+    let reason = "the peer is a \"DEALER\", which a REQ cannot talk to".to_owned();
+    let refused = hand_over(&mut open(), &vector("zmtp-error").concat());
+    assert_eq!(refused, Err(ZmtpError::Refused { reason }));
 }
 
 #[test]

@@ -16,7 +16,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("broker/src/parent/process.rs", "fork, wait, dispositions, _exit"),
     ("broker/src/parent/title.rs", "the command line is changed in place"),
     ("broker/src/router/ffi.rs", "raw socket options, shared frames"),
-    ("worker/src/ffi.rs", "raw socket options, what happens around fork"),
+    ("worker/src/ffi.rs", "what happens around fork, signals for a socket"),
     ("zmq-sys/build.rs", "compiler flags travel in the environment"),
     ("zmq-sys/src/ffi.rs", "declares C functions"),
     ("zmq-sys/tests/capabilities.rs", "tests what the safe interface does not reach"),

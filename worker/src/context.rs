@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::session::Session;
-use crate::{Cancelled, Job, Reply, clock};
+use crate::{Cancelled, Job, Reply, ServeError, clock};
 
 /// What a handler may ask while it runs.
 #[derive(Debug)]
@@ -27,9 +27,7 @@ impl<'a> Context<'a> {
     /// Whether nobody waits for the reply any more. Reads what the broker has
     /// sent and never blocks: cheap enough for every turn of a loop.
     pub fn cancelled(&mut self) -> bool {
-        if let Err(error) = self.session.absorb() {
-            warn!(%error, "cannot ask whether the request is cancelled");
-        }
+        self.with_session("ask whether the request is cancelled", Session::absorb);
         self.session.is_cancelled()
     }
 
@@ -54,24 +52,35 @@ impl<'a> Context<'a> {
     /// # Errors
     /// Nobody waits for the reply any more, so the handler should end: with `?`.
     pub fn send_part(&mut self, body: impl Into<Reply>) -> Result<(), Cancelled> {
-        match self.session.send_part(self.job, body.into()) {
-            Ok(sent) => sent,
-            Err(error) => {
-                warn!(%error, "cannot send a part of a reply");
-                Err(Cancelled)
-            }
-        }
+        let job = self.job;
+        let sent = self.with_session("send a part of a reply", |session| session.send_part(job, body.into()));
+        sent.unwrap_or(Err(Cancelled))
     }
 
     /// Waits for this long, or less if the request is cancelled. True if it is.
     pub fn wait(&mut self, duration: Duration) -> bool {
         let until = clock::after(duration);
-        while !self.session.is_cancelled() && until.is_none_or(|until| clock::now() < until) {
-            if let Err(error) = self.session.poll(&[], until) {
-                warn!(%error, "cannot wait");
-                break;
+        self.with_session("wait", |session| {
+            while !session.is_cancelled() && until.is_none_or(|until| clock::now() < until) {
+                session.poll(&[], until)?;
             }
-        }
+            Ok(())
+        });
         self.session.is_cancelled()
+    }
+
+    /// Does this in between, while the handler does not run.
+    fn with_session<T>(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut Session) -> Result<T, ServeError>,
+    ) -> Option<T> {
+        let done = || {
+            self.session.end_handler()?;
+            let value = act(self.session)?;
+            self.session.resume_handler()?;
+            Ok::<T, ServeError>(value)
+        };
+        done().inspect_err(|error| warn!(%error, "cannot {what}")).ok()
     }
 }

@@ -50,7 +50,7 @@ impl Work for Demo {
                 session.reply(job, Ok(text.into()))
             }
             _ => {
-                let outcome = serve::attempt(self, job, session);
+                let outcome = serve::attempt(self, job, session)?;
                 session.reply(job, outcome)
             }
         }

@@ -1,64 +1,108 @@
-//! Every call of this crate that the compiler cannot check: socket options that
-//! the `zmq` crate lacks, and what happens around `fork`.
+//! Every call of this crate that the compiler cannot check: what happens around `fork`.
 #![expect(unsafe_code, reason = "this file is the door to C")]
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_void};
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::{Pid, ftruncate, getpid, getppid};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
+use nix::unistd::{Pid, ftruncate, getpid, getppid, gettid};
 
-/// A draft option of libzmq whose value is bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum BytesOption {
-    /// Sent by the I/O thread at the start of every connection.
-    Hello,
-    /// Put among the received messages when a connection is lost.
-    Hiccup,
+/// How many forks lie between the first process and this one, counted from the first call on.
+///
+/// Asking for the pid would cost a system call for each message.
+pub(crate) fn forks() -> u32 {
+    COUNT_FORKS.call_once(|| {
+        // SAFETY: the function that a forked child calls touches one atomic number.
+        let failed = unsafe { libc::pthread_atfork(None, None, Some(count_fork)) };
+        if failed != 0 {
+            tracing::warn!("forks cannot be counted, so do not fork from a handler");
+        }
+    });
+    FORKS.load(Ordering::Relaxed)
 }
 
-/// Sets an option that the `zmq` crate does not know.
-///
-/// # Errors
-/// `EINVAL` from a libzmq that was built without drafts.
-pub(crate) fn set_bytes(socket: &mut zmq::Socket, option: BytesOption, value: &[u8]) -> Result<(), Errno> {
-    let option = match option {
-        BytesOption::Hello => zmq_sys::ZMQ_HELLO_MSG,
-        BytesOption::Hiccup => zmq_sys::ZMQ_HICCUP_MSG,
-    };
-    // SAFETY: the socket is open as long as `socket` is borrowed, and libzmq copies
-    // `value.len()` bytes from a slice that has as many.
-    let result =
-        unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option, value.as_ptr().cast(), value.len()) };
-    // libzmq leaves its reason in `errno`.
-    Errno::result(result).map(drop)
+static COUNT_FORKS: Once = Once::new();
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_fork() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Seeds `rand` from the kernel.
-///
-/// libzmq draws its reconnect delays from it. Forked workers share their parent's
-/// state of `rand`, so without this all would come back in the same millisecond.
-pub(crate) fn seed_rand() {
-    let mut seed: c_uint = 0;
-    // SAFETY: the kernel writes at most as many bytes as `seed` has.
-    let size = unsafe { libc::getrandom((&raw mut seed).cast(), size_of::<c_uint>(), libc::GRND_NONBLOCK) };
-    if size < 0 {
-        // Early in a boot there is no randomness yet; pids at least differ.
-        seed = getpid().as_raw().unsigned_abs();
+/// What `F_SETOWN_EX` is given: a kind of owner, and which one.
+#[repr(C)]
+struct Owner {
+    kind: c_int,
+    id: libc::pid_t,
+}
+
+const F_SETSIG: c_int = 10;
+const F_SETOWN_EX: c_int = 15;
+const THREAD: c_int = 0;
+
+/// Lets the kernel send SIGURG to this thread for whatever happens on the socket. Safe in a signal handler.
+pub(crate) fn signal_events(socket: RawFd) -> nix::Result<()> {
+    let owner = Owner { kind: THREAD, id: gettid().as_raw() };
+    // SAFETY: the kernel reads a structure of this shape.
+    Errno::result(unsafe { libc::fcntl(socket, F_SETOWN_EX, &raw const owner) })?;
+    // SAFETY: the call takes a number.
+    Errno::result(unsafe { libc::fcntl(socket, F_SETSIG, libc::SIGURG) })?;
+    set_async(socket, |flags| flags | libc::O_ASYNC)
+}
+
+/// Undoes [`signal_events`].
+pub(crate) fn do_not_signal(socket: RawFd) -> nix::Result<()> {
+    set_async(socket, |flags| flags & !libc::O_ASYNC)
+}
+
+fn set_async(socket: RawFd, change: impl Fn(c_int) -> c_int) -> nix::Result<()> {
+    // SAFETY: the call takes no argument.
+    let flags = Errno::result(unsafe { libc::fcntl(socket, libc::F_GETFL) })?;
+    // SAFETY: the call takes a number.
+    Errno::result(unsafe { libc::fcntl(socket, libc::F_SETFL, change(flags)) }).map(drop)
+}
+
+/// Has this function called for a signal, unless the program has another one for it. System calls
+/// that it interrupts go on where that is possible.
+pub(crate) fn take_signal(number: Signal, handler: extern "C" fn(c_int)) -> nix::Result<bool> {
+    let ours = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the function is one that may run between any two instructions, as it says itself.
+    let earlier = unsafe { sigaction(number, &ours) }?;
+    match earlier.handler() {
+        SigHandler::SigDfl | SigHandler::SigIgn => Ok(true),
+        SigHandler::Handler(earlier) if std::ptr::fn_addr_eq(earlier, handler) => Ok(true),
+        _ => {
+            // SAFETY: this is what was there before.
+            unsafe { sigaction(number, &earlier) }.map(|_ours| false)
+        }
     }
-    // SAFETY: `srand` takes any number.
-    unsafe { libc::srand(seed) };
+}
+
+/// Takes charge of a descriptor that was released from its owner as a number.
+pub(crate) fn own(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: each of these numbers was released once, and is taken once.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// Has tokio watch a descriptor.
+#[cfg(feature = "async")]
+pub(crate) fn watched_by_tokio(
+    descriptor: OwnedFd,
+    interest: tokio::io::Interest,
+) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: the value owns the descriptor and nobody can take it out, so it is open for as long as it is watched.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 /// Lets the programs of this command start with default signals, and die with this process.
@@ -145,6 +189,32 @@ impl Drop for SharedWord {
         // SAFETY: it was mapped by `new`, with this size, and nothing that borrowed it is left.
         if let Err(error) = unsafe { munmap(self.address, WORD.get()) } {
             tracing::debug!(%error, "a word stays mapped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+    use crate::session::Session;
+    use crate::{Settings, clock};
+
+    #[test]
+    fn a_forked_copy_of_a_session_refuses_and_the_original_goes_on() {
+        let mut session = Session::open(&Settings::new("ipc://@hornpipe-nobody-is-here")).unwrap();
+        session.poll(&[], Some(clock::now())).unwrap();
+        // SAFETY: the child calls what it tests, and ends.
+        if let ForkResult::Parent { child } = unsafe { fork() }.unwrap() {
+            assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 7));
+            session.poll(&[], Some(clock::now())).unwrap();
+        } else {
+            let refused = session.poll(&[], Some(clock::now())).is_err() && session.leave("x").is_err();
+            let own = Session::open(&Settings::new("ipc://@hornpipe-nobody-is-here"));
+            let works = own.is_ok_and(|mut own| own.poll(&[], Some(clock::now())).is_ok());
+            exit_at_once(if refused && works { 7 } else { 8 });
         }
     }
 }

@@ -6,11 +6,33 @@
 //!
 //! A worker is one process with one request in hand at a time. Dead workers,
 //! retries and time-outs are the broker's affair: a handler may simply fail,
-//! panic or be killed.
+//! panic or be killed. `serve_async`, with the feature `async`, runs futures on
+//! the program's own tokio, as many at once as [`Settings::credits`] says.
+//!
+//! ```no_run
+//! use hornpipe_worker::{Context, Failure, Job, Settings, serve};
+//!
+//! fn shout(job: &Job, context: &mut Context<'_>) -> Result<String, Failure> {
+//!     if context.cancelled() {
+//!         return Err("nobody waits any more".into());
+//!     }
+//!     Ok(String::from_utf8_lossy(&job.body()).to_uppercase())
+//! }
+//!
+//! // The backend port of a broker: it may be away, and come and go.
+//! serve(&Settings::new("tcp://127.0.0.1:6661"), shout, |_state| ())?;
+//! # Ok::<(), hornpipe_worker::ServeError>(())
+//! ```
+//!
+//! There is no libzmq here and no thread of ours, so the process may fork; the copy
+//! of a worker that a fork leaves in the child is refused at its first step.
+//! While a handler runs over a unix socket, SIGURG is used to find the next router
+//! in time, unless the program has a use for that signal itself.
 
 #![deny(missing_docs)]
 
 mod settings;
+mod stop;
 
 mod context;
 mod handler;
@@ -19,6 +41,9 @@ mod parts;
 mod reply;
 mod serve;
 
+#[cfg(feature = "async")]
+mod asynchronous;
+
 mod demo;
 mod each;
 mod lines;
@@ -26,13 +51,19 @@ mod framing;
 
 mod children;
 mod clock;
+mod connection;
+mod endpoint;
 mod ffi;
 mod kept;
 mod pipe;
 mod program;
 mod queue;
+mod rehearsal;
+mod sentry;
 mod session;
 
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncContext, serve_async};
 pub use context::Context;
 pub use demo::{DEMO_VERBS, demo};
 pub use each::each;
@@ -45,3 +76,4 @@ pub use parts::Cancelled;
 pub use reply::{Failure, Reply};
 pub use serve::{ServeError, Stopped, serve};
 pub use settings::Settings;
+pub use stop::StopHandle;

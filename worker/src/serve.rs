@@ -15,6 +15,8 @@ use crate::{Context, Failure, Handler, Job, Reply, Settings, State};
 pub enum Stopped {
     /// The broker asked for it, and all that was in hand is answered.
     ByBroker,
+    /// The program has asked for it with its [`crate::StopHandle`], and all that was in hand is answered.
+    ByProgram,
     /// The program of [`crate::lines`] has ended, or had to be ended. The
     /// process should leave with this code too, so that the broker sees a
     /// worker that died.
@@ -28,12 +30,12 @@ pub enum Stopped {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The backend is not an endpoint that libzmq understands.
+    /// The backend is no endpoint.
     Endpoint {
         /// What was to be connected to.
         endpoint: String,
-        /// What libzmq says of it.
-        source: zmq::Error,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// Service and name together are too long for an announcement.
     AnnouncementTooLarge {
@@ -47,8 +49,6 @@ pub enum ServeError {
         /// Why not.
         why: String,
     },
-    /// The socket to the broker fails.
-    Socket(zmq::Error),
     /// The system refuses something that every worker needs.
     System(io::Error),
 }
@@ -56,14 +56,13 @@ pub enum ServeError {
 impl std::fmt::Display for ServeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Endpoint { endpoint, source } => write!(f, "cannot connect to {endpoint:?}: {source}"),
+            Self::Endpoint { endpoint, why } => write!(f, "cannot connect to {endpoint:?}: {why}"),
             Self::AnnouncementTooLarge { size } => write!(
                 f,
                 "service and name are too long: an announcement of {size} bytes, at most {} are read",
                 hornpipe_proto::MAP_LIMIT
             ),
             Self::NotExecutable { program, why } => write!(f, "cannot execute {program:?}: {why}"),
-            Self::Socket(error) => write!(f, "the socket to the broker fails: {error}"),
             Self::System(error) => write!(f, "the system refuses what a worker needs: {error}"),
         }
     }
@@ -72,16 +71,9 @@ impl std::fmt::Display for ServeError {
 impl std::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Endpoint { source, .. } | Self::Socket(source) => Some(source),
             Self::System(source) => Some(source),
-            Self::AnnouncementTooLarge { .. } | Self::NotExecutable { .. } => None,
+            Self::Endpoint { .. } | Self::AnnouncementTooLarge { .. } | Self::NotExecutable { .. } => None,
         }
-    }
-}
-
-impl From<zmq::Error> for ServeError {
-    fn from(error: zmq::Error) -> Self {
-        Self::Socket(error)
     }
 }
 
@@ -97,13 +89,14 @@ impl From<io::Error> for ServeError {
 /// away is waited for without limit: its successor is found at the same endpoint.
 ///
 /// # Errors
-/// When the worker cannot begin, or its socket fails.
+/// When the worker cannot begin, or this process was forked while it worked.
 pub fn serve(
     settings: &Settings,
     handler: impl Handler,
     observer: impl FnMut(State),
 ) -> Result<Stopped, ServeError> {
     let mut session = Session::open(settings)?;
+    session.post_sentry();
     run(&mut session, &mut Handled { handler }, observer)
 }
 
@@ -126,7 +119,7 @@ pub(crate) fn run(
 ) -> Result<Stopped, ServeError> {
     observer(State::Waiting);
     loop {
-        session.absorb()?;
+        session.look_up()?;
         match session.take_next() {
             None => work.idle(session)?,
             Some(Next::Job(job)) => {
@@ -141,7 +134,7 @@ pub(crate) fn run(
             Some(Next::Stop) => {
                 observer(State::Exiting);
                 session.leave("stop")?;
-                return Ok(Stopped::ByBroker);
+                return Ok(session.who_stopped());
             }
         }
     }
@@ -153,7 +146,7 @@ struct Handled<H> {
 
 impl<H: Handler> Work for Handled<H> {
     fn perform(&mut self, session: &mut Session, job: &Job) -> Result<(), ServeError> {
-        let outcome = attempt(&mut self.handler, job, session);
+        let outcome = attempt(&mut self.handler, job, session)?;
         session.reply(job, outcome)
     }
 }
@@ -163,15 +156,21 @@ pub(crate) fn attempt(
     handler: &mut impl Handler,
     job: &Job,
     session: &mut Session,
-) -> Result<Reply, Failure> {
+) -> Result<Result<Reply, Failure>, ServeError> {
+    session.begin_handler();
     let mut context = Context::new(session, job);
     // The session is left in order by every function that a handler can reach, and
     // whether the handler itself bears an unwind is a part of its contract.
-    catch_unwind(AssertUnwindSafe(|| handler.handle(job, &mut context))).unwrap_or_else(|panic| {
-        let message = panic_message(panic.as_ref());
-        warn!(message, "the handler panicked");
-        Err(Failure::new(format!("the handler panicked: {message}")))
-    })
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(job, &mut context)));
+    session.end_handler()?;
+    Ok(outcome.unwrap_or_else(|panic| Err(failure_of_panic(panic.as_ref()))))
+}
+
+/// What the client is told of a panic.
+pub(crate) fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
+    let message = panic_message(panic);
+    warn!(message, "the handler panicked");
+    Failure::new(format!("the handler panicked: {message}"))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

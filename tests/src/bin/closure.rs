@@ -2,7 +2,7 @@
 //! from forked workers on free ports.
 //!
 //! Bodies: `number N`, `memory` (private KiB of the worker), `pid`, `fail`, `panic`,
-//! `abort`, `connection` (what was made after the fork). With the arguments `callbacks FILE`
+//! `abort`, `connection` (what was made after the fork), `nap MS` (hears nothing meanwhile). With the arguments `callbacks FILE`
 //! it writes a line there for each call in the parent. With the argument `thread` it starts a thread first, which it may not.
 
 use std::cell::RefCell;
@@ -92,8 +92,18 @@ fn handle(numbers: &[u64], body: &[u8]) -> Result<String, Failure> {
         ("fail", why) => Err(Failure::new(why)),
         ("panic", why) => panic!("{why}"),
         ("abort", _) => std::process::abort(),
+        ("nap", time) => {
+            let milliseconds = time.parse().map_err(|_error| Failure::new("a number is expected"))?;
+            nap(milliseconds);
+            Ok(format!("napped {milliseconds}"))
+        }
         _ => Err(Failure::new("no such verb")),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a handler that neither ends nor asks anything")]
+fn nap(milliseconds: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
 }
 
 fn private_kib() -> Option<u64> {

@@ -71,6 +71,23 @@ fn its_workers_survive_the_router_with_all_that_they_have() {
 }
 
 #[test]
+fn a_handler_that_hears_nothing_is_known_to_one_router_after_another() {
+    let broker = start(1);
+    let pid = broker.workers()[&0];
+    let client = broker.client();
+    client.send(&[b"nap 4000"]);
+    broker.wait_for_in_flight(1);
+    for life in 2..=3 {
+        send(broker.router_pid(), SIGKILL);
+        // A worker that is silent for longer would be replaced.
+        broker.wait_until("it is adopted", |report| report.router_life == life && report.pool.ready == 1);
+        assert_eq!(broker.workers()[&0], pid);
+    }
+    assert_eq!(broker.ask("pid"), pid.to_string());
+    assert_eq!(broker.workers()[&0], pid);
+}
+
+#[test]
 fn a_program_with_threads_is_refused_and_they_are_named() {
     let outcome = Serve::own(PROGRAM, &["thread"], 1).run();
     assert_ne!(outcome.ended.code(), Some(0));

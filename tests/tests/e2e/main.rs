@@ -55,6 +55,7 @@ mod broken_link;
 mod clients_leave;
 mod crowds;
 mod own_client;
+mod own_worker;
 mod slow_clients;
 
 mod autoscale;

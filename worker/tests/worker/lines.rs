@@ -104,9 +104,9 @@ fn a_line_that_nobody_asked_for_ends_program_and_worker() {
     assert_eq!(process.wait().code(), Some(1));
     assert!(process.errors().starts_with("two\n"));
 
-    let mut broker = Broker::new();
+    // It may be over before the broker has heard anything.
+    let broker = Broker::new();
     let mut process = Process::start(&broker, "lines", &["sh", "-c", "echo welcome; exec cat"]);
-    broker.expect_worker();
     assert_eq!(process.wait().code(), Some(1));
     assert!(process.errors().starts_with("welcome\n"));
 }

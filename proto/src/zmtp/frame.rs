@@ -1,0 +1,121 @@
+//! Heads of frames, and how much a peer may send.
+
+use super::ZmtpError;
+
+const MORE: u8 = 1;
+const LONG: u8 = 2;
+const COMMAND: u8 = 4;
+
+/// The longest head: flags and eight bytes of size.
+pub(super) const HEAD_LIMIT: usize = 9;
+
+/// No command of ours or libzmq's comes near it.
+const COMMAND_BYTES: u64 = 4096;
+
+/// How much a peer may send in one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one frame.
+    pub frame_bytes: u64,
+    /// Bytes of all frames of a message.
+    pub message_bytes: u64,
+    /// Frames of a message.
+    pub frames: usize,
+}
+
+impl Default for Limits {
+    /// 64 MiB, and 4096 frames.
+    fn default() -> Self {
+        Self { frame_bytes: 64 * 1024 * 1024, message_bytes: 64 * 1024 * 1024, frames: 4096 }
+    }
+}
+
+/// What stands before a frame's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) command: bool,
+    pub(super) more: bool,
+    /// Bytes of the frame without its head.
+    pub(super) size: u64,
+}
+
+impl Head {
+    /// A frame of a message.
+    pub(super) fn of_message(size: usize, more: bool) -> Self {
+        Self { command: false, more, size: size as u64 }
+    }
+
+    /// A command.
+    pub(super) fn of_command(size: usize) -> Self {
+        Self { command: true, more: false, size: size as u64 }
+    }
+
+    /// Appends it to these bytes.
+    pub(super) fn encode(self, bytes: &mut Vec<u8>) {
+        let flags = if self.more { MORE } else { 0 } | if self.command { COMMAND } else { 0 };
+        match u8::try_from(self.size) {
+            Ok(size) => bytes.extend([flags, size]),
+            Err(_larger) => {
+                bytes.push(flags | LONG);
+                bytes.extend(self.size.to_be_bytes());
+            }
+        }
+    }
+
+    /// The head at the start of these bytes, and its length; `None` if there are too few.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ZmtpError> {
+        let Some((&flags, rest)) = bytes.split_first() else { return Ok(None) };
+        let (command, more) = (flags & COMMAND != 0, flags & MORE != 0);
+        if flags & !(MORE | LONG | COMMAND) != 0 || (command && more) {
+            return Err(ZmtpError::Flags { flags });
+        }
+        let size = if flags & LONG == 0 {
+            rest.first().map(|size| (u64::from(*size), 2))
+        } else {
+            rest.first_chunk().map(|size| (u64::from_be_bytes(*size), HEAD_LIMIT))
+        };
+        Ok(size.map(|(size, len)| (Self { command, more, size }, len)))
+    }
+
+    /// Whether the frame may come, after so many frames and bytes of the same message.
+    pub(super) fn check(self, (frames, bytes): (usize, u64), limits: &Limits) -> Result<(), ZmtpError> {
+        if !self.command && limits.frames <= frames {
+            return Err(ZmtpError::TooManyFrames { limit: limits.frames });
+        }
+        let limit = if self.command { COMMAND_BYTES } else { limits.frame_bytes };
+        if limit < self.size {
+            return Err(ZmtpError::FrameTooLarge { size: self.size, limit });
+        }
+        if self.command {
+            return Ok(());
+        }
+        if limits.message_bytes < bytes.saturating_add(self.size) {
+            return Err(ZmtpError::MessageTooLarge { limit: limits.message_bytes });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_read_as_they_are_written() {
+        for (size, len) in [(0, 2), (255, 2), (256, 9), (70_000, 9)] {
+            for head in [Head::of_message(size, false), Head::of_message(size, true), Head::of_command(size)]
+            {
+                let mut bytes = Vec::new();
+                head.encode(&mut bytes);
+                assert_eq!(bytes.len(), len);
+                assert_eq!(Head::decode(&bytes), Ok(Some((head, len))));
+                for end in 0..len {
+                    assert_eq!(Head::decode(&bytes[..end]), Ok(None));
+                }
+            }
+        }
+        for flags in [0x08, 0x80, 0x05, 0x07] {
+            assert_eq!(Head::decode(&[flags, 0]), Err(ZmtpError::Flags { flags }));
+        }
+    }
+}

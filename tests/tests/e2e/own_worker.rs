@@ -1,0 +1,185 @@
+//! Our own worker library in a program of its own, at the backend port of a broker that did not start it.
+#![expect(clippy::disallowed_methods, reason = "a worker's loop blocks, so a test runs it in a thread")]
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use hornpipe_tests::harness::{Broker, Client, DEADLINE, Serve, eventually, send};
+use hornpipe_worker::{
+    AsyncContext, Context, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, serve, serve_async,
+};
+use nix::sys::signal::Signal::SIGKILL;
+use tokio::sync::Barrier;
+
+/// A worker in a thread, and how to stop it.
+struct Worker {
+    stop: StopHandle,
+    result: Receiver<Result<Stopped, ServeError>>,
+}
+
+impl Worker {
+    fn start(
+        broker: &Broker,
+        work: impl FnOnce(&Settings) -> Result<Stopped, ServeError> + Send + 'static,
+    ) -> Self {
+        let stop = StopHandle::new().unwrap();
+        let settings = Settings { stop: Some(stop.clone()), credits: 4, ..Settings::new(broker.backend()) };
+        let (sender, result) = channel();
+        std::thread::spawn(move || sender.send(work(&settings)));
+        eventually("the worker is known", || broker.status().external.len() == 1);
+        Self { stop, result }
+    }
+
+    fn result(&self) -> Result<Stopped, ServeError> {
+        self.result.recv_timeout(DEADLINE).expect("the worker ends in time")
+    }
+}
+
+fn demo(job: &Job, context: &mut Context<'_>) -> Result<String, Failure> {
+    let body = String::from_utf8_lossy(&job.body()).into_owned();
+    match body.split_once(' ') {
+        Some(("sleep", milliseconds)) => {
+            let cancelled = context.wait(Duration::from_millis(milliseconds.parse().unwrap()));
+            Ok(format!("cancelled: {cancelled}"))
+        }
+        Some(("fail", why)) => Err(Failure::new(why)),
+        _ => Ok(body.to_uppercase()),
+    }
+}
+
+fn blocking(broker: &Broker) -> Worker {
+    Worker::start(broker, |settings| serve(settings, demo, |_state| ()))
+}
+
+#[test]
+fn a_worker_serves_a_broker_that_did_not_start_it_until_its_program_stops_it() {
+    let broker = Serve::bare(0).start();
+    let worker = blocking(&broker);
+    assert_eq!(broker.ask("hello"), "HELLO");
+    assert_eq!(broker.ask("fail on purpose"), "ERR error on purpose");
+    let client = broker.client();
+    client.send(&[b"sleep 300"]);
+    broker.wait_for_in_flight(1);
+    worker.stop.stop();
+    assert_eq!(client.receive(), [b"cancelled: false"]);
+    assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+    eventually("it is gone", || broker.status().external.is_empty());
+}
+
+#[test]
+fn an_idle_worker_and_one_without_a_broker_stop_too() {
+    let broker = Serve::bare(0).start();
+    let worker = blocking(&broker);
+    let endpoint = broker.backend().to_owned();
+    worker.stop.stop();
+    assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+    drop(broker);
+    let stop = StopHandle::new().unwrap();
+    let settings = Settings { stop: Some(stop.clone()), ..Settings::new(endpoint) };
+    let (sender, result) = channel();
+    std::thread::spawn(move || sender.send(serve(&settings, demo, |_state| ())));
+    stop.stop();
+    assert_eq!(result.recv_timeout(DEADLINE).unwrap().unwrap(), Stopped::ByProgram);
+}
+
+#[test]
+fn it_finds_the_next_router() {
+    let broker = Serve::bare(0).start();
+    let worker = blocking(&broker);
+    send(broker.router_pid(), SIGKILL);
+    eventually("it is known again", || {
+        let report = broker.status();
+        report.router_life == 2 && report.external.len() == 1
+    });
+    assert_eq!(broker.ask("again"), "AGAIN");
+    worker.stop.stop();
+    assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+}
+
+/// Runs as many at once as the barrier wants.
+async fn work(job: Job, context: AsyncContext, barrier: Arc<Barrier>) -> Result<Reply, Failure> {
+    let body = String::from_utf8_lossy(&job.body()).into_owned();
+    match body.as_str() {
+        "meet" => {
+            barrier.wait().await;
+            Ok("met".into())
+        }
+        "parts" => {
+            for part in ["one", "two", "three"] {
+                context.send_part(part).await?;
+            }
+            Ok("end".into())
+        }
+        "endless" => {
+            context.cancelled().await;
+            Err("cancelled".into())
+        }
+        "panic" => panic!("out of luck"),
+        "fail" => Err(Failure::new("on purpose")),
+        _ => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(format!("{} {}", job.attempt(), body).into())
+        }
+    }
+}
+
+fn asynchronous(broker: &Broker) -> Worker {
+    Worker::start(broker, |settings| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let barrier = Arc::new(Barrier::new(4));
+        runtime.block_on(serve_async(settings, move |job, context| work(job, context, Arc::clone(&barrier))))
+    })
+}
+
+#[test]
+fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
+    let broker = Serve::bare(0).start();
+    let worker = asynchronous(&broker);
+    let client = Client::dealer(broker.frontend());
+    for _ in 0..4 {
+        client.send(&[b"", b"meet"]);
+    }
+    for _ in 0..4 {
+        assert_eq!(client.receive(), [b"".to_vec(), b"met".to_vec()]);
+    }
+    let other = broker.client();
+    other.send(&[b"parts"]);
+    assert_eq!(other.receive(), ["one", "two", "three", "end"].map(|part| part.as_bytes().to_vec()));
+    assert_eq!(broker.ask("fail"), "ERR error on purpose");
+    assert_eq!(broker.ask("panic"), "ERR error the handler panicked: out of luck");
+    // What is in hand is finished; and then it says goodbye.
+    client.send(&[b"", b"last"]);
+    broker.wait_for_in_flight(1);
+    worker.stop.stop();
+    assert_eq!(client.receive(), [b"".to_vec(), b"1 last".to_vec()]);
+    assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+}
+
+#[test]
+fn an_asynchronous_handler_hears_that_nobody_waits_any_more() {
+    let broker = Serve::bare(0).options(["--timeout", "300ms", "--attempts", "1"]).start();
+    let worker = asynchronous(&broker);
+    assert!(broker.ask("endless").starts_with("ERR timeout"));
+    // It is free again.
+    assert_eq!(broker.ask("fail"), "ERR error on purpose");
+    worker.stop.stop();
+    assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+}
+
+#[test]
+fn an_asynchronous_worker_finds_the_next_router_with_requests_in_hand() {
+    let broker = Serve::bare(0).start();
+    let worker = asynchronous(&broker);
+    let client = broker.client();
+    client.send(&[b"x"]);
+    broker.wait_for_in_flight(1);
+    send(broker.router_pid(), SIGKILL);
+    eventually("it is known again", || {
+        let report = broker.status();
+        report.router_life == 2 && report.external.len() == 1
+    });
+    assert_eq!(broker.ask("y"), "1 y");
+    worker.stop.stop();
+    assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+}
