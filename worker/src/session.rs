@@ -34,7 +34,7 @@ pub(crate) struct Session {
     /// What has come and is not begun.
     queue: Queue,
     kept: Kept,
-    /// Replies that were due while no broker was there, and are not kept.
+    /// Replies that were due while no broker was there, and are not kept in any case.
     unsaid: Vec<Message>,
     /// The connection was lost while a job was in hand: say `waiting` after its reply.
     owes_waiting: bool,
@@ -312,14 +312,14 @@ impl Session {
     /// Sends these frames in place of the reply, once a broker is there. Waits until it has taken them, or is gone.
     pub(crate) fn put_down(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<(), ServeError> {
         let frames: Message = frames.into_iter().collect();
-        let is_kept = matches!(self.hand, Hand::Holds { has_key: true, .. });
-        if is_kept {
+        let has_key = matches!(self.hand, Hand::Holds { has_key: true, .. });
+        if has_key {
             self.kept.keep(&frames);
         }
         self.hand = Hand::Empty;
         if !self.connection.is_open() {
             // The one who comes is told that we wait when it is told of this.
-            if !is_kept {
+            if !has_key {
                 self.unsaid.push(frames);
             }
             self.owes_waiting = false;
