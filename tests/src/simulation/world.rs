@@ -285,8 +285,12 @@ impl World {
             Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
             Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
-            Action::Capacity { .. } | Action::Disown { .. } | Action::Journal { .. } | Action::Note(_) => (),
-            Action::Stopping { .. } | Action::Finished(_) => (),
+            Action::Disown { .. }
+            | Action::Journal { .. }
+            | Action::Capacity { .. }
+            | Action::Note(_)
+            | Action::Stopping { .. }
+            | Action::Finished(_) => (),
         }
     }
 
