@@ -1,6 +1,6 @@
 //! A worker whose handler is a future: several requests at once, on the tasks of the program's own tokio.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -233,7 +233,9 @@ struct Worker<H> {
     words: mpsc::UnboundedSender<Word>,
     hands: BTreeMap<Arc<[u8]>, Hand>,
     tasks: JoinSet<()>,
-    /// Replies that were due while no broker was there.
+    /// The last replies to jobs with a key, which a router may have died with before it read them.
+    kept: VecDeque<Vec<Vec<u8>>>,
+    /// Replies that were due while no broker was there, and are not kept.
     unsaid: Vec<Vec<Vec<u8>>>,
     /// A broker is there that was not told that we wait, because of what an earlier one has given.
     owes_waiting: bool,
@@ -245,6 +247,7 @@ struct Worker<H> {
 struct Hand {
     cancelled: watch::Sender<bool>,
     parts: Arc<Parts>,
+    has_key: bool,
     /// Given by a broker that is gone.
     old: bool,
 }
@@ -280,6 +283,7 @@ where
             words,
             hands: BTreeMap::new(),
             tasks: JoinSet::new(),
+            kept: VecDeque::new(),
             unsaid: Vec::new(),
             owes_waiting: false,
             stopped: None,
@@ -308,7 +312,8 @@ where
 
     fn introduce(&mut self) {
         self.connection.send([self.announcement.encode_hello()]);
-        for reply in std::mem::take(&mut self.unsaid) {
+        // Before `waiting`, which says that nothing else is owed.
+        for reply in self.kept.iter().cloned().chain(std::mem::take(&mut self.unsaid)) {
             self.connection.send(reply);
         }
         self.owes_waiting = true;
@@ -361,7 +366,9 @@ where
             cancelled: receiver,
             parts: Arc::clone(&parts),
         };
-        self.hands.insert(Arc::clone(&token), Hand { cancelled, parts, old: false });
+        let hand = Hand { cancelled, parts, has_key: job.has_key(), old: false };
+        self.hands.insert(Arc::clone(&token), hand);
+        self.forget();
         let (handler, words) = (Arc::clone(&self.handler), self.words.clone());
         self.tasks.spawn(async move {
             let outcome = run(&*handler, job, context.clone()).await;
@@ -389,14 +396,25 @@ where
             }
             return;
         }
-        self.hands.remove(&token);
+        let is_kept = self.hands.remove(&token).is_some_and(|hand| hand.has_key);
+        if is_kept {
+            self.kept.push_back(frames.clone());
+            self.forget();
+        }
         if self.connection.is_open() {
             self.connection.send(frames);
-        } else {
+        } else if !is_kept {
             self.unsaid.push(frames);
         }
         self.wait_when_free();
         self.leave_when_free();
+    }
+
+    /// Replies that are not read and jobs in hand are no more than the credits, so older ones are read.
+    fn forget(&mut self) {
+        let credits = usize::try_from(self.announcement.credits).unwrap_or(usize::MAX);
+        let unread = credits.saturating_sub(self.hands.len());
+        self.kept.drain(..self.kept.len().saturating_sub(unread));
     }
 
     /// A new broker is told that we wait when nothing of its predecessor's is left.

@@ -78,6 +78,8 @@ pub(crate) struct Connection {
     attempts: usize,
     opened: Option<Instant>,
     sentry: Option<Sentry>,
+    /// Where the broker was last looked for.
+    address: Option<Address>,
     /// How many sockets there have been: descriptors are used again.
     sockets: u64,
     /// How many forks lay between the first process and the one that made this.
@@ -116,6 +118,7 @@ impl Connection {
             attempts: 0,
             opened: None,
             sentry: None,
+            address: None,
             sockets: 0,
             forks: ffi::forks(),
         };
@@ -123,15 +126,13 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Has somebody answer with this message for a handler that runs while a router is replaced. For
-    /// unix sockets: routers of elsewhere do not replace who is silent.
+    /// Has somebody answer with this message for a handler that runs while a router is replaced.
     pub(crate) fn post_sentry(&mut self, hello: Vec<u8>) {
-        if let Endpoint::Unix(address) = self.endpoint {
-            let (mut zmtp, greeting, ready) = rehearse(self.limits);
-            zmtp.send([hello]);
-            let hello = take_unsent(&mut zmtp);
-            self.sentry = Sentry::post(Orders { address, greeting, ready, hello });
-        }
+        let Some(address) = self.address.clone() else { return };
+        let (mut zmtp, greeting, ready) = rehearse(self.limits);
+        zmtp.send([hello]);
+        let hello = take_unsent(&mut zmtp);
+        self.sentry = Sentry::post(Orders { address, greeting, ready, hello });
     }
 
     /// Whether the next router hears of us also while the handler runs, once [`watch`](Self::watch) was called.
@@ -308,6 +309,10 @@ impl Connection {
             Ok(socket) => socket,
             Err(errno) => return self.fail(&errno),
         };
+        if self.sentry.is_some() {
+            Sentry::look_at(address.clone());
+        }
+        self.address = Some(address.clone());
         self.sockets += 1;
         self.link = Link::Reaching { socket, until: clock::after(PATIENCE) };
         let Link::Reaching { socket, .. } = &self.link else { return };
@@ -470,7 +475,7 @@ fn wait_for(items: &mut [PollFd<'_>], until: Option<Instant>) -> io::Result<()> 
 }
 
 /// What has to be so before the connection is made.
-fn prepare(socket: &OwnedFd, address: &Address) -> nix::Result<()> {
+pub(crate) fn prepare(socket: &OwnedFd, address: &Address) -> nix::Result<()> {
     if let Address::Tcp(_) = address {
         setsockopt(socket, sockopt::TcpNoDelay, &true)?;
         setsockopt(socket, sockopt::KeepAlive, &true)?;

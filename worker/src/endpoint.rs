@@ -17,7 +17,7 @@ pub(crate) enum Endpoint {
 }
 
 /// What to connect to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Address {
     Unix(UnixAddr),
     Tcp(SockaddrStorage),

@@ -26,8 +26,8 @@
 //!
 //! There is no libzmq here and no thread of ours, so the process may fork; the copy
 //! of a worker that a fork leaves in the child is refused at its first step.
-//! While a handler runs over a unix socket, SIGURG is used to find the next router
-//! in time, unless the program has a use for that signal itself.
+//! While a handler runs, SIGURG is used to find the next router in time, unless the
+//! program has a use for that signal itself.
 
 #![deny(missing_docs)]
 

@@ -14,20 +14,21 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigEvent, SigevNotify, Signal};
-use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
+use nix::sys::socket::{self, MsgFlags, SockFlag, SockType, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
 use nix::unistd::gettid;
 use tracing::debug;
 
-use crate::ffi;
+use crate::endpoint::Address;
+use crate::{connection, ffi};
 
 /// A handler that runs for less is not worth a system call. A new router waits for 300 ms.
 const SHORT: Duration = Duration::from_millis(100);
 
 /// How long the handler is interrupted at most, for a router that is yet to come.
-const PATIENCE_S: i64 = 5;
+const PATIENCE_S: i64 = 3;
 
 /// The socket that is watched; below zero while our own code is at work.
 static WATCHED: AtomicI32 = AtomicI32::new(-1);
@@ -44,7 +45,7 @@ static ORDERS: Mutex<Option<Orders>> = Mutex::new(None);
 /// What to say to a router, and where it is.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    pub(crate) address: UnixAddr,
+    pub(crate) address: Address,
     pub(crate) greeting: Vec<u8>,
     pub(crate) ready: Vec<u8>,
     pub(crate) hello: Vec<u8>,
@@ -80,6 +81,13 @@ impl Sentry {
                 POSTED.store(false, SeqCst);
                 None
             }
+        }
+    }
+
+    /// The broker was found here.
+    pub(crate) fn look_at(address: Address) {
+        if let Some(orders) = &mut *ORDERS.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            orders.address = address;
         }
     }
 
@@ -156,11 +164,12 @@ fn is_lost(socket: RawFd) -> bool {
 
 /// Connects to the router, which may be about to start, and says hello.
 fn meet(orders: &Orders) -> nix::Result<OwnedFd> {
-    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = socket::socket(orders.address.family(), SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connection::prepare(&socket, &orders.address)?;
     let patience = TimeVal::seconds(PATIENCE_S);
     setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
     setsockopt(&socket, sockopt::SendTimeout, &patience)?;
-    socket::connect(socket.as_raw_fd(), &orders.address)?;
+    socket::connect(socket.as_raw_fd(), orders.address.as_sockaddr())?;
     say(&socket, &orders.greeting)?;
     // Both are as long as ours: a greeting, and a READY whose size is in its second byte.
     let mut greeting = [0; 64];

@@ -64,11 +64,7 @@ impl Session {
     /// Connects and says `waiting`. Returns at once, also if nobody is there yet.
     pub(crate) fn open(settings: &Settings) -> Result<Self, ServeError> {
         let mut queue = Queue::default();
-        let announcement = Announcement {
-            claims: queue.share(),
-            instance: kept::draw_instance(),
-            ..announcement_of(settings)
-        };
+        let announcement = Announcement { claims: queue.share(), ..announcement_of(settings) };
         // `reason` and a large `seen` come on top later.
         let size = announcement.encode().len() + 32;
         if size > MAP_LIMIT {
@@ -365,6 +361,7 @@ pub(crate) fn announcement_of(settings: &Settings) -> Announcement {
         service: settings.service.clone(),
         name: settings.name.clone(),
         sdk: Some(concat!("hornpipe-worker/", env!("CARGO_PKG_VERSION")).to_owned()),
+        instance: kept::draw_instance(),
         ..Announcement::default()
     }
 }
