@@ -2,13 +2,13 @@
 //! joins what parent, router and workers do not know of each other.
 
 mod adapters;
+mod recipes;
 pub(crate) mod rehearsal;
 mod reread;
 mod saved;
 mod takeover;
 
 use std::cell::RefCell;
-use std::ffi::OsString;
 use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -16,10 +16,9 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::{error, info, warn};
 
-use crate::callbacks::{self, Callback, Callbacks, EndedWorker, NewWorker};
+use crate::callbacks::{self, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
     Activation, Config, ConfigError, Configured, ControlPlace, CrewPlan, Environment, InForce, PlaceError,
     Privilege, ProgramKind, ReadSocket, ServiceConfig,
@@ -31,9 +30,11 @@ use crate::logging::{self, LogError};
 use crate::parent::errand::Errand;
 use crate::parent::listeners::{Access, ListenError, Listeners, PRIVATE, Port, UnixSocket};
 use crate::parent::successor::{self, Successor};
-use crate::parent::{self, ParentError, Program, Recipe, RouterProcess, WorkerProcess, signals, title};
+use crate::parent::{self, ParentError, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
+pub(crate) use recipes::handled;
+use recipes::{program, recipes};
 use reread::Rereader;
 
 /// A directory that others may pass through, for workers of another user.
@@ -447,91 +448,4 @@ fn new_worker(WorkerProcess { place, generation, .. }: &WorkerProcess) -> NewWor
 fn ended_worker(worker: &WorkerProcess, pid: i32, status: &ExitStatus) -> EndedWorker {
     let NewWorker { slot, incarnation, generation } = new_worker(worker);
     EndedWorker { slot, incarnation, generation, pid, reason: status.to_string() }
-}
-
-/// What the parent starts as workers, in the order in which the router counts services. A
-/// handler of the program's own is the default service's.
-fn recipes(config: &Config, handler: Option<Work>, after_fork: Callback<NewWorker>) -> Vec<Recipe> {
-    let mut recipes = vec![recipe(&config.default, program(config.default.clone(), handler, after_fork))];
-    let further = config.further.iter().map(|service| recipe(service, program(service.clone(), None, None)));
-    recipes.extend(further);
-    recipes
-}
-
-fn recipe(service: &ServiceConfig, program: Program) -> Recipe {
-    Recipe {
-        service: service.name.clone(),
-        program: Rc::new(RefCell::new(program)),
-        conditions: service.conditions.clone(),
-        environment: service.worker_environment.clone(),
-        molded: service.molded,
-    }
-}
-
-/// What the parent starts as a worker.
-fn program(service: ServiceConfig, handler: Option<Work>, mut after_fork: Callback<NewWorker>) -> Program {
-    let search_path = service.search_path;
-    let environment = service.worker_environment;
-    let output_limit = usize::try_from(service.core.body_limit).unwrap_or(usize::MAX);
-    let message_limit = service.core.body_limit.saturating_mul(2).saturating_add(64 * 1024);
-    let mut framing = hornpipe_worker::Framing::Line;
-    let mut work = match (handler, service.program) {
-        (Some(work), _) => work,
-        (None, ProgramKind::Exec(argv)) => return Program::Exec { argv },
-        (None, ProgramKind::None) => return Program::None,
-        (None, ProgramKind::Echo) => handled(hornpipe_worker::echo),
-        (None, ProgramKind::Each(argv)) => {
-            adapter(argv, |settings, argv, title| hornpipe_worker::each(settings, argv, titled(title)))
-        }
-        (None, ProgramKind::Lines { argv, framing: chosen }) => {
-            framing = adapters::framing(chosen);
-            adapter(argv, |settings, argv, title| hornpipe_worker::lines(settings, argv, titled(title)))
-        }
-    };
-    Program::Fork(Box::new(move |process: WorkerProcess| {
-        let title = format!("hornpipe: worker {}", process.place.slot);
-        title::set(&format!("{title} [starting]"));
-        if !callbacks::call("after_fork", &mut after_fork, &new_worker(&process)) {
-            return PANICKED;
-        }
-        let mut settings = hornpipe_worker::Settings::new(process.backend.as_str());
-        settings.search_path.clone_from(&search_path);
-        settings.environment = Some(adapters::environment(&environment, &process));
-        settings.output_limit = output_limit;
-        // A body, its head and its frames.
-        settings.message_limit = message_limit;
-        settings.framing = framing;
-        work(&settings, &title)
-    }))
-}
-
-/// Work that a handler does, in this process.
-pub(crate) fn handled(mut handler: impl Handler + 'static) -> Work {
-    Box::new(move |settings, title| {
-        let handler = |job: &Job, context: &mut Context<'_>| handler.handle(job, context);
-        exit_code(hornpipe_worker::serve(settings, handler, titled(title)))
-    })
-}
-
-type Adapter = fn(&hornpipe_worker::Settings, &[OsString], &str) -> Result<Stopped, ServeError>;
-
-fn adapter(argv: Vec<OsString>, serve: Adapter) -> Work {
-    Box::new(move |settings, title| exit_code(serve(settings, &argv, title)))
-}
-
-/// Shows the worker's state in its title.
-fn titled(title: &str) -> impl FnMut(hornpipe_worker::State) {
-    let title = title.to_owned();
-    move |state| title::set(&format!("{title} [{}]", state.as_str()))
-}
-
-fn exit_code(result: Result<Stopped, ServeError>) -> u8 {
-    match result {
-        Ok(Stopped::WithProgram { exit_code }) => exit_code,
-        Ok(_) => 0,
-        Err(error) => {
-            error!(%error, "cannot work");
-            1
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tracing::{error, info, warn};
 
-use super::router_setup;
+use super::{recipes, router_setup};
 use crate::config::{Change, Config, Difference, Effect, InForce, ServiceConfig};
 use crate::logging;
 use crate::parent::{Changed, Recipe, Reread};
@@ -88,7 +88,7 @@ impl Rereader {
             && before.molded == service.molded
             && before.core.body_limit == service.core.body_limit;
         let present = self.recipes.get(number).filter(|_present| !stays)?;
-        let made = || super::recipe(service, super::program(service.clone(), None, None));
+        let made = || recipes::recipe(service, recipes::program(service.clone(), None, None));
         Some(match (number, self.default_maker) {
             (0, None) => Recipe { program: Rc::clone(&present.program), ..made() },
             _ => made(),

@@ -9,7 +9,8 @@ use hornpipe_proto::worker::{Announcement, State, WorkerMessage};
 use super::claims::Claims;
 use super::frame::{Body, Frame};
 use super::sockets::Door;
-use super::workers::{Workers, event};
+use super::words::event;
+use super::workers::Workers;
 use crate::core::{Event, Home, MAX_WORKERS, WorkerId};
 
 /// The members of each such connection.

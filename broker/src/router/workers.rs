@@ -9,23 +9,22 @@ use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::dialect::majordomo::Edition;
 use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
-use hornpipe_proto::worker::{
-    Announcement, Control, HEAD_LEN, INSTANCE_LIMIT, JobMeta, ReplyStatus, State, WorkerMessage,
-};
+use hornpipe_proto::worker::{Announcement, Control, JobMeta, WorkerMessage};
 
 use super::Sockets;
 use super::claims::Claims;
 use super::connections::{Connections, Sender};
 use super::crew::{self, CrewList, Peer};
 use super::ffi::SharedFrame;
-use super::frame::{Body, Frame, total_size};
+use super::frame::{Body, Frame};
 use super::heartbeats::Heartbeats;
 use super::majordomo::{self, Greeting, Heard, Standing};
 use super::members::Bands;
 use super::sockets::{Door, Received, RouterSocket, Sent, What};
+use super::words::{claims_of, event};
 use super::{clock, paranoid};
 use crate::config::External;
-use crate::core::{Assignment, Details, Event, Home, Place, Probe, Speech, Timestamp, WorkerId};
+use crate::core::{Assignment, Event, Home, Place, Probe, Timestamp, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -451,69 +450,4 @@ impl Workers {
         };
         socket.send(&address.routing_id, head, body.iter())
     }
-}
-
-/// The descriptor that a worker's announcement names.
-fn claims_of(message: &WorkerMessage) -> Option<u32> {
-    match message {
-        WorkerMessage::Hello(announcement)
-        | WorkerMessage::State { announcement: Some(announcement), .. } => announcement.claims,
-        _other => None,
-    }
-}
-
-pub(super) fn event(
-    worker: WorkerId,
-    message: WorkerMessage,
-    frames: &mut Vec<Frame>,
-    claims: &Claims,
-) -> Event<Body> {
-    match message {
-        WorkerMessage::Hello(announcement) => {
-            Event::Hello { worker, details: details(announcement, claims).0 }
-        }
-        WorkerMessage::StrayReply => Event::StrayReply { worker },
-        WorkerMessage::Reply { token, meta } => {
-            let head_len = HEAD_LEN.min(frames.len());
-            let size = total_size(frames.get(head_len..).unwrap_or_default());
-            if meta.more && meta.status == ReplyStatus::Ok {
-                let body = Body::to_keep(frames.drain(head_len..));
-                return Event::Part { worker, token, size, body };
-            }
-            let body = Body::to_pass(frames.drain(head_len..));
-            Event::Reply { worker, token, status: meta.status, message: meta.message, size, body }
-        }
-        WorkerMessage::State { state, announcement, dialect } => {
-            let (speech, reason) = match (announcement, dialect) {
-                (Some(announcement), _) => {
-                    let (details, reason) = details(announcement, claims);
-                    (Speech::Native(details), reason)
-                }
-                (None, Dialect::Hornpipe) => (Speech::Plain, None),
-                (None, _ready_by_reply) => (Speech::PlainReadyByReply, None),
-            };
-            match state {
-                State::Waiting => Event::Waiting { worker, speech },
-                State::Processing => Event::Processing { worker, speech },
-                State::Exiting => Event::Exiting { worker, speech, reason },
-            }
-        }
-    }
-}
-
-fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<String>) {
-    let Announcement {
-        service,
-        name,
-        credits,
-        seen,
-        reason,
-        instance,
-        version: _,
-        sdk: _,
-        claims: _,
-        member: _,
-    } = announcement;
-    let instance = instance.filter(|instance| instance.len() <= INSTANCE_LIMIT).map(Into::into);
-    (Details { name, service, credits, seen, claims: claims.are_open(), instance }, reason)
 }

@@ -219,6 +219,12 @@ impl World {
     }
 
     /// The router takes back what the worker has not begun.
+    pub(super) fn withdraw(&mut self, worker: WorkerId) {
+        if let Some(event) = self.withdrawn(worker) {
+            self.at_once.push_front(event);
+        }
+    }
+
     pub(super) fn withdrawn(&mut self, worker: WorkerId) -> Option<Event<Body>> {
         let word = self.words.get_mut(&worker)?;
         let claims = self.model.desks.get(&worker).is_some_and(Desk::claims);

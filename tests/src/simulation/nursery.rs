@@ -22,6 +22,10 @@ impl World {
         self.calendar.enter(self.commands, command);
     }
 
+    pub(super) fn order_signal(&mut self, place: Place, signal: Signal) {
+        self.command(Happening::Signal { place, signal });
+    }
+
     pub(super) fn notice(&mut self, event: Event<Body>) {
         let delay = if self.random.percent(self.faults.slow_notice) {
             self.random.millis(0, 300)

@@ -265,28 +265,26 @@ impl World {
                 let (token, number) = (probe.token, probe.ordinal);
                 self.hand_over(probe.worker, Queued { token, number, attempt: 1, window: None, body });
             }
-            Action::Withdraw { worker } => {
-                if let Some(event) = self.withdrawn(worker) {
-                    self.at_once.push_front(event);
-                }
-            }
+            Action::Withdraw { worker } => self.withdraw(worker),
             Action::Cancel { worker, token } => self.send_down(worker, Order::Cancel { token }),
             Action::Allow { worker, token, parts } => self.send_down(worker, Order::More { token, parts }),
             Action::Dismiss { worker } => self.send_down(worker, Order::Stop),
             Action::Spawn { place, generation } => {
-                let first = self.used.insert(place);
-                assert!(first, "seed {} step {}: {place} is used again", self.seed, self.model.step);
+                let (seed, step) = (self.seed, self.model.step);
+                assert!(self.used.insert(place), "seed {seed} step {step}: {place} is used again");
                 self.report.spawned += 1;
                 self.command(Happening::Fork { place, generation });
             }
-            Action::Terminate { place } => {
-                self.command(Happening::Signal { place, signal: Signal::Terminate });
-            }
-            Action::Kill { place } => self.command(Happening::Signal { place, signal: Signal::Kill }),
+            Action::Terminate { place } => self.order_signal(place, Signal::Terminate),
+            Action::Kill { place } => self.order_signal(place, Signal::Kill),
             Action::Measure { place } => self.weigh(place),
             Action::Remember(memory) => self.memory = Some(memory),
-            Action::Capacity { .. } | Action::Disown { .. } | Action::Journal { .. } | Action::Note(_) => (),
-            Action::Stopping { .. } | Action::Finished(_) => (),
+            Action::Disown { .. }
+            | Action::Journal { .. }
+            | Action::Capacity { .. }
+            | Action::Note(_)
+            | Action::Stopping { .. }
+            | Action::Finished(_) => (),
         }
     }
 

@@ -74,7 +74,7 @@ fn a_short_request_does_not_wait_behind_a_long_one_while_a_worker_is_idle() {
     // Both take others ahead of their time, and both turn out to be slow.
     let long = ["sleep 8000", "sleep 10"];
     let behind = put_behind(&broker, &client, &long, (0..20).map(|number| format!("echo {number}")));
-    let replies: Vec<String> = (0..behind + 1).map(|_| receive(&client)).collect();
+    let replies: Vec<String> = (0..=behind).map(|_| receive(&client)).collect();
     assert!(!replies.iter().any(|reply| reply == "slept 8000"), "they have waited for it: {replies:?}");
     assert_eq!(receive(&client), "slept 8000");
     broker.check_counters();

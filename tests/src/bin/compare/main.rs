@@ -143,7 +143,8 @@ fn compare(rounds: u64, time: Duration) -> Result<ExitCode> {
             for ((_broker, stack), rounds) in stacks.iter().zip(&mut all) {
                 let before = shapes::cpu_of(stack.broker)?;
                 let outcome = measure(stack, (clients, depth, body), time)?;
-                rounds.push(Round { outcome, cpu: shapes::cpu_of(stack.broker)? - before });
+                let cpu = shapes::cpu_of(stack.broker)?.saturating_sub(before);
+                rounds.push(Round { outcome, cpu });
             }
         }
         let rate = |rounds: &[Round]| median(rounds.iter().map(|round| round.outcome.rate));

@@ -12,8 +12,8 @@ use nix::sys::signal::Signal::SIGKILL;
 use crate::{Result, median};
 
 /// Idle clients, and waiting requests.
-const CLIENTS: usize = 1000;
-const WAITING: u64 = 20_000;
+const CLIENTS: u32 = 1000;
+const WAITING: u32 = 20_000;
 
 /// Requests that the flood keeps out.
 const OUT: usize = 400;
@@ -89,7 +89,7 @@ pub(super) fn memory() -> Result<ExitCode> {
     for client in &clients {
         client.ask("echo x");
     }
-    let each = (rss_of(router)? - before) / CLIENTS as f64;
+    let each = (rss_of(router)? - before) / f64::from(CLIENTS);
     writeln!(
         out,
         "an idle REQ client: {:.1} KiB ({CLIENTS} of them, after one request each)",
@@ -106,8 +106,8 @@ pub(super) fn memory() -> Result<ExitCode> {
     for number in 0..WAITING {
         client.send(&[b"", format!("echo {number:011}").as_bytes()]);
     }
-    broker.wait_until("all wait", |report| report.requests.waiting == WAITING);
-    let each = (rss_of(router)? - before) / WAITING as f64;
+    broker.wait_until("all wait", |report| report.requests.waiting == u64::from(WAITING));
+    let each = (rss_of(router)? - before) / f64::from(WAITING);
     writeln!(
         out,
         "a waiting request of 16 bytes: {:.0} bytes above its body ({WAITING} of them)",

@@ -1,0 +1,74 @@
+//! What workers say in our own protocol, as events.
+
+use hornpipe_proto::dialect::Dialect;
+use hornpipe_proto::worker::{Announcement, HEAD_LEN, INSTANCE_LIMIT, ReplyStatus, State, WorkerMessage};
+
+use super::claims::Claims;
+use super::frame::{Body, Frame, total_size};
+use crate::core::{Details, Event, Speech, WorkerId};
+
+/// The descriptor that a worker's announcement names.
+pub(super) fn claims_of(message: &WorkerMessage) -> Option<u32> {
+    match message {
+        WorkerMessage::Hello(announcement)
+        | WorkerMessage::State { announcement: Some(announcement), .. } => announcement.claims,
+        _other => None,
+    }
+}
+
+/// What a worker has said, as an event. `frames` are the whole message.
+pub(super) fn event(
+    worker: WorkerId,
+    message: WorkerMessage,
+    frames: &mut Vec<Frame>,
+    claims: &Claims,
+) -> Event<Body> {
+    match message {
+        WorkerMessage::Hello(announcement) => {
+            Event::Hello { worker, details: details(announcement, claims).0 }
+        }
+        WorkerMessage::StrayReply => Event::StrayReply { worker },
+        WorkerMessage::Reply { token, meta } => {
+            let head_len = HEAD_LEN.min(frames.len());
+            let size = total_size(frames.get(head_len..).unwrap_or_default());
+            if meta.more && meta.status == ReplyStatus::Ok {
+                let body = Body::to_keep(frames.drain(head_len..));
+                return Event::Part { worker, token, size, body };
+            }
+            let body = Body::to_pass(frames.drain(head_len..));
+            Event::Reply { worker, token, status: meta.status, message: meta.message, size, body }
+        }
+        WorkerMessage::State { state, announcement, dialect } => {
+            let (speech, reason) = match (announcement, dialect) {
+                (Some(announcement), _) => {
+                    let (details, reason) = details(announcement, claims);
+                    (Speech::Native(details), reason)
+                }
+                (None, Dialect::Hornpipe) => (Speech::Plain, None),
+                (None, _ready_by_reply) => (Speech::PlainReadyByReply, None),
+            };
+            match state {
+                State::Waiting => Event::Waiting { worker, speech },
+                State::Processing => Event::Processing { worker, speech },
+                State::Exiting => Event::Exiting { worker, speech, reason },
+            }
+        }
+    }
+}
+
+fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<String>) {
+    let Announcement {
+        service,
+        name,
+        credits,
+        seen,
+        reason,
+        instance,
+        version: _,
+        sdk: _,
+        claims: _,
+        member: _,
+    } = announcement;
+    let instance = instance.filter(|instance| instance.len() <= INSTANCE_LIMIT).map(Into::into);
+    (Details { name, service, credits, seen, claims: claims.are_open(), instance }, reason)
+}
