@@ -9,7 +9,8 @@ const WORDS_IN_A_NAME: usize = 4;
 #[test]
 fn every_test_that_the_tables_name_exists() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = ["tests/e2e", "tests/locks"].map(|folder| fs::read_dir(here.join(folder)).unwrap());
+    let folders = ["tests/e2e", "tests/locks", "../worker/tests/worker"];
+    let folders = folders.map(|folder| fs::read_dir(here.join(folder)).unwrap());
     let tests = folders.into_iter().flatten().flatten();
     let code: String = tests.map(|file| fs::read_to_string(file.path()).unwrap()).collect();
     let page = fs::read_to_string(here.join("../docs/TESTS.md")).unwrap();

@@ -71,10 +71,14 @@ impl Client {
 
     /// The next message, if one comes within this time.
     pub fn receive_within(&self, time: Duration) -> Option<Vec<Vec<u8>>> {
+        self.has_answer_within(time).then(|| self.receive())
+    }
+
+    /// Whether one is there by then; it can be received after this.
+    pub fn has_answer_within(&self, time: Duration) -> bool {
         let milliseconds = i64::try_from(time.as_millis()).unwrap();
         match self.socket.poll(zmq::POLLIN, milliseconds) {
-            Ok(0) => None,
-            Ok(_) => Some(self.receive()),
+            Ok(ready) => ready > 0,
             Err(error) => panic!("cannot wait for an answer: {error}"),
         }
     }

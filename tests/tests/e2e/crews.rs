@@ -93,7 +93,8 @@ fn a_request_keeps_what_its_client_said_and_a_reply_what_its_worker_said() {
 #[test]
 fn a_request_that_is_taken_back_frees_its_worker() {
     let broker = broker();
-    let crew = crew_of(&broker, 1);
+    let crew = Serve::crew(1, [broker.backend()]).options(["--cancel-grace", "20s"]).start();
+    wait_for_external(&broker, 1);
     let client = Client::dealer(broker.frontend());
     let meta = RequestMeta { id: "long".into(), ..RequestMeta::default() };
     client.send_native(&meta, b"sleep 60000");

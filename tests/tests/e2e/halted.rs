@@ -38,11 +38,11 @@ fn a_stopped_idle_worker_gets_no_request_and_is_replaced() {
 fn a_stopped_busy_workers_request_goes_to_another_worker() {
     let broker = Broker::demo(2);
     let client = broker.client();
-    client.send(&[b"sleep 1000"]);
+    client.send(&[b"sleep 2500"]);
     let report = broker.wait_for_in_flight(1);
     let busy = report.workers.iter().find(|worker| worker.state == "processing").unwrap().pid.unwrap();
     send(busy, SIGSTOP);
-    assert_eq!(client.receive(), [b"slept 1000"]);
+    assert_eq!(client.receive(), [b"slept 2500"]);
     assert!(!is_alive(busy));
     assert_eq!(broker.status().requests.retried, 1);
     broker.wait_for_idle(2);

@@ -20,6 +20,9 @@ use super::subject::{Subject, ending};
 /// How many parts of a reply a worker may send ahead, as the broker has it.
 const WINDOW: u32 = 8;
 
+/// So long may pass between the end of a worker and what it said before it.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
 /// What was asked for on the command line.
 #[derive(Debug)]
 pub(super) struct Terms {
@@ -214,19 +217,24 @@ impl Bench {
 
     /// Whether it came true within this time, and while the worker lived.
     pub(super) fn within(&mut self, time: Duration, mut check: impl FnMut(&mut Self) -> bool) -> bool {
-        let deadline = now() + time;
+        let mut deadline = now() + time;
+        let mut has_ended = false;
         loop {
             self.hear();
             if check(self) {
                 return true;
             }
+            if !has_ended && !self.is_alive() {
+                // What it said last may be on its way.
+                has_ended = true;
+                deadline = deadline.min(now() + LAST_WORDS);
+            }
             let left = deadline.saturating_sub(now());
-            if left.is_zero() || self.is_interrupted || !self.is_alive() {
-                // What it said last may have come since.
+            if left.is_zero() || self.is_interrupted {
                 self.hear();
                 return check(self);
             }
-            self.wait(left);
+            self.wait(left, !has_ended);
         }
     }
 
@@ -283,11 +291,13 @@ impl Bench {
         self.is_interrupted
     }
 
-    fn wait(&mut self, time: Duration) {
+    /// Until something is heard, or the worker ends, if it has not.
+    fn wait(&mut self, time: Duration, for_its_end: bool) {
         let timeout = i64::try_from(time.as_millis().saturating_add(1)).unwrap_or(i64::MAX);
         let mut items = Vec::new();
         items.extend(self.router.as_ref().map(|router| router.socket.as_poll_item(zmq::POLLIN)));
-        let end = self.subject.as_ref().map(|subject| subject.watch().as_raw_fd());
+        let end =
+            self.subject.as_ref().filter(|_subject| for_its_end).map(|subject| subject.watch().as_raw_fd());
         items.extend(end.map(|end| zmq::PollItem::from_fd(end, zmq::POLLIN)));
         items.push(zmq::PollItem::from_fd(self.signals.as_raw_fd(), zmq::POLLIN));
         // Interrupted or not: whoever waits looks again.

@@ -304,7 +304,7 @@ fn stop(bench: &mut Bench) -> Result<Passed, Failed> {
         return not_applicable(PLAIN);
     }
     bench.order(&Control::Stop)?;
-    bench.within(bench.terms.patience, |bench| !bench.is_alive());
+    bench.within(bench.terms.patience, |bench| !bench.is_alive() && bench.record.is_exiting);
     match (bench.ending(), bench.record.is_exiting) {
         (None, _) => Err("it did not end at the order `stop`".into()),
         (Some(ending), false) => Err(format!("it ended {ending} without a word: say `exiting` first")),
