@@ -101,9 +101,9 @@ fn a_closure_runs_in_the_child_and_its_panic_is_an_ending() {
 
 fn a_child_has_no_descriptor_but_its_own() {
     let mut scenario = Scenario::start("descriptors");
-    // Three of its own, the link, and four listeners.
+    // Three of its own, the link, four listeners, and two files for the journal.
     let router = scenario.expect("router has");
-    assert_eq!(router.split(',').count(), 8, "{router}");
+    assert_eq!(router.split(',').count(), 10, "{router}");
     scenario.expect("line 0.1 listed");
     scenario.kill();
     // The fourth is the listing itself.
