@@ -119,7 +119,6 @@ pub(crate) fn run(
 ) -> Result<Stopped, ServeError> {
     observer(State::Waiting);
     loop {
-        session.look_up()?;
         match session.take_next() {
             None => work.idle(session)?,
             Some(Next::Job(job)) => {
@@ -129,6 +128,7 @@ pub(crate) fn run(
                     session.announce(State::Processing)?;
                 }
                 work.perform(session, &job)?;
+                session.look_up()?;
                 observer(State::Waiting);
             }
             Some(Next::Stop) => {
