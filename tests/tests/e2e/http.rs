@@ -427,7 +427,8 @@ fn the_port_is_refused_where_it_cannot_be_had() {
     let outcome = Serve::demo(1).options(["--http", "*:0"]).run();
     assert_eq!(outcome.ended.code(), Some(2));
     assert!(outcome.ended.stderr.contains("--insecure"), "{}", outcome.ended.stderr);
-    assert!(broker.screen().contains(&format!("http://127.0.0.1:{taken}/")), "{}", broker.screen());
+    let told = format!("http://127.0.0.1:{taken}/");
+    eventually("the screen says where", || broker.screen().contains(&told));
     let open = Serve::demo(1).options(["--http", "*:0", "--insecure"]).start();
     assert_eq!(Http::of(&open).get("/livez").status, 200);
 }
