@@ -75,14 +75,20 @@ fn who_asks_the_next_router_hears_what_the_worker_brings_that_had_it_from_the_la
     broker.check_counters();
 }
 
-#[test]
-fn a_worker_from_elsewhere_is_known_again_by_its_name_and_finishes_what_it_had() {
+/// A worker from elsewhere has a job with a key, and the router that gave it is gone.
+fn with_a_job_of_a_router_that_was_killed() -> (Broker, NativeWorker, Vec<u8>) {
     let broker = Serve::bare(0).start();
     let worker = NativeWorker::connect(broker.backend(), &named());
     let first = Client::dealer(broker.frontend());
     first.send_native(&keyed("first"), b"work");
     let token = job(&worker);
     kill_router(&broker);
+    (broker, worker, token)
+}
+
+#[test]
+fn a_worker_from_elsewhere_is_known_again_by_its_name_and_finishes_what_it_had() {
+    let (broker, worker, token) = with_a_job_of_a_router_that_was_killed();
     let second = ask_anew(&broker, "second", b"work");
     worker.announce("processing", &named());
     broker.wait_until("it waits for that", |report| report.requests.in_flight == 1);
@@ -96,12 +102,7 @@ fn a_worker_from_elsewhere_is_known_again_by_its_name_and_finishes_what_it_had()
 
 #[test]
 fn a_reply_that_nobody_read_is_sent_again_and_counts() {
-    let broker = Serve::bare(0).start();
-    let worker = NativeWorker::connect(broker.backend(), &named());
-    let first = Client::dealer(broker.frontend());
-    first.send_native(&keyed("first"), b"work");
-    let token = job(&worker);
-    kill_router(&broker);
+    let (broker, worker, token) = with_a_job_of_a_router_that_was_killed();
     // Nobody has asked again yet.
     worker.reply(&token, &ReplyMeta::default(), b"done");
     worker.announce("waiting", &named());

@@ -117,6 +117,7 @@ async fn work(job: Job, context: AsyncContext, barrier: Arc<Barrier>) -> Result<
         }
         "panic" => panic!("out of luck"),
         "fail" => Err(Failure::new("on purpose")),
+        // Work that takes a while: nothing is waited for.
         _ => {
             tokio::time::sleep(Duration::from_millis(300)).await;
             Ok(format!("{} {}", job.attempt(), body).into())
