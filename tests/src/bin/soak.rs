@@ -139,7 +139,7 @@ fn kill(chaos: &Chaos) -> bool {
 
 /// Nothing is lost, and nothing done twice.
 fn keys(time: Duration) -> bool {
-    let broker = Serve::demo(4).start();
+    let broker = Serve::demo(4).options(["--keys", "1000000"]).start();
     let workers = broker.workers();
     let load = KeyedLoad { clients: 8, time, kill_every: Duration::from_secs(1) };
     let figures = load.run(&broker);
