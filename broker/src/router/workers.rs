@@ -243,6 +243,11 @@ impl Workers {
         self.table.get(&worker)?.place.map(|place| place.slot.0)
     }
 
+    /// Whether it has begun that job of its connection. `None` if it does not tell.
+    pub(super) fn has_begun(&self, worker: WorkerId, ordinal: u64) -> Option<bool> {
+        self.table.get(&worker)?.claims.has_begun(ordinal)
+    }
+
     /// Its connection is gone. What it has not begun by now it never will.
     fn gone(&mut self, worker: WorkerId, events: &mut Vec<Event<Body>>) {
         if let Some(address) = self.forget(worker)
