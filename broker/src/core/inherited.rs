@@ -266,7 +266,7 @@ impl<B: Clone> Core<B> {
             plan: None,
             window: None,
         };
-        self.requests.held.insert(begun.token, held);
+        self.requests.held.insert(begun.token, Box::new(held));
     }
 
     /// A request asks for it.
