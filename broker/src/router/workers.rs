@@ -354,7 +354,9 @@ impl Workers {
         let (worker, token) = (assignment.worker, assignment.token);
         let address = self.table.get(&worker);
         let (place, member) = address.map_or((None, None), |address| (address.place, address.member));
-        if place.is_some_and(|place| crew_list.has_ended(place)) {
+        // What a dead worker has not begun is taken back from its word: no need to ask the kernel.
+        let may_be_lost = address.is_some_and(|address| !address.claims.are_open());
+        if place.is_some_and(|place| may_be_lost && crew_list.has_ended(place)) {
             return Some(Event::Undelivered { worker, token });
         }
         let claim = self.table.get_mut(&worker).and_then(|address| address.claims.number(assignment.ordinal));
