@@ -429,6 +429,11 @@ impl World {
         if let Entry::Done { reply: Some((_parts, body)), until, .. } = &entry {
             self.done.insert(Arc::clone(&key), (*body, *until));
         }
+        if let (Entry::Begun(begun), Some(Entry::Tried { attempt, until })) = (&entry, self.journal.get(&key))
+        {
+            let counted = *attempt < begun.attempt || *until <= self.now;
+            law!(self, counted, "{key} was tried {attempt} times, and then in attempt {}", begun.attempt);
+        }
         match entry {
             Entry::Free => self.journal.remove(&key),
             other => self.journal.insert(key, other),
