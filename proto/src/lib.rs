@@ -13,6 +13,7 @@ pub mod client;
 pub mod control;
 pub mod dialect;
 mod headers;
+mod job;
 mod map;
 pub mod mold;
 mod priority;
@@ -22,6 +23,7 @@ pub mod worker;
 pub mod zmtp;
 
 pub use headers::{HEADERS_BYTES, HEADERS_COUNT, Headers};
+pub use job::JobView;
 pub use map::{MAP_LIMIT, MapError};
 pub use priority::Priority;
 pub use status::Status;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use hornpipe_client::Request;
 use hornpipe_tests::harness::{Broker, Client, DEADLINE, Serve, eventually, send};
 use hornpipe_worker::{
     AsyncContext, Context, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, serve, serve_async,
@@ -155,6 +156,52 @@ fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
     worker.stop.stop();
     assert_eq!(client.receive(), [b"".to_vec(), b"1 last".to_vec()]);
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+}
+
+/// All that a handler is told beside the body.
+fn told(job: &Job, context: &Context<'_>) -> String {
+    let headers: Vec<_> = job.headers().into_iter().collect();
+    let limited =
+        context.remaining().is_some_and(|left| Duration::ZERO < left && left <= Duration::from_mins(1));
+    format!("{} {} {:?} {:?} {headers:?} {limited}", job.id(), job.attempt(), job.key(), context.trace())
+}
+
+/// The same from a task that has the context alone.
+async fn told_to_a_task(_job: Job, context: AsyncContext) -> Result<String, Failure> {
+    let task = tokio::spawn(async move {
+        let headers: Vec<_> = context.headers().into_iter().collect();
+        let limited =
+            context.remaining().is_some_and(|left| Duration::ZERO < left && left <= Duration::from_mins(1));
+        let (id, attempt) = (context.request_id(), context.attempt());
+        format!("{id} {attempt} {:?} {:?} {headers:?} {limited}", context.key(), context.trace())
+    });
+    task.await.map_err(|error| error.to_string().into())
+}
+
+#[test]
+fn a_handler_is_told_what_the_client_says_beside_the_body() {
+    let request = || {
+        let request = Request::new("x").timeout(Duration::from_mins(1)).key("pay-7").trace("00-1-2-01");
+        request.header("tenant", "acme")
+    };
+    let said = r#" 1 Some("pay-7") Some("00-1-2-01") [("tenant", [97, 99, 109, 101])] true"#;
+    let works: [fn(&Settings) -> Result<Stopped, ServeError>; 2] = [
+        |settings| serve(settings, |job: &Job, context: &mut Context<'_>| Ok(told(job, context)), |_| ()),
+        |settings| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(serve_async(settings, told_to_a_task))
+        },
+    ];
+    for work in works {
+        let broker = Serve::bare(0).start();
+        let worker = Worker::start(&broker, work);
+        let client = hornpipe_client::Client::connect(broker.frontend()).unwrap();
+        let reply = client.send(request()).unwrap().wait().unwrap();
+        let text = String::from_utf8(reply.bytes()).unwrap();
+        assert!(text.ends_with(said) && text.len() > said.len(), "the id and then: {text}");
+        worker.stop.stop();
+        assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+    }
 }
 
 #[test]
