@@ -12,6 +12,7 @@ pub mod claim;
 pub mod client;
 pub mod control;
 pub mod dialect;
+mod ended;
 mod headers;
 mod job;
 mod map;
@@ -22,6 +23,7 @@ mod token;
 pub mod worker;
 pub mod zmtp;
 
+pub use ended::Ended;
 pub use headers::{HEADERS_BYTES, HEADERS_COUNT, Headers};
 pub use job::JobView;
 pub use map::{MAP_LIMIT, MapError};
