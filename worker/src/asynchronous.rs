@@ -1,13 +1,14 @@
 //! A worker whose handler is a future: several requests at once, on the tasks of the program's own tokio.
 
+mod context;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use hornpipe_proto::MAP_LIMIT;
 use hornpipe_proto::worker::{Announcement, Control, ReplyMeta, State};
@@ -18,134 +19,10 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, News};
-use crate::job::{Details, Received};
-use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, Stopped, clock, ffi, serve, session};
-
-/// What an asynchronous handler may ask, also from tasks of its own: they need no [`Job`] to know
-/// whose work they do.
-///
-/// ```
-/// use hornpipe_worker::{AsyncContext, Failure, Job};
-///
-/// async fn fetch(job: Job, context: AsyncContext) -> Result<String, Failure> {
-///     let lookup = tokio::spawn(async move {
-///         println!("{} (trace {})", context.request_id(), context.trace().unwrap_or("none"));
-///         context.header("tenant").map(<[u8]>::to_vec)
-///     });
-///     let tenant = lookup.await.map_err(|error| error.to_string())?;
-///     Ok(format!("{} bytes for {tenant:?}", job.body().len()))
-/// }
-/// ```
-#[derive(Debug, Clone)]
-pub struct AsyncContext {
-    details: Arc<Details>,
-    words: mpsc::UnboundedSender<Word>,
-    cancelled: watch::Receiver<bool>,
-    parts: Arc<Parts>,
-}
-
-/// The parts of one reply.
-#[derive(Debug)]
-enum Parts {
-    /// The broker takes them: one for each permit.
-    Sent(Semaphore),
-    /// It takes one message: these frames come first in it.
-    Joined(Mutex<Vec<Vec<u8>>>),
-}
-
-/// What a handler has to say.
-#[derive(Debug)]
-struct Word {
-    of: Arc<Details>,
-    meta: ReplyMeta,
-    body: Vec<Vec<u8>>,
-}
-
-impl AsyncContext {
-    /// The request's name, for logs: see [`Job::id`].
-    pub fn request_id(&self) -> &str {
-        self.details.id()
-    }
-
-    /// 1 for the first worker that gets this request, then 2, ...
-    pub fn attempt(&self) -> u32 {
-        self.details.attempt()
-    }
-
-    /// The service that was asked for, if the broker says.
-    pub fn service(&self) -> Option<&str> {
-        self.details.service()
-    }
-
-    /// The client's name for the work: see [`Job::key`].
-    pub fn key(&self) -> Option<&str> {
-        self.details.key()
-    }
-
-    /// The client's `traceparent`: see [`Job::trace`].
-    pub fn trace(&self) -> Option<&str> {
-        self.details.trace()
-    }
-
-    /// The value of one of the client's headers: see [`Job::header`].
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.details.header(name)
-    }
-
-    /// All headers of the client: see [`Job::headers`].
-    pub fn headers(&self) -> BTreeMap<&str, &[u8]> {
-        self.details.headers()
-    }
-
-    /// How long somebody will still wait for the reply: see [`Job::remaining`].
-    pub fn remaining(&self) -> Option<Duration> {
-        self.details.remaining()
-    }
-
-    /// Whether nobody waits for the reply any more.
-    pub fn is_cancelled(&self) -> bool {
-        *self.cancelled.borrow()
-    }
-
-    /// Comes to an end when nobody waits for the reply any more.
-    pub async fn cancelled(&self) {
-        let mut cancelled = self.cancelled.clone();
-        // The other side is gone only when the worker has ended, and then nobody waits either.
-        cancelled.wait_for(|cancelled| *cancelled).await.ok();
-    }
-
-    /// Sends a part of the reply, like [`Context::send_part`](crate::Context::send_part).
-    ///
-    /// # Errors
-    /// Nobody waits for the reply any more, so the handler should end: with `?`.
-    pub async fn send_part(&self, body: impl Into<Reply>) -> Result<(), Cancelled> {
-        let body = body.into().into_frames();
-        match &*self.parts {
-            Parts::Joined(_) if self.is_cancelled() => Err(Cancelled),
-            Parts::Joined(frames) => {
-                frames.lock().unwrap_or_else(PoisonError::into_inner).extend(body);
-                Ok(())
-            }
-            Parts::Sent(room) => {
-                // Closed when the request is cancelled or forgotten.
-                room.acquire().await.map_err(|_closed| Cancelled)?.forget();
-                let meta = ReplyMeta { more: true, ..ReplyMeta::default() };
-                self.words
-                    .send(Word { of: Arc::clone(&self.details), meta, body })
-                    .map_err(|_ended| Cancelled)
-            }
-        }
-    }
-
-    fn take_joined(&self) -> Vec<Vec<u8>> {
-        match &*self.parts {
-            Parts::Sent(_) => Vec::new(),
-            Parts::Joined(frames) => {
-                std::mem::take(&mut *frames.lock().unwrap_or_else(PoisonError::into_inner))
-            }
-        }
-    }
-}
+use crate::job::Received;
+use crate::{Failure, Job, Reply, ServeError, Settings, Stopped, clock, ffi, serve, session};
+pub use context::AsyncContext;
+use context::{Parts, Word};
 
 /// Serves requests with this asynchronous handler until the broker says stop, or the program does.
 ///

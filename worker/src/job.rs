@@ -42,8 +42,7 @@ impl Job {
         self.details.key()
     }
 
-    /// The client's `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/)), if it
-    /// has sent one. Nobody has checked it.
+    /// The client's `traceparent` of W3C's Trace Context, if it has sent one. Nobody has checked it.
     pub fn trace(&self) -> Option<&str> {
         self.details.trace()
     }
