@@ -178,6 +178,9 @@ async fn told_to_a_task(_job: Job, context: AsyncContext) -> Result<String, Fail
     task.await.map_err(|error| error.to_string().into())
 }
 
+/// What a worker's thread does.
+type Work = fn(&Settings) -> Result<Stopped, ServeError>;
+
 #[test]
 fn a_handler_is_told_what_the_client_says_beside_the_body() {
     let request = || {
@@ -185,7 +188,7 @@ fn a_handler_is_told_what_the_client_says_beside_the_body() {
         request.header("tenant", "acme")
     };
     let said = r#" 1 Some("pay-7") Some("00-1-2-01") [("tenant", [97, 99, 109, 101])] true"#;
-    let works: [fn(&Settings) -> Result<Stopped, ServeError>; 2] = [
+    let works: [Work; 2] = [
         |settings| serve(settings, |job: &Job, context: &mut Context<'_>| Ok(told(job, context)), |_| ()),
         |settings| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

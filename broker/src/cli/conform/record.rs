@@ -27,6 +27,7 @@ pub(super) struct Record {
     pub(super) has_chosen_identity: bool,
     jobs: BTreeMap<Token, Job>,
     sent: u64,
+    replied: u64,
     offences: Vec<Offence>,
 }
 
@@ -45,6 +46,8 @@ pub(super) struct Reply {
     pub(super) body: Vec<Vec<u8>>,
     /// Parts that came before it.
     pub(super) parts: u32,
+    /// How many replies to other jobs came before it.
+    pub(super) before: u64,
 }
 
 /// Something that no worker may say.
@@ -166,7 +169,8 @@ impl Record {
                 self.offend(Offence::PartTooMany { allowed });
             }
         } else {
-            job.reply = Some(Reply { meta, body: body.to_vec(), parts: job.parts });
+            job.reply = Some(Reply { meta, body: body.to_vec(), parts: job.parts, before: self.replied });
+            self.replied += 1;
         }
     }
 
