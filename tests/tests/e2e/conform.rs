@@ -173,7 +173,8 @@ fn at_once(trials: &[fn()]) {
 fn a_program_of_lines_or_each_is_tried_for_what_is_left_to_it() {
     at_once(&[
         || {
-            let (code, checks) = conform(&["--lines"], &["sed", "-u", "s/a/b/"].map(OsStr::new));
+            let (code, checks) =
+                conform(&["--lines"], &["grep", "-a", "--line-buffered", ""].map(OsStr::new));
             let expected = vec!["cancel", "line breaks", "output after end"];
             assert_eq!((code, others(&checks)), (Some(0), expected), "{checks:#?}");
             assert_eq!(of_the_adapter(&checks), 16, "{checks:#?}");
@@ -215,7 +216,13 @@ fn a_program_of_lines_or_each_fails_at_the_line_that_says_why() {
             assert!(told.contains("it ended with exit code 0"), "{told}");
         },
         || fails_in_time(&["sed", "s/a/b/"], "answer", "flush"),
-        || fails_in_time(&["sh", "-c", "sed -u s/a/b/; sleep 60"], "end of input", "did not end"),
+        || {
+            fails_in_time(
+                &["sh", "-c", "grep -a --line-buffered ''; sleep 60"],
+                "end of input",
+                "did not end",
+            );
+        },
         || {
             let (python, program) = (python(), script("wrong_program.py"));
             let words = [python.as_os_str(), program.as_os_str(), OsStr::new("eager")];
