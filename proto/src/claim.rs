@@ -42,6 +42,18 @@ pub fn withdraw(word: &AtomicU64, last: u32) -> u32 {
     parts(before).0
 }
 
+/// The number of the last job that was begun.
+pub fn begun(word: &AtomicU64) -> u32 {
+    parts(word.load(Ordering::Acquire)).0
+}
+
+/// Whether one number comes after another, as serial numbers do (RFC 1982).
+#[must_use]
+pub const fn is_after(number: u32, other: u32) -> bool {
+    let distance = number.wrapping_sub(other);
+    0 < distance && distance < 1 << 31
+}
+
 /// A number behind which a broker may begin to count: nothing that was sent before it, and is
 /// at most `sent` jobs behind what was last begun or taken back, is begun any more.
 pub fn take_over(word: &AtomicU64, sent: u32) -> u32 {
@@ -66,12 +78,6 @@ fn join(begun: u32, withdrawn: u32) -> u64 {
     u64::from(begun) << 32 | u64::from(withdrawn)
 }
 
-/// Whether one number comes after another, as serial numbers do (RFC 1982).
-const fn is_after(number: u32, other: u32) -> bool {
-    let distance = number.wrapping_sub(other);
-    0 < distance && distance < 1 << 31
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +87,7 @@ mod tests {
         let word = AtomicU64::new(0);
         assert!(claim(&word, 1));
         assert!(claim(&word, 2));
+        assert_eq!(begun(&word), 2);
         // 3 and 4 are on their way.
         assert_eq!(withdraw(&word, 4), 2);
         assert!(!claim(&word, 3));

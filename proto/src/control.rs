@@ -369,7 +369,7 @@ pub struct WorkerReport {
     pub private_bytes: Option<u64>,
     /// Their share of memory that others have too; absent before it was measured.
     pub shared_bytes: Option<u64>,
-    /// Milliseconds in the present request.
+    /// Milliseconds in the present request; absent until it has begun it, where workers tell that.
     pub processing_ms: Option<u64>,
     /// Requests that it was handed ahead of their time and has not begun.
     #[serde(default)]

@@ -65,10 +65,15 @@ pub(crate) fn decode_in_place<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result
     }
 }
 
+/// Most maps have room in so many bytes.
+const USUAL_SIZE: usize = 128;
+
 #[expect(
     clippy::expect_used,
     reason = "maps of this crate have named fields of known length, and a Vec takes every write"
 )]
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("a map of ours is encodable")
+    let mut bytes = Vec::with_capacity(USUAL_SIZE);
+    rmp_serde::encode::write_named(&mut bytes, value).expect("a map of ours is encodable");
+    bytes
 }

@@ -1,5 +1,6 @@
 //! The broker's name for one assignment of one request to one worker.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 const LENGTH: usize = 24;
@@ -9,15 +10,48 @@ const SECRET_BITS: u32 = 95;
 /// Crockford's base 32: no letter that reads like a digit, nothing a C string stumbles over.
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/// Whether a byte is one of them: each reply is looked at.
+const IS_DIGIT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut digits: &[u8] = DIGITS;
+    while let [digit, rest @ ..] = digits {
+        table[*digit as usize] = true;
+        digits = rest;
+    }
+    table
+};
+
 /// The address frame of a job, which the worker echoes in its reply.
 ///
 /// 24 printable bytes: five digits of the router's epoch, then 95 random bits.
 /// Workers treat it as opaque, as Guide and Net::Server workers treat the
 /// client address in the same place.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; LENGTH]);
 
+impl Ord for Token {
+    /// As text, in three steps instead of a call: the broker finds its requests by it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.words().cmp(&other.words())
+    }
+}
+
+impl PartialOrd for Token {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl Token {
+    fn words(&self) -> [u64; 3] {
+        let mut words = [0; 3];
+        let (chunks, _none) = self.0.as_chunks();
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = u64::from_be_bytes(*chunk);
+        }
+        words
+    }
+
     /// The token of router life `epoch` (its low 25 bits) with 95 bits of `secret`.
     #[must_use]
     pub fn new(epoch: u32, secret: u128) -> Self {
@@ -35,7 +69,7 @@ impl Token {
     #[must_use]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let bytes: [u8; LENGTH] = frame.try_into().ok()?;
-        bytes.iter().all(|byte| DIGITS.contains(byte)).then_some(Self(bytes))
+        bytes.iter().all(|byte| IS_DIGIT[usize::from(*byte)]).then_some(Self(bytes))
     }
 
     /// The frame.
@@ -69,6 +103,14 @@ mod tests {
         assert_eq!(Token::new(0x1ff_ffff, u128::MAX).as_str(), "Z".repeat(24));
         assert_ne!(Token::new(1, 7), Token::new(2, 7));
         assert_eq!(Token::parse(token.as_bytes()), Some(token));
+    }
+
+    #[test]
+    fn tokens_stand_in_the_order_of_their_text() {
+        let mut tokens: Vec<Token> =
+            (0..1000).map(|n: u32| Token::new(n % 7, u128::from(n) << (n % 90))).collect();
+        tokens.sort();
+        assert!(tokens.is_sorted_by_key(|token| token.as_str().to_owned()));
     }
 
     #[test]

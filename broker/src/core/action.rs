@@ -170,6 +170,8 @@ pub struct Memory {
     pub generation: u32,
     /// The last incarnation of each slot ever filled.
     pub incarnations: Vec<(Slot, Incarnation)>,
+    /// Processes that have said that they find the next router by themselves.
+    pub returning: Vec<Place>,
     /// Whether the operator has paused it.
     pub pause: Option<Pause>,
 }

@@ -74,7 +74,7 @@ impl<B: Clone> Core<B> {
             plan: Some(plan),
             window,
         };
-        self.requests.held.insert(token, held);
+        self.requests.held.insert(token, Box::new(held));
         self.requests.in_flight += 1;
         Some(handed)
     }
@@ -106,7 +106,7 @@ impl<B: Clone> Core<B> {
     /// The worker no longer holds `token`. What it held must be answered or
     /// put back by the caller.
     pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let mut held = self.requests.held.remove(&token)?;
+        let mut held = *self.requests.held.remove(&token)?;
         if let Some(request) = held.request {
             self.requests.in_flight -= 1;
             let orphan = self.requests.record(request).is_some_and(|record| record.orphan);

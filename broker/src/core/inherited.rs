@@ -218,6 +218,24 @@ impl<B: Clone> Core<B> {
         self.arm_expiry();
     }
 
+    /// The work of this key is taken back, and no client has asked for it since the earlier
+    /// router. Returns whether there is any.
+    pub(super) fn forget_key(&mut self, key: &str, turn: &mut Turn<'_, B>) -> bool {
+        match self.keys.get(key) {
+            Some(Key::Unclaimed { token }) => {
+                let token = *token;
+                self.nobody_claims(token, turn);
+                self.break_off(token, turn);
+            }
+            Some(Key::Tried { .. }) => {
+                self.keys.free(&key.into());
+                self.arm_expiry();
+            }
+            Some(Key::Open { .. } | Key::Ending { .. } | Key::Done(_)) | None => return false,
+        }
+        true
+    }
+
     /// Its time is over. If nobody has asked for it since the earlier router, nobody will hear.
     pub(super) fn nobody_claims(&mut self, token: Token, turn: &mut Turn<'_, B>) {
         let key = self.requests.held(token).and_then(|held| held.key.clone());
@@ -248,7 +266,7 @@ impl<B: Clone> Core<B> {
             plan: None,
             window: None,
         };
-        self.requests.held.insert(begun.token, held);
+        self.requests.held.insert(begun.token, Box::new(held));
     }
 
     /// A request asks for it.

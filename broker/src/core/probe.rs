@@ -157,6 +157,6 @@ impl<B: Clone> Core<B> {
             plan: None,
             window: None,
         };
-        self.requests.held.insert(token, held);
+        self.requests.held.insert(token, Box::new(held));
     }
 }

@@ -11,7 +11,7 @@ use super::flight::Exit;
 use super::ids::{Generation, Incarnation, Place, Timestamp, WorkerId};
 use super::loss::{DeathCause, Fate};
 use super::roster::{Failure, Heard, Process, Stage, Step};
-use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, YOUNG};
+use super::settings::{ADOPTION_GRACE, HALT_GRACE, HEALTHY, LAST_WORDS, RETURN_GRACE, YOUNG};
 use super::timers::Timer;
 use super::{Core, Turn, backoff, recycle};
 
@@ -54,7 +54,8 @@ impl<B: Clone> Core<B> {
         process.wear = self.draw_wear();
         self.roster.insert(place, process);
         self.roster.want(place.slot);
-        self.timers.arm(turn.now.after(ADOPTION_GRACE), Timer::Adoption(place));
+        let grace = if self.roster.returns(place) { RETURN_GRACE } else { ADOPTION_GRACE };
+        self.timers.arm(turn.now.after(grace), Timer::Adoption(place));
         self.resume_reload(generation, turn);
     }
 
@@ -300,6 +301,7 @@ impl<B: Clone> Core<B> {
             size: Some(self.settings.workers),
             generation: self.pool.current_generation().0,
             incarnations: self.roster.incarnations(),
+            returning: self.roster.returning(),
             pause: self.pause(),
         }
     }

@@ -21,9 +21,10 @@ use super::{Core, Turn};
 
 #[derive(Debug)]
 pub(super) struct Requests<B> {
-    pub(super) table: BTreeMap<RequestId, Record<B>>,
+    /// Boxed, as the held are: they are large, and the map moves what it holds.
+    pub(super) table: BTreeMap<RequestId, Box<Record<B>>>,
     pub(super) backlog: Backlog,
-    pub(super) held: BTreeMap<Token, Held>,
+    pub(super) held: BTreeMap<Token, Box<Held>>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
     /// Of `held`, how many are not over.
@@ -158,7 +159,7 @@ impl<B> Requests<B> {
     }
 
     pub(super) fn record(&self, request: RequestId) -> Option<&Record<B>> {
-        self.table.get(&request)
+        self.table.get(&request).map(Box::as_ref)
     }
 
     /// Requests in workers' hands, also those that nobody waits for.
@@ -189,15 +190,15 @@ impl<B> Requests<B> {
     }
 
     pub(super) fn held(&self, token: Token) -> Option<&Held> {
-        self.held.get(&token)
+        self.held.get(&token).map(Box::as_ref)
     }
 
     pub(super) fn held_mut(&mut self, token: Token) -> Option<&mut Held> {
-        self.held.get_mut(&token)
+        self.held.get_mut(&token).map(Box::as_mut)
     }
 
     pub(super) fn record_mut(&mut self, request: RequestId) -> Option<&mut Record<B>> {
-        self.table.get_mut(&request)
+        self.table.get_mut(&request).map(Box::as_mut)
     }
 
     pub(super) fn knows(&self, request: RequestId) -> bool {
@@ -207,12 +208,12 @@ impl<B> Requests<B> {
     pub(super) fn insert(&mut self, request: RequestId, record: Record<B>) {
         self.held_bytes += record.size;
         self.askers.open(record.client, request, record.name.as_ref(), record.size);
-        self.table.insert(request, record);
+        self.table.insert(request, Box::new(record));
     }
 
     /// Takes the request out of every account.
     pub(super) fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
-        let record = self.table.remove(&request)?;
+        let record = *self.table.remove(&request)?;
         self.held_bytes -= record.held_bytes();
         match record.whereabouts {
             Whereabouts::Backlog => {
@@ -242,7 +243,7 @@ impl<B> Requests<B> {
         let held = self.held.values().filter(|held| held.request.is_some()).count();
         debug_assert_eq!(held, self.in_flight, "held requests are miscounted");
         debug_assert_eq!(self.table.len(), self.backlog.len() + held, "a request is nowhere, or twice");
-        let bytes: u64 = self.table.values().map(Record::held_bytes).sum();
+        let bytes: u64 = self.table.values().map(|record| record.held_bytes()).sum();
         debug_assert_eq!(bytes, self.held_bytes, "held bytes are miscounted");
         self.backlog.check();
     }

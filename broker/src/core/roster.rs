@@ -1,7 +1,7 @@
 //! The facts about our own processes: which slots there are, what fills them,
 //! how their last processes ended. The wish is the pool's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hornpipe_proto::Token;
 
@@ -17,6 +17,8 @@ pub(super) struct Roster {
     first: u32,
     /// The last incarnation of every slot ever filled, also of closed ones.
     incarnations: BTreeMap<Slot, Incarnation>,
+    /// Processes that find the next router by themselves, as far as they have said so.
+    returning: BTreeSet<Place>,
     /// How many slots are wanted.
     wanted_len: usize,
     /// Whether anything has changed since the pool was last compared with its wish.
@@ -202,6 +204,7 @@ impl Roster {
         Self {
             first: first.0,
             incarnations: incarnations.unwrap_or_default(),
+            returning: memory.into_iter().flat_map(|memory| memory.returning.iter().copied()).collect(),
             disturbed: true,
             ..Self::default()
         }
@@ -354,6 +357,7 @@ impl Roster {
     /// Takes a process off the roster, and a slot with it that nobody wants.
     pub(super) fn remove(&mut self, place: Place) -> Option<Process> {
         self.disturb();
+        self.returning.remove(&place);
         let record = self.slots.get_mut(&place.slot)?;
         let process = record.processes.remove(&place.incarnation);
         self.close_if_empty(place.slot);
@@ -368,6 +372,19 @@ impl Roster {
 
     pub(super) fn incarnations(&self) -> Vec<(Slot, Incarnation)> {
         self.incarnations.iter().map(|(slot, incarnation)| (*slot, *incarnation)).collect()
+    }
+
+    /// It has said that it finds the next router by itself. Returns whether that is news.
+    pub(super) fn will_return(&mut self, place: Place) -> bool {
+        self.contains(place) && self.returning.insert(place)
+    }
+
+    pub(super) fn returns(&self, place: Place) -> bool {
+        self.returning.contains(&place)
+    }
+
+    pub(super) fn returning(&self) -> Vec<Place> {
+        self.returning.iter().copied().filter(|place| self.contains(*place)).collect()
     }
 
     pub(super) fn last_incarnation(&self, slot: Slot) -> Incarnation {

@@ -181,7 +181,8 @@ pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
 /// program that reopens its socket is back sooner; a dying one is reaped sooner.
 pub(super) const RECONNECT_GRACE: Duration = Duration::from_secs(1);
 
-/// A worker that a new router has not heard of is replaced after this time.
+/// A worker that a new router has not heard of is replaced after this time, unless it has told
+/// an earlier one that it comes back by itself: that one has [`RETURN_GRACE`].
 pub(super) const ADOPTION_GRACE: Duration = Duration::from_millis(300);
 
 /// A worker that somebody stopped is killed after this time.

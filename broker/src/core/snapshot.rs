@@ -10,7 +10,7 @@ use super::counters::Counters;
 use super::crew::Worker;
 use super::degraded::Degraded;
 use super::flight::{Exit, Flight};
-use super::ids::{Generation, Incarnation, Place, Slot, Timestamp};
+use super::ids::{Generation, Incarnation, Place, Slot, Timestamp, WorkerId};
 use super::pause::PauseMode;
 use super::processes::age;
 use super::reload::is_renewed;
@@ -93,8 +93,10 @@ pub struct WorkerSnapshot {
     pub served: u64,
     /// Its memory, once it was measured.
     pub footprint: Option<Footprint>,
-    /// How long it has been in its present request.
+    /// How long it has had its present request.
     pub processing: Option<Duration>,
+    /// Which job of which connection that is, if it has one at a time.
+    pub present: Option<(WorkerId, u64)>,
     /// Requests that it was handed ahead of their time and has not begun.
     pub ahead: u32,
     pub last_exit: Option<(ExitReason, Duration)>,
@@ -297,6 +299,7 @@ impl<B: Clone> Core<B> {
                 served: 0,
                 footprint: None,
                 processing: None,
+                present: None,
                 ahead: 0,
                 last_exit,
             }];
@@ -316,6 +319,7 @@ impl<B: Clone> Core<B> {
                 processing: worker
                     .and_then(|worker| self.processing_since(worker))
                     .map(|since| now.since(since)),
+                present: process.worker.zip(worker.and_then(Worker::present)),
                 ahead: worker.map_or(0, |worker| u32::try_from(worker.ahead().len()).unwrap_or(u32::MAX)),
                 last_exit: last_exit.clone(),
             }

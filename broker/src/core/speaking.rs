@@ -62,6 +62,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn worker_hello(&mut self, worker: WorkerId, details: &Details, turn: &mut Turn<'_, B>) {
         self.learn(worker, &Speech::Native(details.clone()));
         self.recognise(worker, turn);
+        self.note_return(worker, details.instance.is_some(), turn);
         let adopted = self.crew.place_of(worker).is_some_and(|place| self.roster.is_adopted(place));
         if adopted {
             // It lived before this router and has a request of its predecessor's in
@@ -69,6 +70,15 @@ impl<B: Clone> Core<B> {
             self.crew.set_processing(worker);
             self.became_ready(worker, turn);
             self.expect_return(worker, turn);
+        }
+    }
+
+    /// Should this router die, a process that has said that it returns is waited for.
+    fn note_return(&mut self, worker: WorkerId, returns: bool, turn: &mut Turn<'_, B>) {
+        if let Some(place) = self.crew.place_of(worker).filter(|_place| returns)
+            && self.roster.will_return(place)
+        {
+            turn.act(Action::Remember(self.memory()));
         }
     }
 
@@ -82,6 +92,8 @@ impl<B: Clone> Core<B> {
 
     pub(super) fn worker_waiting(&mut self, worker: WorkerId, speech: &Speech, turn: &mut Turn<'_, B>) {
         self.learn(worker, speech);
+        let returns = matches!(speech, Speech::Native(Details { instance: Some(_), .. }));
+        self.note_return(worker, returns, turn);
         self.recognise(worker, turn);
         self.expect_beats(worker, turn);
         for held in self.in_hand(worker) {

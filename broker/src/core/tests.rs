@@ -427,15 +427,14 @@ fn a_drain_refuses_what_waits_and_finishes_what_runs() {
 #[test]
 fn a_new_router_waits_for_the_workers_of_the_old_one() {
     let memory = super::Memory {
-        target: 2,
-        size: None,
-        generation: 0,
+        target: 3,
         incarnations: vec![(Slot(0), Incarnation(4))],
-        pause: None,
+        returning: vec![place(2, 1)],
+        ..super::Memory::default()
     };
     let core = Core::new(Settings::default(), Generator::new(2, [7; 32]), Some(&memory));
     let mut story = Story { core, now: Timestamp(Duration::from_secs(50)), actions: Vec::new() };
-    for (slot, incarnation) in [(0, 4), (1, 1)] {
+    for (slot, incarnation) in [(0, 4), (1, 1), (2, 1)] {
         let (place, started) = (place(slot, incarnation), Timestamp(Duration::from_secs(9)));
         story.hear(Event::Adopted { place, generation: super::Generation(0), pid: 7, started });
     }
@@ -445,6 +444,9 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
     assert_eq!(story.orders(), <[String; 0]>::default());
     story.later(Duration::from_millis(300));
     assert_eq!(story.orders(), ["terminate 1.1", "spawn 1.2"]);
+    // One that has told the old one that it comes back has more time.
+    story.later(Duration::from_secs(5));
+    assert_eq!(story.orders(), ["terminate 2.1", "spawn 2.2"]);
 }
 
 #[test]

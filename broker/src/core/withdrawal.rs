@@ -55,9 +55,10 @@ impl<B: Clone> Core<B> {
 
     /// The work of this key is ended, for all who wait for it.
     pub(super) fn cancel_key(&mut self, key: &str, turn: &mut Turn<'_, B>) {
-        match self.run_of_key(key) {
-            Some(run) => self.cancel(run, turn),
-            None => self.counters.ignored_clients += 1,
+        if let Some(run) = self.run_of_key(key) {
+            self.cancel(run, turn);
+        } else if !self.forget_key(key, turn) {
+            self.counters.ignored_clients += 1;
         }
     }
 

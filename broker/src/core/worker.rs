@@ -98,6 +98,12 @@ impl Worker {
         self.held.iter().copied()
     }
 
+    /// Which job of its connection it is at, or about to begin, if it has one at a time.
+    pub(super) fn present(&self) -> Option<u64> {
+        let is_busy = self.credits == 1 && self.ahead.len() < self.held.len();
+        is_busy.then(|| self.sent - self.ahead.len() as u64)
+    }
+
     /// Whether it has still to answer its probe.
     pub(super) fn is_unproven(&self) -> bool {
         self.withheld.unproven

@@ -59,6 +59,14 @@ impl Claims {
         Some(word.last.0)
     }
 
+    /// Whether it has begun that job of its connection. `None` if it does not tell.
+    pub(super) fn has_begun(&self, ordinal: u64) -> Option<bool> {
+        let word = self.word.as_ref()?;
+        let (number, last) = word.last;
+        let number = number.wrapping_sub(u32::try_from(last.checked_sub(ordinal)?).ok()?);
+        Some(!claim::is_after(number, claim::begun(word.shared.get())))
+    }
+
     /// Takes back all that has not begun. Returns up to which job of the connection it has.
     pub(super) fn withdraw(&self) -> Option<u64> {
         let word = self.word.as_ref()?;

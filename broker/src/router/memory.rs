@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::parent::from_link;
-use crate::core::{DEFAULT_SERVICE, Incarnation, Memory, Pause, PauseMode, SLOTS_APART, Slot, Timestamp};
+use crate::core::{
+    DEFAULT_SERVICE, Incarnation, Memory, Pause, PauseMode, Place, SLOTS_APART, Slot, Timestamp,
+};
 use crate::link;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,11 +17,13 @@ struct Blob {
     target: u32,
     generation: u32,
     incarnations: Vec<(u32, u32)>,
-    /// Not written down by the first versions, and neither is the next.
+    /// Not written down by the first versions, and neither is what follows.
     #[serde(default)]
     size: Option<u32>,
     #[serde(default)]
     pause: Option<SavedPause>,
+    #[serde(default)]
+    returning: Vec<(u32, u32)>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -33,8 +37,14 @@ pub(super) fn encode(memory: &Memory) -> Vec<u8> {
     let pause = memory
         .pause
         .map(|pause| SavedPause { refuses: pause.mode == PauseMode::Refuse, since: pause.since.0 });
-    let blob =
-        Blob { target: memory.target, generation: memory.generation, incarnations, size: memory.size, pause };
+    let blob = Blob {
+        target: memory.target,
+        generation: memory.generation,
+        incarnations,
+        size: memory.size,
+        pause,
+        returning: memory.returning.iter().map(|place| (place.slot.0, place.incarnation.0)).collect(),
+    };
     // With names: a router of an earlier version skips what it does not know.
     rmp_serde::to_vec_named(&blob).unwrap_or_default()
 }
@@ -50,6 +60,11 @@ fn decode(bytes: &[u8]) -> Option<Memory> {
             .incarnations
             .into_iter()
             .map(|(slot, number)| (Slot(slot), Incarnation(number)))
+            .collect(),
+        returning: blob
+            .returning
+            .into_iter()
+            .map(|(slot, incarnation)| Place { slot: Slot(slot), incarnation: Incarnation(incarnation) })
             .collect(),
         pause: blob.pause.map(|saved| Pause {
             mode: if saved.refuses { PauseMode::Refuse } else { PauseMode::Hold },
@@ -105,7 +120,7 @@ mod tests {
         let bytes = rmp_serde::to_vec(&(3_u32, 5_u32, vec![(0_u32, 2_u32), (1, 7)])).unwrap();
         let memories = read(Some(&bytes), &BTreeMap::new(), &[place(1, 8), place(2, 1), place(10_000, 4)]);
         let incarnations = incarnations([(0, 2), (1, 8), (2, 1)]);
-        let expected = Memory { target: 3, size: None, generation: 5, incarnations, pause: None };
+        let expected = Memory { target: 3, generation: 5, incarnations, ..Memory::default() };
         assert_eq!(memories, BTreeMap::from([("default".into(), expected)]));
     }
 
@@ -118,7 +133,8 @@ mod tests {
             incarnations: Vec<(u32, u32)>,
         }
         let incarnations = vec![(Slot(1), Incarnation(7))];
-        let bytes = encode(&Memory { target: 3, size: Some(4), generation: 5, incarnations, pause: None });
+        let memory = Memory { target: 3, size: Some(4), generation: 5, incarnations, ..Memory::default() };
+        let bytes = encode(&memory);
         let First { target, generation, incarnations } = rmp_serde::from_slice(&bytes).unwrap();
         assert_eq!((target, generation, incarnations), (3, 5, vec![(1, 7)]));
     }
@@ -129,20 +145,15 @@ mod tests {
         for pause in [None, Some(PauseMode::Hold), Some(PauseMode::Refuse)] {
             let pause = pause.map(|mode| Pause { mode, since });
             let incarnations = incarnations([(1, 7)]);
-            let memory = Memory { target: 3, size: Some(4), generation: 5, incarnations, pause };
+            let returning = vec![Place { slot: Slot(1), incarnation: Incarnation(7) }];
+            let memory = Memory { target: 3, size: Some(4), generation: 5, incarnations, returning, pause };
             assert_eq!(decode(&encode(&memory)), Some(memory));
         }
     }
 
     #[test]
     fn each_service_completes_its_own_slots_and_rubbish_is_nothing() {
-        let memory = Memory {
-            target: 1,
-            size: None,
-            generation: 0,
-            incarnations: incarnations([(20_000, 1)]),
-            pause: None,
-        };
+        let memory = Memory { target: 1, incarnations: incarnations([(20_000, 1)]), ..Memory::default() };
         let named = BTreeMap::from([("a".to_owned(), encode(&memory)), ("b".to_owned(), vec![0xc1])]);
         let used = [place(0, 9), place(20_000, 2), place(20_001, 1), place(30_000, 5)];
         let memories = read(None, &named, &used);

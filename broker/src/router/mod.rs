@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::core::{Decision, Event, Generation, Generator, Services, Timestamp};
+use crate::core::{Action, Decision, Event, Generation, Generator, Services, Timestamp};
 use crate::link::Signal;
 use agent::Agent;
 use clients::Clients;
@@ -81,6 +81,12 @@ use workers::Workers;
 
 /// Messages taken off one socket before the others have their turn.
 const BATCH: usize = 256;
+
+/// So many jobs and answers are sent together, if as many messages are there to be read.
+const TOGETHER: usize = 16;
+
+/// So often what comes meanwhile is read before anything else is looked at.
+const PASSES: usize = 4;
 
 /// Serves until the pool is over; returns the process's exit code.
 pub(crate) fn run(setup: &Setup, start: Start) -> u8 {
@@ -214,15 +220,17 @@ impl Router {
         if ready.parent {
             self.read_parent()?;
         }
+        let mut messages = 0;
         if ready.crew {
-            self.read_workers(Door::Crew)?;
+            messages += self.read_workers(Door::Crew)?;
         }
         if ready.backend {
-            self.read_workers(Door::Backend)?;
+            messages += self.read_workers(Door::Backend)?;
         }
         if ready.frontend {
-            self.read_clients();
+            messages += self.read_clients();
         }
+        self.read_on(messages)?;
         if ready.uplinks {
             self.read_uplinks(clock::now());
         }
@@ -355,45 +363,88 @@ impl Router {
         }
     }
 
-    fn read_clients(&mut self) {
-        let mut events = Vec::new();
-        for _message in 0..BATCH {
-            let Some(received) = self.sockets.frontend.receive(&mut self.frames) else { return };
-            self.clients.read(&received, &mut self.frames, &mut events);
-            self.pending.extend(events.drain(..));
-            self.settle();
-            self.answer_mmi();
+    /// While much comes, asking what has come costs more than looking.
+    fn read_on(&mut self, mut messages: usize) -> Result<(), Orphaned> {
+        for _pass in 0..PASSES {
+            if messages <= 1 {
+                break;
+            }
+            messages = self.read_workers(Door::Crew)? + self.read_workers(Door::Backend)?;
+            if !self.is_handing_over() {
+                messages += self.read_clients();
+            }
         }
+        Ok(())
     }
 
-    fn read_workers(&mut self, door: Door) -> Result<(), Orphaned> {
+    /// Returns how many messages there were.
+    fn read_clients(&mut self) -> usize {
         let mut events = Vec::new();
-        for _message in 0..BATCH {
-            let Some(received) = self.sockets.of(door).receive(&mut self.frames) else { break };
+        for message in 0..BATCH {
+            let Some(received) = self.sockets.frontend.receive(&mut self.frames) else {
+                self.settle();
+                return message;
+            };
+            self.clients.read(&received, &mut self.frames, &mut events);
+            self.pending.extend(events.drain(..));
+            self.consider();
+            self.answer_mmi();
+        }
+        self.settle();
+        BATCH
+    }
+
+    /// Returns how many messages there were.
+    fn read_workers(&mut self, door: Door) -> Result<usize, Orphaned> {
+        let mut events = Vec::new();
+        for message in 0..BATCH {
+            let Some(received) = self.sockets.of(door).receive(&mut self.frames) else {
+                self.settle();
+                return Ok(message);
+            };
             if door == Door::Crew && self.workers.is_new(door, &received.routing_id) {
                 // The parent has told of a process before it runs its first step.
                 self.read_parent()?;
             }
             self.workers.read((door, &received), &mut self.frames, &self.crew, &mut events);
             self.pending.extend(events.drain(..));
-            self.settle();
+            self.consider();
             self.workers.say_partings(&mut self.sockets);
         }
-        Ok(())
+        self.settle();
+        Ok(BATCH)
     }
 
     /// Hands every pending event to the core and performs what follows.
     fn settle(&mut self) {
-        while let Some(event) = self.pending.pop_front() {
-            self.pulse.stir();
-            let mut decisions = std::mem::take(&mut self.decisions);
-            self.core.handle(event, clock::now(), &mut decisions);
-            self.perform_all(decisions);
+        self.consider();
+        while !self.decisions.is_empty() {
+            // What is performed may have consequences.
+            self.perform_all();
+            self.consider();
         }
         self.conclude_agent();
     }
 
-    fn perform_all(&mut self, mut decisions: Vec<Decision<Body>>) {
+    /// The same, except that jobs and answers may wait for those of the next messages: together
+    /// they wake libzmq's thread once.
+    fn consider(&mut self) {
+        while let Some(event) = self.pending.pop_front() {
+            self.pulse.stir();
+            let before = self.decisions.len();
+            self.core.handle(event, clock::now(), &mut self.decisions);
+            let may_wait = |decision: &Decision<Body>| {
+                matches!(decision.action, Action::Assign(_) | Action::Answer { .. })
+            };
+            let new = self.decisions.get(before..).unwrap_or_default();
+            if self.decisions.len() >= TOGETHER || !new.iter().all(may_wait) {
+                self.perform_all();
+            }
+        }
+    }
+
+    fn perform_all(&mut self) {
+        let mut decisions = std::mem::take(&mut self.decisions);
         for Decision { service, action } in decisions.drain(..) {
             self.perform(service, action);
         }

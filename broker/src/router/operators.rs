@@ -9,7 +9,9 @@ use hornpipe_proto::control::{
 use super::control::{Operator, Rights, Wish};
 use super::frame::Body;
 use super::{Router, clock, metrics, report};
-use crate::core::{Core, DEFAULT_SERVICE, Event, PauseMode, ServiceId, Slot, Stop, Timestamp, Unready};
+use crate::core::{
+    Core, DEFAULT_SERVICE, Event, PauseMode, ServiceId, Slot, Stop, Timestamp, Unready, WorkerSnapshot,
+};
 
 impl Router {
     pub(super) fn serve_operators(&mut self) {
@@ -32,12 +34,15 @@ impl Router {
             ControlRequest::Status => {
                 let around = self.surroundings(now);
                 let services: Vec<_> = self.core.snapshots(now).collect();
-                let report = report::report(self.core.snapshot(now), &services, around);
+                let mut total = self.core.snapshot(now);
+                self.stop_clocks(&mut total.workers);
+                let report = report::report(total, &services, around);
                 ControlResponse::Status(Box::new(report))
             }
             ControlRequest::Metrics => ControlResponse::Metrics(Box::new(self.metrics(now))),
             ControlRequest::Slot { slot } => match self.core.slot_snapshot(Slot(*slot), now) {
-                Some(snapshot) => {
+                Some(mut snapshot) => {
+                    self.stop_clocks(&mut snapshot.workers);
                     ControlResponse::Slot(Box::new(report::slot(*slot, snapshot, self.life, now)))
                 }
                 None => ControlResponse::Refused { message: format!("there is no slot {slot}") },
@@ -63,6 +68,16 @@ impl Router {
                 ControlResponse::Stopping
             }
         })
+    }
+
+    /// Who has not yet begun the request that it was sent is in it for no time.
+    fn stop_clocks(&self, workers: &mut [WorkerSnapshot]) {
+        for worker in workers {
+            let has_begun = |(id, ordinal)| self.workers.has_begun(id, ordinal);
+            if worker.present.and_then(has_begun) == Some(false) {
+                worker.processing = None;
+            }
+        }
     }
 
     fn surroundings(&self, now: Timestamp) -> report::Surroundings {

@@ -11,9 +11,7 @@ impl Router {
     /// The same with one event for one service, after all that is pending.
     pub(super) fn settle_in(&mut self, service: ServiceId, event: Event<Body>) {
         self.settle();
-        let mut decisions = std::mem::take(&mut self.decisions);
-        self.core.handle_in(service, event, clock::now(), &mut decisions);
-        self.perform_all(decisions);
+        self.core.handle_in(service, event, clock::now(), &mut self.decisions);
         self.settle();
     }
 

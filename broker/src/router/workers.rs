@@ -243,6 +243,11 @@ impl Workers {
         self.table.get(&worker)?.place.map(|place| place.slot.0)
     }
 
+    /// Whether it has begun that job of its connection. `None` if it does not tell.
+    pub(super) fn has_begun(&self, worker: WorkerId, ordinal: u64) -> Option<bool> {
+        self.table.get(&worker)?.claims.has_begun(ordinal)
+    }
+
     /// Its connection is gone. What it has not begun by now it never will.
     fn gone(&mut self, worker: WorkerId, events: &mut Vec<Event<Body>>) {
         if let Some(address) = self.forget(worker)
@@ -349,7 +354,9 @@ impl Workers {
         let (worker, token) = (assignment.worker, assignment.token);
         let address = self.table.get(&worker);
         let (place, member) = address.map_or((None, None), |address| (address.place, address.member));
-        if place.is_some_and(|place| crew_list.has_ended(place)) {
+        // What a dead worker has not begun is taken back from its word: no need to ask the kernel.
+        let may_be_lost = address.is_some_and(|address| !address.claims.are_open());
+        if place.is_some_and(|place| may_be_lost && crew_list.has_ended(place)) {
             return Some(Event::Undelivered { worker, token });
         }
         let claim = self.table.get_mut(&worker).and_then(|address| address.claims.number(assignment.ordinal));

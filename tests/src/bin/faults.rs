@@ -7,14 +7,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Crowd, LinkBreaks, RouterKills, SlowClient, Vanished, in_words, rank};
+use hornpipe_tests::harness::{
+    Broker, Crowd, LinkBreaks, LossyLink, RouterKills, SlowClient, Vanished, in_words, rank,
+};
 
 const USAGE: &str = "\
 usage: faults killed-routers ROUNDS   how soon after the death of a router a request is answered
        faults crowd CLIENTS           whether so many connected clients are served, and what each costs
        faults vanishing CLIENTS       what clients leave behind that vanish after their request
        faults slow-client ROUNDS      what a client that does not read costs the others
-       faults broken-link ROUNDS      how soon a request is elsewhere when its worker's link breaks";
+       faults broken-link ROUNDS      how soon a request is elsewhere when its worker's link breaks
+       faults lossy-link REQUESTS     whether replies are lost over a link that loses 30 of 100 packets";
 
 /// How soon after the death of a router a request must be answered, 99 times of 100.
 const ANSWERED_LIMIT: Duration = Duration::from_millis(500);
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         (Some("vanishing"), Some(clients)) => vanishing(clients),
         (Some("slow-client"), Some(rounds)) => slow_client(rounds),
         (Some("broken-link"), Some(rounds)) => broken_link(rounds),
+        (Some("lossy-link"), Some(requests)) => lossy_link(requests),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -109,4 +113,24 @@ fn broken_link(rounds: u32) -> bool {
     println!("from its mending until that worker serves again: {}", in_words(&breaks.back));
     println!("{} late replies came, {} answers came twice", breaks.late, breaks.doubled);
     breaks.elsewhere.iter().all(|time| *time <= REDISPATCH_LIMIT) && breaks.doubled == 0
+}
+
+fn lossy_link(requests: u32) -> bool {
+    let requests = requests.into();
+    let (Some(clients), Some(workers)) =
+        (LossyLink::with_clients_behind(requests), LossyLink::with_workers_behind(requests))
+    else {
+        return true;
+    };
+    println!("a link that loses 30 of 100 packets each way");
+    println!("  clients behind it, and once it breaks for 4 s: {}", link_in_words(&clients));
+    println!("  workers behind it: {}", link_in_words(&workers));
+    [clients, workers].iter().all(|link| link.right == link.asked && link.bad == 0)
+}
+
+fn link_in_words(link: &LossyLink) -> String {
+    format!(
+        "{} of {} answered, {} lost, wrong or doubled, in {:.1?}",
+        link.right, link.asked, link.bad, link.took
+    )
 }

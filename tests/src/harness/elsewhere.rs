@@ -85,6 +85,16 @@ impl Elsewhere {
         self.ip(&["link", "set", DEVICE, "up"]);
     }
 
+    /// From now on so many of a hundred packets are lost on their way here, and on their way there.
+    pub fn lose(&self, percent: u32) {
+        let loss = format!("numgen random mod 100 < {percent} drop");
+        self.nft("add table inet hptest");
+        for (chain, device) in [("input", "iifname"), ("postrouting", "oifname")] {
+            self.nft(&format!("add chain inet hptest {chain} {{ type filter hook {chain} priority 0; }}"));
+            self.nft(&format!("add rule inet hptest {chain} {device} {DEVICE} {loss}"));
+        }
+    }
+
     fn namespace(&self) -> String {
         format!("--net=/proc/{}/ns/net", self.holder.pid())
     }
@@ -92,6 +102,10 @@ impl Elsewhere {
     fn ip(&self, words: &[&str]) {
         let namespace = self.namespace();
         run("nsenter", &[&[namespace.as_str(), "ip"], words].concat());
+    }
+
+    fn nft(&self, command: &str) {
+        run("nsenter", &[&self.namespace(), "nft", command]);
     }
 }
 
@@ -104,7 +118,7 @@ fn run(program: &str, words: &[&str]) {
     assert_eq!(
         ended.code(),
         Some(0),
-        "{program} {}: {}; root and iproute2 can, or say {NETWORKS}={NONE} to do without",
+        "{program} {}: {}; root, iproute2 and nftables can, or say {NETWORKS}={NONE} to do without",
         words.join(" "),
         ended.stderr
     );

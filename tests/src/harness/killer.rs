@@ -6,7 +6,7 @@ use std::time::Duration;
 use hornpipe_proto::control::StatusReport;
 use nix::sys::signal::Signal::SIGKILL;
 
-use super::broker::Broker;
+use super::broker::{Broker, has_begun};
 use super::control::status_of;
 use super::processes::send;
 use super::wait::{Deadline, let_pass};
@@ -59,11 +59,7 @@ impl Kills {
             let before = broker.wait_until("all are there", |report| report.pool.target <= report.pool.ready);
             client.send(&[b"sleep 200"]);
             let holder = |report: &StatusReport| {
-                report
-                    .workers
-                    .iter()
-                    .find(|worker| worker.state == "processing")
-                    .and_then(|worker| worker.pid)
+                report.workers.iter().find(|worker| has_begun(worker)).and_then(|worker| worker.pid)
             };
             let report = broker.wait_until("one has it", |report| holder(report).is_some());
             let since = Deadline::after(WATCH);

@@ -39,7 +39,7 @@ impl LinkBreaks {
         let elsewhere = Elsewhere::new()?;
         let backend = format!("{}:0", elsewhere.here());
         let broker = Serve::bare(0).ports("0", &backend).options(["--insecure"]).start();
-        let _remote = start_worker(&elsewhere, &broker);
+        let _remote = start_worker(&elsewhere, &broker, 1);
         let mut breaks = Self::default();
         for round in 1..=rounds {
             breaks.break_once(&elsewhere, &broker, round);
@@ -75,10 +75,13 @@ impl LinkBreaks {
     }
 }
 
-fn start_worker(elsewhere: &Elsewhere, broker: &Broker) -> Process {
+/// One more over there, which makes so many.
+pub(super) fn start_worker(elsewhere: &Elsewhere, broker: &Broker, count: usize) -> Process {
     let worker = elsewhere.start(hornpipe(), &["worker", "demo", "--backend", broker.backend()]);
     until("the worker over there is known", DEADLINE, || {
-        broker.status().external.iter().any(|worker| worker.state == "waiting").then_some(())
+        let report = broker.status();
+        let idle = report.external.iter().filter(|worker| worker.state == "waiting");
+        (idle.count() == count).then_some(())
     });
     worker
 }

@@ -29,6 +29,7 @@ mod killer;
 pub mod network;
 mod link_breaks;
 mod lock_chaos;
+mod lossy_link;
 mod router_kills;
 mod slow_client;
 
@@ -61,6 +62,7 @@ pub use keyed_load::{KeyFigures, KeyedLoad};
 pub use killer::Kills;
 pub use link_breaks::LinkBreaks;
 pub use lock_chaos::{LockChaos, LockFigures};
+pub use lossy_link::LossyLink;
 pub use network::Network;
 pub use pids_limit::PidsLimit;
 pub use process::{Ended, Process};

@@ -289,14 +289,18 @@ impl World {
     fn take_back(&mut self) {
         let open: Vec<(RequestId, ClientId)> =
             self.open.iter().map(|(request, (client, _))| (*request, *client)).collect();
-        let Some(first) = open.first().copied() else { return };
+        let first = open.first().copied().filter(|_| self.random.percent(70));
+        let Some(first) = first else { return self.take_key_back() };
         let (request, client) = self.random.pick(first, &open);
-        if self.random.percent(70) {
-            self.tell(Event::Cancel { client, name: request.to_string().into() });
-        } else {
-            let key = self.random.pick("a", &["b", "c", "d"]).into();
-            self.tell(Event::CancelKey { service: None, key });
-        }
+        self.tell(Event::Cancel { client, name: request.to_string().into() });
+    }
+
+    /// Also work for which no client of this router has asked.
+    fn take_key_back(&mut self) {
+        let key: Arc<str> = self.random.pick("a", &["b", "c", "d"]).into();
+        self.tell(Event::CancelKey { service: None, key: Arc::clone(&key) });
+        let goes_on = matches!(self.journal.get(&key), Some(Entry::Begun(begun)) if !begun.over);
+        law!(self, !goes_on || self.fuse == Fuse::Dead, "{key} was taken back, and its run goes on");
     }
 
     fn end(&mut self) {

@@ -35,6 +35,7 @@ fn status_tells_every_worker_and_the_queue() {
         waiting.send(&[&[number], b"", b"sleep 3000"]);
     }
     broker.wait_until("one waits", |report| report.requests.waiting == 1 && report.requests.in_flight == 2);
+    broker.wait_for_in_flight(2);
     let status = status_json(&broker);
     assert_eq!(status["phase"], "serving");
     assert_eq!(status["frontend"], broker.frontend());

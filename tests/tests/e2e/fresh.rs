@@ -32,7 +32,7 @@ fn no_process_stays_behind_however_its_request_ends() {
         assert!(broker.ask("sleep 60000").starts_with("ERR timeout "));
         assert!(broker.ask("junk").starts_with("ERR error "));
         let gone = broker.client();
-        gone.send(&[b"sleep 300"]);
+        gone.send(&[b"sleep 800"]);
         broker.wait_for_in_flight(1);
         drop(gone);
     }

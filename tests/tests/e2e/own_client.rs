@@ -231,11 +231,11 @@ fn bench_shares_its_clients_out_among_brokers_and_its_requests_among_services() 
     let brokers = [file("images"), file("images")];
     let list = format!("{},{}", brokers[0].frontend(), brokers[1].frontend());
     let (value, code) =
-        bench(&[&list, "-n", "400", "-c", "4", "--rate", "800", "--service", "images:1,default:1"]);
+        bench(&[&list, "-n", "400", "-c", "4", "--depth", "100", "--service", "images:1,default:1"]);
     assert_eq!((code, &value["ok"]), (Some(0), &400.into()), "{value}");
+    // As many as all clients may have out at once: each has its hundred, however quick the brokers are.
     for broker in &brokers {
-        let answered = broker.status().requests.answered;
-        assert!((100..=300).contains(&answered), "{answered}");
+        assert_eq!(broker.status().requests.answered, 200);
     }
     let (value, code) = bench(&[&list, "-n", "10", "--service", "nobody"]);
     assert_eq!((code, &value["errors"]["no_service"]), (Some(0), &10.into()), "{value}");

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a worker's loop blocks, so a test runs it in a thread")]
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -108,10 +108,13 @@ fn it_finds_the_next_router() {
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
 }
 
-/// Runs as many at once as the barrier wants.
-async fn work(job: Job, context: AsyncContext, barrier: Arc<Barrier>) -> Result<Reply, Failure> {
+/// Runs as many at once as the barrier wants, and tells when it begins work that takes a while.
+async fn work(
+    job: Job,
+    context: AsyncContext,
+    (barrier, begun): (Arc<Barrier>, Sender<()>),
+) -> Result<Reply, Failure> {
     let body = String::from_utf8_lossy(&job.body()).into_owned();
-    BEGUN.lock().unwrap().insert(body.clone());
     match body.as_str() {
         "meet" => {
             barrier.wait().await;
@@ -131,24 +134,28 @@ async fn work(job: Job, context: AsyncContext, barrier: Arc<Barrier>) -> Result<
         "fail" => Err(Failure::new("on purpose")),
         // Work that takes a while: nothing is waited for.
         _ => {
+            begun.send(()).ok();
             tokio::time::sleep(Duration::from_millis(300)).await;
             Ok(format!("{} {}", job.attempt(), body).into())
         }
     }
 }
 
-fn asynchronous(broker: &Broker) -> Worker {
-    Worker::start(broker, |settings| {
+fn asynchronous(broker: &Broker) -> (Worker, Receiver<()>) {
+    let (sender, begun) = channel();
+    let worker = Worker::start(broker, |settings| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let barrier = Arc::new(Barrier::new(4));
-        runtime.block_on(serve_async(settings, move |job, context| work(job, context, Arc::clone(&barrier))))
-    })
+        let handler = move |job, context| work(job, context, (Arc::clone(&barrier), sender.clone()));
+        runtime.block_on(serve_async(settings, handler))
+    });
+    (worker, begun)
 }
 
 #[test]
 fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
     let broker = Serve::bare(0).start();
-    let worker = asynchronous(&broker);
+    let (worker, begun) = asynchronous(&broker);
     let client = Client::dealer(broker.frontend());
     for _ in 0..4 {
         client.send(&[b"", b"meet"]);
@@ -163,7 +170,7 @@ fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
     assert_eq!(broker.ask("panic"), "ERR error the handler panicked: out of luck");
     // What is in hand is finished; and then it says goodbye.
     client.send(&[b"", b"last"]);
-    wait_until_begun("last");
+    begun.recv_timeout(DEADLINE).expect("the work begins");
     worker.stop.stop();
     assert_eq!(client.receive(), [b"".to_vec(), b"1 last".to_vec()]);
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
@@ -221,7 +228,7 @@ fn a_handler_is_told_what_the_client_says_beside_the_body() {
 #[test]
 fn an_asynchronous_handler_hears_that_nobody_waits_any_more() {
     let broker = Serve::bare(0).options(["--timeout", "300ms", "--attempts", "1"]).start();
-    let worker = asynchronous(&broker);
+    let (worker, _begun) = asynchronous(&broker);
     assert!(broker.ask("endless").starts_with("ERR timeout"));
     // It is free again.
     assert_eq!(broker.ask("fail"), "ERR error on purpose");
@@ -232,7 +239,7 @@ fn an_asynchronous_handler_hears_that_nobody_waits_any_more() {
 #[test]
 fn an_asynchronous_worker_finds_the_next_router_with_requests_in_hand() {
     let broker = Serve::bare(0).start();
-    let worker = asynchronous(&broker);
+    let (worker, _begun) = asynchronous(&broker);
     let client = broker.client();
     client.send(&[b"x"]);
     broker.wait_for_in_flight(1);

@@ -24,7 +24,7 @@ fn settings(name: &str, workers: u32) -> Settings {
 
 fn memory(slot: u32) -> Memory {
     let incarnations = vec![(Slot(slot), Incarnation(3))];
-    Memory { target: 1, size: None, generation: 0, incarnations, pause: None }
+    Memory { target: 1, incarnations, ..Memory::default() }
 }
 
 fn native(service: &str) -> Speech {
