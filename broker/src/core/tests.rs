@@ -446,7 +446,7 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
     assert_eq!(story.orders(), ["terminate 1.1", "spawn 1.2"]);
     // One that has told the old one that it comes back has more time.
     story.later(Duration::from_secs(5));
-    assert_eq!(story.orders(), ["terminate 2.1", "spawn 2.2"]);
+    assert_eq!(story.orders(), ["terminate 2.1", "kill 1.1", "spawn 2.2"]);
 }
 
 #[test]
