@@ -33,6 +33,7 @@ use crate::parent::successor::{self, Successor};
 use crate::parent::{self, ParentError, RouterProcess, WorkerProcess, signals, title};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::router;
+pub(crate) use adapters::framing;
 pub(crate) use recipes::handled;
 use recipes::{program, recipes};
 use reread::Rereader;

@@ -1,7 +1,10 @@
 //! MessagePack maps of bounded size: what every structured frame holds.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
+
+use rmp_serde::decode::Error;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 /// A map larger than this, in bytes, is refused unread.
 pub const MAP_LIMIT: usize = 4096;
@@ -46,6 +49,20 @@ pub(crate) fn decode_unbounded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, M
     let value = T::deserialize(&mut deserializer).map_err(|error| MapError::Unreadable(error.to_string()))?;
     // rmp-serde stops at the end of the value and says nothing of what follows.
     if rest.is_empty() { Ok(value) } else { Err(MapError::TrailingBytes) }
+}
+
+/// The same without a copy of what can be borrowed.
+pub(crate) fn decode_in_place<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, MapError> {
+    if bytes.len() > MAP_LIMIT {
+        return Err(MapError::TooLarge { size: bytes.len() });
+    }
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    let value = T::deserialize(&mut deserializer).map_err(|error| MapError::Unreadable(error.to_string()))?;
+    // It does not say how far it has read; but a further value would have to begin.
+    match IgnoredAny::deserialize(&mut deserializer) {
+        Err(Error::InvalidMarkerRead(end)) if end.kind() == ErrorKind::UnexpectedEof => Ok(value),
+        _more => Err(MapError::TrailingBytes),
+    }
 }
 
 /// Most maps have room in so many bytes.

@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::Dialect;
-use crate::{Headers, MAGIC, MapError, Status, Token, map};
+use crate::{Ended, Headers, MAGIC, MapError, Status, Token, map};
 
 /// How many frames of a job or reply stand before the body.
 pub const HEAD_LEN: usize = 3;
@@ -88,6 +88,9 @@ pub struct Announcement {
     /// With `exiting`: why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// With `exiting` of a member: its process has ended so, without being told to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
     /// A name that this run of the worker has drawn for itself, and nobody else has. Who gives
     /// it promises to send replies to jobs with a key again after a lost connection.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,6 +112,7 @@ impl Default for Announcement {
             seen: 0,
             claims: None,
             reason: None,
+            ended: None,
             instance: None,
             member: None,
         }

@@ -28,7 +28,7 @@ use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
 };
 use hornpipe_proto::zmtp::{self, Connection, Event, SocketType, ZmtpError};
-use hornpipe_proto::{MAGIC, Priority, Status, Token};
+use hornpipe_proto::{Ended, MAGIC, Priority, Status, Token};
 
 type Frames = Vec<Vec<u8>>;
 
@@ -68,6 +68,11 @@ fn job_claimed() -> JobMeta {
 
 fn claiming() -> Announcement {
     Announcement { claims: Some(5), ..announcement() }
+}
+
+fn ended_member() -> Announcement {
+    let ended = Ended { signal: Some(11), ..Ended::default() };
+    Announcement { seen: 3, ended: Some(ended), member: Some(3), ..Announcement::default() }
 }
 
 fn job_with_everything() -> JobMeta {
@@ -423,6 +428,7 @@ fn encoded() -> BTreeMap<String, Frames> {
         ("worker-processing-plain", message(&[b"", b"processing"])),
         ("worker-exiting-plain", message(&[b"", b"exiting"])),
         ("worker-exiting", message(&[b"", b"exiting", &exiting.encode()])),
+        ("worker-exiting-ended", message(&[b"", b"exiting", &ended_member().encode()])),
         ("worker-dequeue", message(&[b"", b"dequeue"])),
         ("worker-ready-word", message(&[b"", b"READY"])),
         ("worker-ready-byte", message(&[b"", &[1]])),
@@ -636,6 +642,7 @@ fn golden_words_of_workers_are_understood() {
         ("worker-processing-plain", state(State::Processing, None, Dialect::Hornpipe)),
         ("worker-exiting-plain", state(State::Exiting, None, Dialect::Hornpipe)),
         ("worker-exiting", state(State::Exiting, Some(exiting), Dialect::Hornpipe)),
+        ("worker-exiting-ended", state(State::Exiting, Some(ended_member()), Dialect::Hornpipe)),
         ("worker-dequeue", state(State::Exiting, None, Dialect::Hornpipe)),
         ("worker-ready-word", state(State::Waiting, None, Dialect::SimplePirate)),
         ("worker-ready-byte", state(State::Waiting, None, Dialect::SimplePirate)),

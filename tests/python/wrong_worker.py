@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -38,6 +39,9 @@ while True:
     reply = [b"", b"forgotten" if wrong == "token" else token, b"", b"".join(body)]
     for _ in range(2 if wrong == "twice" else 1):
         socket.send_multipart(reply)
+    if wrong == "silent":
+        # A moment between the reply and `waiting` is no fault.
+        time.sleep(0.02)
     if wrong == "rubbish":
         socket.send_multipart([b"", b"idle"])
     socket.send_multipart([b"", b"waiting"])

@@ -1,15 +1,17 @@
 //! A worker whose handler is a future: several requests at once, on the tasks of the program's own tokio.
 
+mod context;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll};
 
 use hornpipe_proto::MAP_LIMIT;
-use hornpipe_proto::worker::{Announcement, BrokerMessage, Control, HEAD_LEN, ReplyMeta, State};
+use hornpipe_proto::worker::{Announcement, Control, ReplyMeta, State};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -17,79 +19,10 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, News};
-use crate::{Cancelled, Failure, Job, Reply, ServeError, Settings, Stopped, clock, ffi, serve, session};
-
-/// What an asynchronous handler may ask, also from tasks of its own.
-#[derive(Debug, Clone)]
-pub struct AsyncContext {
-    token: Arc<[u8]>,
-    words: mpsc::UnboundedSender<Word>,
-    cancelled: watch::Receiver<bool>,
-    parts: Arc<Parts>,
-}
-
-/// The parts of one reply.
-#[derive(Debug)]
-enum Parts {
-    /// The broker takes them: one for each permit.
-    Sent(Semaphore),
-    /// It takes one message: these frames come first in it.
-    Joined(Mutex<Vec<Vec<u8>>>),
-}
-
-/// What a handler has to say.
-#[derive(Debug)]
-struct Word {
-    token: Arc<[u8]>,
-    meta: ReplyMeta,
-    body: Vec<Vec<u8>>,
-}
-
-impl AsyncContext {
-    /// Whether nobody waits for the reply any more.
-    pub fn is_cancelled(&self) -> bool {
-        *self.cancelled.borrow()
-    }
-
-    /// Comes to an end when nobody waits for the reply any more.
-    pub async fn cancelled(&self) {
-        let mut cancelled = self.cancelled.clone();
-        // The other side is gone only when the worker has ended, and then nobody waits either.
-        cancelled.wait_for(|cancelled| *cancelled).await.ok();
-    }
-
-    /// Sends a part of the reply, like [`Context::send_part`](crate::Context::send_part).
-    ///
-    /// # Errors
-    /// Nobody waits for the reply any more, so the handler should end: with `?`.
-    pub async fn send_part(&self, body: impl Into<Reply>) -> Result<(), Cancelled> {
-        let body = body.into().into_frames();
-        match &*self.parts {
-            Parts::Joined(_) if self.is_cancelled() => Err(Cancelled),
-            Parts::Joined(frames) => {
-                frames.lock().unwrap_or_else(PoisonError::into_inner).extend(body);
-                Ok(())
-            }
-            Parts::Sent(room) => {
-                // Closed when the request is cancelled or forgotten.
-                room.acquire().await.map_err(|_closed| Cancelled)?.forget();
-                let meta = ReplyMeta { more: true, ..ReplyMeta::default() };
-                self.words
-                    .send(Word { token: Arc::clone(&self.token), meta, body })
-                    .map_err(|_ended| Cancelled)
-            }
-        }
-    }
-
-    fn take_joined(&self) -> Vec<Vec<u8>> {
-        match &*self.parts {
-            Parts::Sent(_) => Vec::new(),
-            Parts::Joined(frames) => {
-                std::mem::take(&mut *frames.lock().unwrap_or_else(PoisonError::into_inner))
-            }
-        }
-    }
-}
+use crate::job::Received;
+use crate::{Failure, Job, Reply, ServeError, Settings, Stopped, clock, ffi, serve, session};
+pub use context::AsyncContext;
+use context::{Parts, Word};
 
 /// Serves requests with this asynchronous handler until the broker says stop, or the program does.
 ///
@@ -231,7 +164,8 @@ struct Worker<H> {
     announcement: Announcement,
     handler: Arc<H>,
     words: mpsc::UnboundedSender<Word>,
-    hands: BTreeMap<Arc<[u8]>, Hand>,
+    /// By their tokens.
+    hands: BTreeMap<Vec<u8>, Hand>,
     tasks: JoinSet<()>,
     /// The last replies to jobs with a key, which a router may have died with before it read them.
     kept: VecDeque<Vec<Vec<u8>>>,
@@ -331,43 +265,42 @@ where
         }
     }
 
-    fn accept(&mut self, mut frames: Vec<Vec<u8>>) {
-        match BrokerMessage::decode(&frames) {
-            Ok(BrokerMessage::Job { token, meta }) => {
+    fn accept(&mut self, frames: Vec<Vec<u8>>) {
+        match Received::read(frames) {
+            Ok(Received::Job(job)) => {
                 self.announcement.seen = self.announcement.seen.saturating_add(1);
-                let body = frames.split_off(HEAD_LEN.min(frames.len()));
-                self.begin(Job::new(token, meta.unwrap_or_default(), body));
+                self.begin(job);
             }
-            Ok(BrokerMessage::Control(Control::Cancel { token })) => {
+            Ok(Received::Control(Control::Cancel { token })) => {
                 if let Some(hand) = self.hands.get(token.as_bytes()) {
                     hand.cancel();
                 }
             }
-            Ok(BrokerMessage::Control(Control::More { token, parts })) => {
+            Ok(Received::Control(Control::More { token, parts })) => {
                 if let Some(Parts::Sent(room)) = self.hands.get(token.as_bytes()).map(|hand| &*hand.parts) {
                     room.add_permits(usize::try_from(parts).unwrap_or(0).min(Semaphore::MAX_PERMITS / 2));
                 }
             }
-            Ok(BrokerMessage::Control(Control::Stop)) => self.stop(Stopped::ByBroker),
+            Ok(Received::Control(Control::Stop)) => self.stop(Stopped::ByBroker),
             Err(error) => warn!(%error, "a message of the broker is malformed"),
         }
     }
 
     fn begin(&mut self, job: Job) {
-        let token: Arc<[u8]> = job.token().into();
+        let details = Arc::clone(job.details());
         let (cancelled, receiver) = watch::channel(false);
-        let parts = Arc::new(match job.window() {
+        let parts = Arc::new(match details.window {
             Some(window) => Parts::Sent(Semaphore::new(usize::try_from(window).unwrap_or(0))),
             None => Parts::Joined(Mutex::new(Vec::new())),
         });
         let context = AsyncContext {
-            token: Arc::clone(&token),
+            details: Arc::clone(&details),
             words: self.words.clone(),
             cancelled: receiver,
             parts: Arc::clone(&parts),
         };
-        let hand = Hand { cancelled, parts, has_key: job.has_key(), old: false };
-        self.hands.insert(Arc::clone(&token), hand);
+        let hand = Hand { cancelled, parts, has_key: details.has_key, old: false };
+        self.hands.insert(details.token.clone(), hand);
         self.forget();
         let (handler, words) = (Arc::clone(&self.handler), self.words.clone());
         self.tasks.spawn(async move {
@@ -381,22 +314,22 @@ where
                 Err(failure) => (failure.into_meta(), vec![Vec::new()]),
             };
             // Nobody listens only after the worker has ended.
-            words.send(Word { token, meta, body }).ok();
+            words.send(Word { of: details, meta, body }).ok();
         });
     }
 
-    fn say(&mut self, Word { token, meta, body }: Word) {
+    fn say(&mut self, Word { of, meta, body }: Word) {
         let is_part = meta.more;
-        let head = [Vec::new(), token.to_vec(), meta.encode()];
+        let head = [Vec::new(), of.token.clone(), meta.encode()];
         let frames: Vec<Vec<u8>> = head.into_iter().chain(body).collect();
         if is_part {
             // Of a reply whose broker is gone nobody takes parts any more.
-            if self.hands.get(&token).is_some_and(|hand| !hand.old) {
+            if self.hands.get(&of.token).is_some_and(|hand| !hand.old) {
                 self.connection.send(frames);
             }
             return;
         }
-        let is_kept = self.hands.remove(&token).is_some_and(|hand| hand.has_key);
+        let is_kept = self.hands.remove(&of.token).is_some_and(|hand| hand.has_key);
         if is_kept {
             self.kept.push_back(frames.clone());
             self.forget();

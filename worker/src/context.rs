@@ -1,5 +1,6 @@
 //! What a handler may ask while it runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tracing::warn;
@@ -7,7 +8,24 @@ use tracing::warn;
 use crate::session::Session;
 use crate::{Cancelled, Job, Reply, ServeError, clock};
 
-/// What a handler may ask while it runs.
+/// What a handler may ask while it runs: about its request, what its [`Job`] says too; and whether
+/// anybody still waits.
+///
+/// ```
+/// use hornpipe_worker::{Context, Failure, Job};
+///
+/// fn resize(job: &Job, context: &mut Context<'_>) -> Result<Vec<u8>, Failure> {
+///     let width = context.header("width").unwrap_or(b"640");
+///     let width = String::from_utf8_lossy(width).parse::<u32>().map_err(|error| error.to_string())?;
+///     println!("[{}] attempt {}, {:?} left", context.request_id(), context.attempt(), context.remaining());
+///     for _row in 0..width {
+///         if context.cancelled() {
+///             return Err("nobody waits any more".into());
+///         }
+///     }
+///     Ok(job.body().into_owned())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Context<'a> {
     session: &'a mut Session,
@@ -17,6 +35,41 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     pub(crate) fn new(session: &'a mut Session, job: &'a Job) -> Self {
         Self { session, job }
+    }
+
+    /// The request's name, for logs: see [`Job::id`].
+    pub fn request_id(&self) -> &str {
+        self.job.id()
+    }
+
+    /// 1 for the first worker that gets this request, then 2, ...
+    pub fn attempt(&self) -> u32 {
+        self.job.attempt()
+    }
+
+    /// The service that was asked for, if the broker says.
+    pub fn service(&self) -> Option<&str> {
+        self.job.service()
+    }
+
+    /// The client's name for the work: see [`Job::key`].
+    pub fn key(&self) -> Option<&str> {
+        self.job.key()
+    }
+
+    /// The client's `traceparent`: see [`Job::trace`].
+    pub fn trace(&self) -> Option<&str> {
+        self.job.trace()
+    }
+
+    /// The value of one of the client's headers: see [`Job::header`].
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.job.header(name)
+    }
+
+    /// All headers of the client: see [`Job::headers`].
+    pub fn headers(&self) -> BTreeMap<&str, &[u8]> {
+        self.job.headers()
     }
 
     /// How long somebody will still wait for the reply: see [`Job::remaining`].

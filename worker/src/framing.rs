@@ -23,7 +23,7 @@ pub(crate) const OVERHEAD: usize = 22;
 
 /// What an answer can have wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BadAnswer {
+pub enum BadAnswer {
     /// It is, or is about to be, longer than is allowed.
     TooLong,
     /// It is not framed as was agreed: what is wrong with it.
@@ -32,15 +32,30 @@ pub(crate) enum BadAnswer {
 
 /// Where an answer lies among the bytes that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) body: Range<usize>,
+pub struct Answer {
+    /// The body, without what frames it.
+    pub body: Range<usize>,
     /// What comes behind it begins here.
-    pub(crate) end: usize,
+    pub end: usize,
 }
+
+impl std::fmt::Display for BadAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("it is longer than is allowed"),
+            Self::Unreadable(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for BadAnswer {}
 
 impl Framing {
     /// What a program reads for this body.
-    pub(crate) fn wrap(self, mut body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    ///
+    /// # Errors
+    /// What its client is told: the body does not fit into this framing.
+    pub fn wrap(self, mut body: Vec<u8>) -> Result<Vec<u8>, Failure> {
         match self {
             Self::Line if body.contains(&b'\n') => {
                 Err(Failure::new("the body has a line break, and the program reads lines"))
@@ -68,12 +83,10 @@ impl Framing {
     /// The first answer in `input`; `None` if it is not all there yet.
     ///
     /// No more than `searched` bytes of it were looked at before, and found to be no whole one.
-    pub(crate) fn find(
-        self,
-        input: &[u8],
-        searched: usize,
-        limit: usize,
-    ) -> Result<Option<Answer>, BadAnswer> {
+    ///
+    /// # Errors
+    /// It never will be one, or has more than `limit` bytes.
+    pub fn find(self, input: &[u8], searched: usize, limit: usize) -> Result<Option<Answer>, BadAnswer> {
         match self {
             Self::Line => find_line(input, searched, limit),
             Self::Length => find_length(input, limit),

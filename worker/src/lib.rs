@@ -67,7 +67,7 @@ pub use asynchronous::{AsyncContext, serve_async};
 pub use context::Context;
 pub use demo::{DEMO_VERBS, demo};
 pub use each::each;
-pub use framing::Framing;
+pub use framing::{Answer, BadAnswer, Framing};
 pub use handler::{Handler, echo};
 pub use hornpipe_proto::worker::State;
 pub use job::Job;

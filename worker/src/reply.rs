@@ -76,6 +76,13 @@ impl Failure {
     }
 }
 
+/// Its sentence.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<String> for Failure {
     fn from(message: String) -> Self {
         Self::new(message)

@@ -2,14 +2,16 @@
 //! the duty to be known again after the broker's router was restarted. What a job
 //! means, and when to end, is the caller's affair; how bytes travel, the connection's.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hornpipe_proto::MAP_LIMIT;
-use hornpipe_proto::worker::{Announcement, BrokerMessage, Control, HEAD_LEN, ReplyMeta, State};
+use hornpipe_proto::worker::{Announcement, Control, ReplyMeta, State};
 use hornpipe_proto::zmtp::Limits;
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, News};
+use crate::job::{Details, Received};
 use crate::kept::{self, Kept};
 use crate::parts::Parts;
 use crate::queue::Queue;
@@ -49,12 +51,11 @@ pub(crate) struct Session {
 #[derive(Debug)]
 enum Hand {
     Empty,
-    Holds { token: Vec<u8>, has_key: bool, cancelled: bool, parts: Parts },
+    Holds { details: Arc<Details>, cancelled: bool, parts: Parts },
 }
 
 /// What a worker is to do next.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "taken apart where it is returned, and never kept")]
 pub(crate) enum Next {
     Job(Job),
     Stop,
@@ -96,9 +97,9 @@ impl Session {
         }
         match self.queue.begin() {
             Some(job) => {
-                let parts = Parts::within(job.window());
-                let (token, has_key) = (job.token().to_vec(), job.has_key());
-                self.hand = Hand::Holds { token, has_key, cancelled: false, parts };
+                let details = Arc::clone(job.details());
+                let parts = Parts::within(details.window);
+                self.hand = Hand::Holds { details, cancelled: false, parts };
                 Some(Next::Job(job))
             }
             None => self.told_to_stop.then_some(Next::Stop),
@@ -198,19 +199,17 @@ impl Session {
         self.owes_waiting = matches!(self.hand, Hand::Holds { .. });
     }
 
-    fn accept(&mut self, mut frames: Message) {
-        match BrokerMessage::decode(&frames) {
-            Ok(BrokerMessage::Job { token, meta }) => {
+    fn accept(&mut self, frames: Message) {
+        match Received::read(frames) {
+            Ok(Received::Job(job)) => {
                 self.announcement.seen = self.announcement.seen.saturating_add(1);
                 self.kept.forget();
-                let body = frames.split_off(HEAD_LEN.min(frames.len()));
-                self.queue.push(Job::new(token, meta.unwrap_or_default(), body));
+                self.queue.push(job);
             }
-            Ok(BrokerMessage::Control(Control::Cancel { token })) => self.cancel(token.as_bytes()),
-            Ok(BrokerMessage::Control(Control::Stop)) => self.told_to_stop = true,
-            Ok(BrokerMessage::Control(Control::More { token: subject, parts: more })) => match &mut self.hand
-            {
-                Hand::Holds { token, parts, .. } if *token == subject.as_bytes() => parts.allow(more),
+            Ok(Received::Control(Control::Cancel { token })) => self.cancel(token.as_bytes()),
+            Ok(Received::Control(Control::Stop)) => self.told_to_stop = true,
+            Ok(Received::Control(Control::More { token, parts: more })) => match &mut self.hand {
+                Hand::Holds { details, parts, .. } if details.token == token.as_bytes() => parts.allow(more),
                 // The end of the reply and the order have crossed.
                 Hand::Holds { .. } | Hand::Empty => debug!("parts of a reply that is not in hand"),
             },
@@ -224,8 +223,8 @@ impl Session {
     }
 
     fn cancel(&mut self, subject: &[u8]) {
-        if let Hand::Holds { token, cancelled, .. } = &mut self.hand
-            && token == subject
+        if let Hand::Holds { details, cancelled, .. } = &mut self.hand
+            && details.token == subject
         {
             *cancelled = true;
         } else {
@@ -312,7 +311,7 @@ impl Session {
     /// Sends these frames in place of the reply, once a broker is there. Waits until it has taken them, or is gone.
     pub(crate) fn put_down(&mut self, frames: impl IntoIterator<Item = Vec<u8>>) -> Result<(), ServeError> {
         let frames: Message = frames.into_iter().collect();
-        let has_key = matches!(self.hand, Hand::Holds { has_key: true, .. });
+        let has_key = matches!(&self.hand, Hand::Holds { details, .. } if details.has_key);
         if has_key {
             self.kept.keep(&frames);
         }

@@ -1,4 +1,4 @@
-//! `hornpipe config`: what a broker would be told, before it is.
+//! `hornpipe config`: what a broker or a crew would be told, before it is.
 
 mod check;
 mod show;
@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::exit_code::OperatorExit;
 use super::output;
-use super::serve;
-use crate::config;
+use super::serve::{self, BrokerArguments};
+use crate::config::{self, Address, ConfigError, Configured, CrewOptions};
 
 /// What settings would mean, and whether they work
 #[derive(Debug, Args)]
@@ -25,6 +25,38 @@ enum What {
     Check(Box<check::CheckArguments>),
     /// Print the JSON Schema of the file, for editors
     Schema,
+}
+
+/// What `serve` takes; or, with `--connect`, what `worker` takes.
+#[derive(Debug, Args)]
+struct SettingsArguments {
+    #[command(flatten)]
+    broker: BrokerArguments,
+    /// It is a crew (`hornpipe worker`), for these brokers
+    #[arg(
+        long,
+        value_name = "BROKER",
+        value_delimiter = ',',
+        conflicts_with_all = ["frontend", "backend"],
+        help_heading = "Crew"
+    )]
+    connect: Vec<Address>,
+    /// What operators call the crew [default: crew-PORT]
+    #[arg(long, value_name = "NAME", requires = "connect", help_heading = "Crew")]
+    name: Option<String>,
+    /// The service that the crew works for [default: the default one]
+    #[arg(long, value_name = "NAME", requires = "connect", help_heading = "Crew")]
+    service: Option<String>,
+}
+
+impl SettingsArguments {
+    fn resolve(self) -> Result<Configured, ConfigError> {
+        let Self { broker, connect, name, service } = self;
+        if connect.is_empty() {
+            return broker.resolve();
+        }
+        broker.resolve_for_crew(CrewOptions { connect, name, service })
+    }
 }
 
 pub(super) fn run(arguments: ConfigArguments) -> u8 {

@@ -8,7 +8,9 @@ use tracing::error;
 
 use super::exit_code::{CONFIG_FILE, USAGE};
 use super::output;
-use crate::config::{self, Address, CommandLine, ConfigError, Configured, RawConfig, Surroundings};
+use crate::config::{
+    self, Address, CommandLine, ConfigError, Configured, CrewOptions, RawConfig, Surroundings,
+};
 use crate::core::Settings;
 use crate::launch;
 use crate::logging;
@@ -41,9 +43,19 @@ pub(super) struct BrokerArguments {
 impl BrokerArguments {
     /// What they mean, with the environment and the file.
     pub(super) fn resolve(self) -> Result<Configured, ConfigError> {
+        self.resolve_as(None)
+    }
+
+    /// What they mean for a crew.
+    pub(super) fn resolve_for_crew(self, crew: CrewOptions) -> Result<Configured, ConfigError> {
+        self.options.check_for_crew()?;
+        self.resolve_as(Some(crew))
+    }
+
+    fn resolve_as(self, crew: Option<CrewOptions>) -> Result<Configured, ConfigError> {
         let Self { frontend, backend, config, options, program } = self;
         let command_line =
-            CommandLine { frontend, backend, program, file: config, options, ..CommandLine::default() };
+            CommandLine { frontend, backend, program, file: config, options, crew, ..CommandLine::default() };
         Configured::read(command_line, Surroundings::read())
     }
 }

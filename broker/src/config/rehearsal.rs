@@ -16,6 +16,8 @@ impl Configured {
         (default.core.workers, default.core.min, default.core.max) = (1, 1, 1);
         (default.core.autoscale, default.core.spares) = (None, None);
         default.reload_on = Vec::new();
+        // A crew's worker is asked here, and not by its brokers.
+        default.core.lends_workers = false;
         let control = match control {
             ControlPlace::File(path) => {
                 ControlPlace::File(path.with_extension(format!("check-{}", std::process::id())))
@@ -26,6 +28,7 @@ impl Configured {
         let config = Config {
             frontend: port,
             backend: port,
+            crew: None,
             default,
             further: Vec::new(),
             hooks: Vec::new(),

@@ -106,9 +106,20 @@ impl Configured {
         settings
     }
 
+    /// Keys of the file that mean nothing to the crew that it is for; none for a broker.
+    pub fn unused_by_crew(&self) -> Vec<String> {
+        if self.config.crew.is_none() {
+            return Vec::new();
+        }
+        let is_written = |key: &&str| matches!(self.origin(DEFAULT_SERVICE, key), Origin::File(..));
+        let of_brokers = KEYS.iter().map(|key| key.name).filter(|key| is_of_brokers(key));
+        of_brokers.filter(is_written).map(str::to_owned).collect()
+    }
+
     fn setting_of(&self, service: &str, mut values: BTreeMap<&'static str, Value>) -> Vec<Setting> {
         let is_default = service == DEFAULT_SERVICE;
         let keys = KEYS.iter().filter(|key| is_default || key.scope == Scope::Service);
+        let keys = keys.filter(|key| self.config.crew.is_none() || !is_of_brokers(key.name));
         keys.map(|key| Setting {
             service: (!is_default).then(|| service.to_owned()),
             key: key.name,
@@ -118,6 +129,11 @@ impl Configured {
         })
         .collect()
     }
+}
+
+/// Whether it means nothing to a crew.
+fn is_of_brokers(key: &str) -> bool {
+    ["frontend", "backend"].contains(&key) || RawConfig::OF_BROKERS.contains(&key)
 }
 
 fn of_broker(raw: &RawConfig, config: &Config) -> BTreeMap<&'static str, Value> {

@@ -11,6 +11,7 @@ use super::ended::Ended;
 use super::flight::Flight;
 use super::ids::{Generation, Incarnation, Place, RequestId, Slot, WorkerId};
 use super::journal::Entry;
+use super::loss::Loss;
 use super::pause::{Pause, PauseMode};
 use super::telling::Telling;
 
@@ -325,6 +326,8 @@ pub enum Note {
     RequestLost {
         request: RequestId,
         attempt: u32,
+        /// How the last attempt ended.
+        last: Option<Loss>,
     },
     /// It ended every worker that had it, and is kept under this number.
     RequestPoisoned {

@@ -77,6 +77,9 @@ pub enum Event<B> {
         worker: WorkerId,
         speech: Speech,
         reason: Option<String>,
+        /// How its process has ended, if that is known of a worker from elsewhere, and nobody
+        /// told it to.
+        ending: Option<Ending>,
     },
     Reply {
         worker: WorkerId,

@@ -4,6 +4,7 @@
 use hornpipe_proto::Status;
 
 use super::action::{ExitReason, Note};
+use super::event::Ending;
 use super::flight::Outcome;
 use super::ids::Place;
 use super::requests::{Held, Record};
@@ -40,6 +41,38 @@ pub struct Fate {
     pub pid: Option<i32>,
     pub reason: ExitReason,
     pub cause: DeathCause,
+}
+
+impl Fate {
+    /// That of a process of another machine, which nobody told to leave.
+    pub(super) fn elsewhere(ending: Ending) -> Self {
+        let reason = ExitReason::from(ending);
+        Self { pid: None, cause: DeathCause::of(&reason), reason }
+    }
+
+    /// How the process ended, if nobody told it to leave.
+    pub fn ending(&self) -> Option<Ending> {
+        match self.reason {
+            ExitReason::Code(code) => Some(Ending::Code(code)),
+            ExitReason::Signal(signal) => Some(Ending::Signal(signal)),
+            ExitReason::OutOfMemory => Some(Ending::OutOfMemory),
+            ExitReason::Announced(_)
+            | ExitReason::Shrink
+            | ExitReason::Reload
+            | ExitReason::Recycle(_)
+            | ExitReason::Drain
+            | ExitReason::Timeout
+            | ExitReason::BootTimeout
+            | ExitReason::Unproven
+            | ExitReason::MemoryLimit
+            | ExitReason::Malformed
+            | ExitReason::Disconnected
+            | ExitReason::Silent
+            | ExitReason::Halted
+            | ExitReason::NotExecuted(_)
+            | ExitReason::NotStarted(_) => None,
+        }
+    }
 }
 
 /// Whose doing the end of a process was.
@@ -143,7 +176,8 @@ impl<B: Clone> Core<B> {
         }
         let cut_short = record.partial.lost_message();
         let end = last_end(attempt, &record.losses);
-        turn.note(Note::RequestLost { request, attempt });
+        let last = record.losses.last().map(|attempt| attempt.loss.clone());
+        turn.note(Note::RequestLost { request, attempt, last });
         let message = cut_short.unwrap_or_else(|| match attempt {
             1 => format!("its worker ended without a reply{end}"),
             attempts => format!("{attempts} workers ended without a reply{end}"),

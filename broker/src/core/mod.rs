@@ -189,7 +189,9 @@ impl<B: Clone> Core<B> {
             Event::Hello { worker, details } => self.worker_hello(worker, &details, turn),
             Event::Waiting { worker, speech } => self.worker_waiting(worker, &speech, turn),
             Event::Processing { worker, speech } => self.worker_processing(worker, &speech, turn),
-            Event::Exiting { worker, speech, reason } => self.worker_exiting(worker, &speech, reason, turn),
+            Event::Exiting { worker, speech, reason, ending } => {
+                self.worker_exiting(worker, &speech, (reason, ending), turn);
+            }
             Event::Reply { worker, token, status, message, size, body } => {
                 self.worker_replied(worker, token, (status, message, size, body), turn);
             }

@@ -5,10 +5,10 @@ use hornpipe_proto::{Status, Token};
 
 use super::action::{Action, ExitReason, Note};
 use super::crew::{Tongue, Worker};
-use super::event::{Details, Home, Speech};
+use super::event::{Details, Ending, Home, Speech};
 use super::flight::Outcome;
 use super::ids::{Place, WorkerId};
-use super::loss::Loss;
+use super::loss::{Fate, Loss};
 use super::requests::Held;
 use super::settings::{ADOPTION_GRACE, LAST_WORDS};
 use super::timers::Timer;
@@ -144,12 +144,15 @@ impl<B: Clone> Core<B> {
         &mut self,
         worker: WorkerId,
         speech: &Speech,
-        reason: Option<String>,
+        (reason, ending): (Option<String>, Option<Ending>),
         turn: &mut Turn<'_, B>,
     ) {
         self.learn(worker, speech);
         self.recognise(worker, turn);
         self.crew.set_exiting(worker);
+        // How one of ours ends is for the parent to say.
+        let ending = ending.filter(|_ending| self.crew.place_of(worker).is_none());
+        let loss = ending.map_or(Loss::Announced, |ending| Loss::Ended(Fate::elsewhere(ending)));
         for held in self.in_hand(worker) {
             match speech {
                 _ if held.ordinal == 0 => self.come_back_without(worker, held.token, turn),
@@ -160,7 +163,7 @@ impl<B: Clone> Core<B> {
                     self.untouched(worker, held.token, turn);
                 }
                 Speech::Native(_) | Speech::Plain | Speech::PlainReadyByReply | Speech::Beating { .. } => {
-                    self.let_go(worker, held.token, &Loss::Announced, turn);
+                    self.let_go(worker, held.token, &loss, turn);
                 }
             }
         }

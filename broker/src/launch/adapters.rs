@@ -21,7 +21,7 @@ pub(super) fn environment(
 }
 
 /// How messages are told apart, as the adapter calls it.
-pub(super) const fn framing(framing: Framing) -> hornpipe_worker::Framing {
+pub(crate) const fn framing(framing: Framing) -> hornpipe_worker::Framing {
     match framing {
         Framing::Line => hornpipe_worker::Framing::Line,
         Framing::Length => hornpipe_worker::Framing::Length,

@@ -9,6 +9,7 @@ mod relay;
 
 use std::collections::{BTreeMap, HashMap};
 
+use hornpipe_proto::Ended;
 use hornpipe_proto::control::LinkReport;
 use hornpipe_proto::worker::{Announcement, State};
 use tracing::{error, info, warn};
@@ -17,10 +18,12 @@ use super::clients::Clients;
 use super::frame::{Body, Frame};
 use super::setup::{CrewSetup, RouterError};
 use super::uplink::{News, Uplink};
-use super::{BATCH, Router, report};
-use crate::core::{ClientId, Event, Note, Placement, RequestId, ServiceId, Services, Timestamp, WorkerId};
+use super::{BATCH, Router, report, words};
+use crate::core::{
+    ClientId, Event, Loss, Note, Placement, RequestId, ServiceId, Services, Timestamp, WorkerId,
+};
 pub(super) use relay::Failure;
-use relay::{Job, Loss, Remnant};
+use relay::{Bereft, Job, Remnant};
 
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -32,7 +35,7 @@ pub(super) struct Agent {
     /// Jobs that are over for their broker while a worker has still to let go of them.
     remnants: Vec<Remnant>,
     /// Jobs that ended without a reply, until it is known what has become of their workers.
-    losses: Vec<Loss>,
+    losses: Vec<Bereft>,
     standing: Standing,
     host: String,
     /// What the default service is called there.
@@ -92,6 +95,8 @@ struct Berth {
     in_hand: u32,
     /// It ends as soon as nothing is in hand.
     closing: bool,
+    /// The worker's process has ended so with a job in hand, without being told to.
+    ended: Option<Ended>,
 }
 
 impl Agent {
@@ -243,9 +248,13 @@ impl Agent {
         self.stirred = true;
     }
 
-    /// Whether anything new is wanted.
+    /// Whether anything new is wanted, and how workers end that had jobs in hand.
     pub(super) fn hear(&mut self, note: &Note) {
         let next = match (note, self.standing) {
+            (Note::RequestLost { request, last: Some(Loss::Ended(fate)), .. }, _) => {
+                let ended = fate.ending().as_ref().and_then(words::ended);
+                return self.learn_end(*request, ended);
+            }
             (Note::DrainStarted { .. } | Note::HandOverStarted { .. }, _) => Standing::Closed,
             (Note::Paused { .. }, Standing::Open) => Standing::Paused,
             (Note::Resumed { .. }, Standing::Paused) => Standing::Open,
@@ -293,8 +302,16 @@ impl Agent {
         if let (Some(link), false) = (wish, is_busy) {
             self.last_member = self.last_member.wrapping_add(1);
             let (member, credits) = (self.last_member, hand.capacity);
-            let berth =
-                Berth { link, member, credits, received: 0, untouched: 0, in_hand: 0, closing: false };
+            let berth = Berth {
+                link,
+                member,
+                credits,
+                received: 0,
+                untouched: 0,
+                in_hand: 0,
+                closing: false,
+                ended: None,
+            };
             hand.berth = Some(berth);
             if let Some(link) = self.links.get_mut(link) {
                 link.members.insert(member, worker);
@@ -340,6 +357,7 @@ fn announcement(berth: &Berth) -> Announcement {
         sdk: Some(concat!("hornpipe-crew/", env!("CARGO_PKG_VERSION")).to_owned()),
         seen: berth.received.saturating_sub(berth.untouched),
         member: Some(berth.member),
+        ended: berth.ended,
         ..Announcement::default()
     }
 }

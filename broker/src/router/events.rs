@@ -199,7 +199,7 @@ fn kind_of(note: &Note, core: &Core<Body>, name: impl Fn(RequestId) -> String) -
         Note::RequestRetried { request, attempt } => {
             EventKind::RequestRetried { request: name(*request), attempt: *attempt }
         }
-        Note::RequestLost { request, attempt } => {
+        Note::RequestLost { request, attempt, last: _ } => {
             EventKind::RequestLost { request: name(*request), attempt: *attempt }
         }
         Note::RequestPoisoned { request, attempt, number } => {

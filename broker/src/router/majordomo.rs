@@ -61,9 +61,12 @@ pub(super) fn read(
         }
         (Command::Ready { .. }, Standing::Introduced) | (_, Standing::Newcomer) => Heard::OutOfTurn,
         (Command::Heartbeat, Standing::Introduced) => Heard::Word(Event::Heartbeat { worker }),
-        (Command::Disconnect, Standing::Introduced) => {
-            Heard::Leaving(Event::Exiting { worker, speech: Speech::PlainReadyByReply, reason: None })
-        }
+        (Command::Disconnect, Standing::Introduced) => Heard::Leaving(Event::Exiting {
+            worker,
+            speech: Speech::PlainReadyByReply,
+            reason: None,
+            ending: None,
+        }),
         (Command::Reply { token: None, .. }, Standing::Introduced) => {
             Heard::Word(Event::StrayReply { worker })
         }

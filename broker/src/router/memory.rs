@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::parent::from_link;
-use crate::core::{DEFAULT_SERVICE, Incarnation, Memory, Pause, PauseMode, Place, SLOTS_APART, Slot, Timestamp};
+use crate::core::{
+    DEFAULT_SERVICE, Incarnation, Memory, Pause, PauseMode, Place, SLOTS_APART, Slot, Timestamp,
+};
 use crate::link;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -151,8 +153,7 @@ mod tests {
 
     #[test]
     fn each_service_completes_its_own_slots_and_rubbish_is_nothing() {
-        let memory =
-            Memory { target: 1, incarnations: incarnations([(20_000, 1)]), ..Memory::default() };
+        let memory = Memory { target: 1, incarnations: incarnations([(20_000, 1)]), ..Memory::default() };
         let named = BTreeMap::from([("a".to_owned(), encode(&memory)), ("b".to_owned(), vec![0xc1])]);
         let used = [place(0, 9), place(20_000, 2), place(20_001, 1), place(30_000, 5)];
         let memories = read(None, &named, &used);

@@ -94,7 +94,7 @@ pub(super) fn log(
         Note::RequestRetried { request, attempt } => {
             info!(request = request.0, attempt, "worker ended: request goes to another");
         }
-        Note::RequestLost { request, attempt } => {
+        Note::RequestLost { request, attempt, last: _ } => {
             warn!(request = request.0, attempt, "request lost: it is not tried again");
         }
         Note::RequestPoisoned { request, attempt, number } => {

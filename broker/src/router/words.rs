@@ -1,11 +1,12 @@
 //! What workers say in our own protocol, as events.
 
+use hornpipe_proto::Ended;
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::worker::{Announcement, HEAD_LEN, INSTANCE_LIMIT, ReplyStatus, State, WorkerMessage};
 
 use super::claims::Claims;
 use super::frame::{Body, Frame, total_size};
-use crate::core::{Details, Event, Speech, WorkerId};
+use crate::core::{Details, Ending, Event, Speech, WorkerId};
 
 /// The descriptor that a worker's announcement names.
 pub(super) fn claims_of(message: &WorkerMessage) -> Option<u32> {
@@ -39,20 +40,38 @@ pub(super) fn event(
             Event::Reply { worker, token, status: meta.status, message: meta.message, size, body }
         }
         WorkerMessage::State { state, announcement, dialect } => {
-            let (speech, reason) = match (announcement, dialect) {
+            let (speech, reason, ending) = match (announcement, dialect) {
                 (Some(announcement), _) => {
+                    let ending = announcement.ended.and_then(ending);
                     let (details, reason) = details(announcement, claims);
-                    (Speech::Native(details), reason)
+                    (Speech::Native(details), reason, ending)
                 }
-                (None, Dialect::Hornpipe) => (Speech::Plain, None),
-                (None, _ready_by_reply) => (Speech::PlainReadyByReply, None),
+                (None, Dialect::Hornpipe) => (Speech::Plain, None, None),
+                (None, _ready_by_reply) => (Speech::PlainReadyByReply, None, None),
             };
             match state {
                 State::Waiting => Event::Waiting { worker, speech },
                 State::Processing => Event::Processing { worker, speech },
-                State::Exiting => Event::Exiting { worker, speech, reason },
+                State::Exiting => Event::Exiting { worker, speech, reason, ending },
             }
         }
+    }
+}
+
+/// How a process of another machine has ended, as the core knows ends.
+fn ending(ended: Ended) -> Option<Ending> {
+    let code = ended.code.map(Ending::Code);
+    code.or(ended.signal.map(Ending::Signal)).or(ended.out_of_memory.then_some(Ending::OutOfMemory))
+}
+
+/// And as its broker is told.
+pub(super) fn ended(ending: &Ending) -> Option<Ended> {
+    match *ending {
+        Ending::Code(code) => Some(Ended { code: Some(code), ..Ended::default() }),
+        Ending::Signal(signal) => Some(Ended { signal: Some(signal), ..Ended::default() }),
+        Ending::OutOfMemory => Some(Ended { out_of_memory: true, ..Ended::default() }),
+        // It was no worker yet.
+        Ending::NotExecuted { .. } => None,
     }
 }
 
@@ -67,6 +86,7 @@ fn details(announcement: Announcement, claims: &Claims) -> (Details, Option<Stri
         version: _,
         sdk: _,
         claims: _,
+        ended: _,
         member: _,
     } = announcement;
     let instance = instance.filter(|instance| instance.len() <= INSTANCE_LIMIT).map(Into::into);

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Optional
 
-from . import wire
+from . import pages, wire
 from .app import APP
 from .errors import UsageError
 from .runner import work
@@ -33,6 +33,10 @@ _PACKET_LIMIT = wire.MAP_LIMIT
 _PR_SET_PDEATHSIG = 1
 #: The exit code of a worker that never ran, as the broker's own have it.
 _NEVER_RAN = 127
+#: Seconds without an order before a worker is made ahead.
+_QUIET = 0.1
+#: Seconds that loading may take longer for the sake of forks.
+_COLLAPSING = 2.0
 
 
 def offered() -> Optional[Mold]:
@@ -71,12 +75,16 @@ class Mold:
         # make a copy of every page in every worker.
         gc.collect()
         gc.freeze()
-        _LOG.info("mold ready in %.2f s", time.monotonic() - began)
+        huge = pages.collapse(_COLLAPSING)
+        _LOG.info(
+            "mold ready in %.2f s, %d MB of it in huge pages", time.monotonic() - began, huge // 1_000_000
+        )
         self._alone_kib = _footprint(os.getpid())[0]
         self._say({"say": "ready", "version": 1, "sdk": f"hornpipe-python/{VERSION}"})
         while True:
-            # Made ahead, when there is nothing else to do: then a start costs no fork at all.
-            if self._spare is None and not select.select([self._line], [], [], 0)[0]:
+            # Made ahead, when there is nothing else to do: then a start costs no fork at all. Not at
+            # once: it would take the processor from the worker that has just got the last one.
+            if self._spare is None and not select.select([self._line], [], [], _QUIET)[0]:
                 self._make_spare()
             order, descriptors = self._receive()
             if order is None:

@@ -203,6 +203,17 @@ impl World {
         }
     }
 
+    /// How a process ends that nobody ends.
+    pub(super) fn draw_ending(&mut self) -> Ending {
+        let starved = self.random.percent(self.faults.out_of_memory);
+        match self.random.below(4) {
+            _ if starved => Ending::OutOfMemory,
+            0 => Ending::Signal(6),
+            1 => Ending::Signal(11),
+            code => Ending::Code(i32::from(code == 2)),
+        }
+    }
+
     /// An operator looks at the quarantine: retries, mostly after mending what was wrong.
     fn treat_poison(&mut self) {
         let numbers: Vec<u64> = self.core.quarantine().iter().map(|(number, _)| number).collect();

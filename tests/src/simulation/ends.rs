@@ -1,6 +1,6 @@
 //! How connections end, as the model has it, and when what they held is judged.
 
-use hornpipe::core::{Home, Place, RequestId, Timestamp, WorkerId};
+use hornpipe::core::{Ending, Home, Place, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
 
 use super::books::{Desk, Due, State};
@@ -99,5 +99,14 @@ impl Model {
             Home::External => place.is_none(),
         });
         law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
+    }
+}
+
+/// Whether a process that ended so has nobody else to thank for it.
+pub(super) fn is_own_doing(ending: &Ending) -> bool {
+    match ending {
+        Ending::Code(_) | Ending::OutOfMemory => true,
+        Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
+        Ending::NotExecuted { .. } => false,
     }
 }

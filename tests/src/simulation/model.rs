@@ -13,6 +13,7 @@ use hornpipe_proto::{Status, Token};
 
 use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::early::Early;
+use super::ends::is_own_doing;
 use super::eras::Room;
 use super::load::Load;
 use super::measures::Measures;
@@ -174,7 +175,9 @@ impl Model {
             Event::DropAllPoison => self.quarantine.clear(),
             Event::Waiting { worker, speech } => self.waiting(*worker, speech, now),
             Event::Processing { worker, speech } => self.processing(*worker, speech),
-            Event::Exiting { worker, speech, .. } => self.exiting(*worker, speech, now),
+            Event::Exiting { worker, speech, ending, .. } => {
+                self.exiting(*worker, (speech, ending.as_ref()), now);
+            }
             Event::Reply { worker, token, status, size, body, .. } => {
                 self.replied((*worker, *token), *status, (*size, body), now);
             }
@@ -333,9 +336,11 @@ impl Model {
         }
     }
 
-    fn exiting(&mut self, worker: WorkerId, speech: &Speech, now: Timestamp) {
+    fn exiting(&mut self, worker: WorkerId, (speech, ending): (&Speech, Option<&Ending>), now: Timestamp) {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.learn(speech);
+        // Of one of ours the parent knows it, and nobody else is asked.
+        let by_itself = desk.home == Home::External && ending.is_some_and(is_own_doing);
         desk.exiting = true;
         desk.free_since = now;
         for token in in_order(desk) {
@@ -345,7 +350,11 @@ impl Model {
             }
             let sheet = self.desks.get(&worker).and_then(|desk| desk.held.get(&token));
             let unseen = matches!((speech, sheet), (Speech::Native(details), Some(sheet)) if sheet.ordinal > details.seen);
-            if unseen { self.untouched(worker, token, now) } else { self.let_go(worker, token, false, now) }
+            if unseen {
+                self.untouched(worker, token, now);
+            } else {
+                self.let_go(worker, token, by_itself, now);
+            }
         }
         if let Some(post) = self.post_of(worker) {
             post.announced = true;
@@ -467,17 +476,12 @@ impl Model {
         let Some(post) = self.posts.remove(&place) else { return };
         self.measures.exited += 1;
         let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
-        let crashed = match ending {
-            Ending::Code(_) | Ending::OutOfMemory => true,
-            Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 13 | 24 | 25 | 31),
-            Ending::NotExecuted { .. } => false,
-        };
         self.early.ended_now = Some((place, post.clone()));
         self.buried_now = Some((place, post));
         let mut cut = Vec::new();
         for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
             desk.barred = true;
-            desk.death = Some(crashed && !pushed);
+            desk.death = Some(is_own_doing(ending) && !pushed);
             if desk.cut {
                 cut.push(*worker);
             } else {

@@ -201,7 +201,8 @@ impl World {
             process.seen = 0;
         }
         let speech = process.speech();
-        self.send_up(worker, Event::Exiting { worker, speech, reason: None });
+        let ending = self.random.percent(40).then(|| self.draw_ending());
+        self.send_up(worker, Event::Exiting { worker, speech, reason: None, ending });
         if !self.random.percent(self.faults.silence) {
             let pause = self.random.millis(0, 100);
             self.enter(pause, Happening::Quit { peer });
@@ -373,13 +374,7 @@ impl World {
         let native = process.is_native();
         let poisonous = process.jobs.get(&token).is_some_and(|body| self.poisonous.contains(&body.request));
         if poisonous || self.random.percent(self.faults.death) {
-            let starved = self.random.percent(self.faults.out_of_memory);
-            let ending = match self.random.below(4) {
-                _ if starved => Ending::OutOfMemory,
-                0 => Ending::Signal(6),
-                1 => Ending::Signal(11),
-                code => Ending::Code(i32::from(code == 2)),
-            };
+            let ending = self.draw_ending();
             let by_others = !poisonous && self.random.percent(30);
             return self.end(peer, if by_others { Ending::Signal(9) } else { ending });
         }

@@ -128,6 +128,35 @@ fn a_check_starts_a_worker_and_asks_it_the_probe() {
 }
 
 #[test]
+fn a_crews_settings_are_shown_and_tried_too() {
+    let text = demo("workers = 2\nattempts = 1\nprobe = \"echo hello\"\n");
+    let shown = config("show", &text, &["--connect", "6661,tcp://127.0.0.1:7", "--service", "images"]);
+    let first = "# hornpipe worker --connect tcp://127.0.0.1:6661,tcp://127.0.0.1:7 --name crew-6661 --service images\n";
+    assert!(shown.stdout.starts_with(first), "{}", shown.stdout);
+    assert!(shown.stdout.contains("\nworkers = 2\n"), "{}", shown.stdout);
+    for of_brokers in ["frontend", "attempts", "queue ="] {
+        assert!(!shown.stdout.contains(of_brokers), "{of_brokers}: {}", shown.stdout);
+    }
+    let broker = Serve::bare(0).start();
+    let (there, nowhere) = (broker.backend(), "tcp://127.0.0.1:1");
+    let checked = config("check", &text, &["--connect", &format!("{there},{nowhere}")]);
+    assert_eq!(checked.code(), Some(0), "{}", checked.stderr);
+    for told in [
+        "without effect here: frontend, backend, attempts".to_owned(),
+        format!("broker {there}: somebody answers there"),
+        format!("broker {nowhere}: nobody answers there"),
+        "a worker is ready, and answers the probe".to_owned(),
+    ] {
+        assert!(checked.stdout.contains(&told), "{told}: {}", checked.stdout);
+    }
+    assert!(broker.status().external.is_empty(), "it served nobody");
+    let dying = config("check", &text, &["--connect", there, "--", "sh", "-c", "exit 9"]);
+    assert_eq!(dying.code(), Some(3), "{}", dying.stderr);
+    let exposed = config("check", &text, &["--connect", "tcp://192.0.2.1:6661"]);
+    assert_eq!(exposed.code(), Some(2), "{}", exposed.stderr);
+}
+
+#[test]
 fn a_check_says_what_would_not_work_by_its_exit_code() {
     let dying = config("check", &demo(""), &["--", "sh", "-c", "echo no database >&2; exit 9"]);
     assert_eq!(dying.code(), Some(3), "{}", dying.stderr);

@@ -7,9 +7,9 @@ use hornpipe_proto::client::RequestMeta;
 use hornpipe_proto::control::{ControlRequest, ControlResponse, Scale, StatusReport};
 use hornpipe_proto::worker::{Announcement, BrokerMessage, ReplyMeta};
 use hornpipe_tests::harness::{
-    Broker, Client, NativeWorker, Process, Serve, eventually, hornpipe, is_alive, send,
+    Broker, Client, Folder, NativeWorker, Process, Serve, eventually, hornpipe, is_alive, refused, send,
 };
-use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGTERM, SIGTTIN};
+use nix::sys::signal::Signal::{SIGHUP, SIGKILL, SIGQUIT, SIGTERM, SIGTTIN, SIGTTOU, SIGUSR1};
 
 /// A broker without workers of its own.
 fn broker() -> Broker {
@@ -164,6 +164,47 @@ fn a_crew_is_operated_like_a_broker() {
     wait_for_external(&broker, 1);
     let ready = ControlResponse::Check { ready: true, reason: "ready".into() };
     assert_eq!(crew.order(&ControlRequest::Check), ready);
+}
+
+#[test]
+fn a_request_that_ends_workers_of_a_crew_by_itself_is_poison() {
+    let broker = broker();
+    let crew = crew_of(&broker, 2);
+    assert_eq!(broker.ask("exit 9"), "ERR poison 2 workers ended while they had it, the last: exit code 9");
+    crew.wait_for_idle(2);
+    wait_for_external(&broker, 2);
+    // Of a signal that anybody can have sent nobody knows whose doing it was.
+    assert_eq!(broker.ask("kill9"), "ERR lost 2 workers ended without a reply, the last: killed by signal 9");
+    let report = broker.wait_until("the end is counted", |report| refused(report, Status::Lost) == 1);
+    assert_eq!((refused(&report, Status::Poison), report.requests.retried), (1, 2));
+    broker.check_counters();
+    crew.check_counters();
+}
+
+#[test]
+fn a_crews_parent_takes_the_signals_of_a_broker() {
+    let folder = Folder::new();
+    let (file, rotated) = (folder.file("log"), folder.file("log.1"));
+    let broker = broker();
+    let logs = ["--drain", "100ms", "--log-file", file.to_str().unwrap()];
+    let mut crew = Serve::crew(2, [broker.backend()]).options(logs).start();
+    wait_for_external(&broker, 2);
+    crew.signal(SIGTTOU);
+    wait_for_external(&broker, 1);
+    fs::rename(&file, &rotated).unwrap();
+    crew.signal(SIGUSR1);
+    eventually("there is a new file", || file.exists());
+    // Longer than `--drain` allows, and QUIT waits for it all the same.
+    let client = broker.client();
+    client.send(&[b"sleep 500"]);
+    crew.wait_for_in_flight(1);
+    crew.signal(SIGQUIT);
+    assert_eq!(client.receive(), [b"slept 500"]);
+    assert_eq!(crew.wait().code(), Some(0));
+    wait_for_external(&broker, 0);
+    assert_eq!(broker.status().requests.retried, 0);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("stopped"), "what was logged later is in the new file: {text}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Our own worker library in a program of its own, at the backend port of a broker that did not start it.
 #![expect(clippy::disallowed_methods, reason = "a worker's loop blocks, so a test runs it in a thread")]
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hornpipe_client::Request;
 use hornpipe_tests::harness::{Broker, Client, DEADLINE, Serve, eventually, send};
 use hornpipe_worker::{
     AsyncContext, Context, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, serve, serve_async,
@@ -36,8 +38,17 @@ impl Worker {
     }
 }
 
+/// The bodies whose work has begun. Until then a request may be on its way, though the broker has given it:
+/// a worker that is stopped before it has read it leaves it to others.
+static BEGUN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn wait_until_begun(body: &str) {
+    eventually("it has begun", || BEGUN.lock().unwrap().contains(body));
+}
+
 fn demo(job: &Job, context: &mut Context<'_>) -> Result<String, Failure> {
     let body = String::from_utf8_lossy(&job.body()).into_owned();
+    BEGUN.lock().unwrap().insert(body.clone());
     match body.split_once(' ') {
         Some(("sleep", milliseconds)) => {
             let cancelled = context.wait(Duration::from_millis(milliseconds.parse().unwrap()));
@@ -60,7 +71,7 @@ fn a_worker_serves_a_broker_that_did_not_start_it_until_its_program_stops_it() {
     assert_eq!(broker.ask("fail on purpose"), "ERR error on purpose");
     let client = broker.client();
     client.send(&[b"sleep 300"]);
-    broker.wait_for_in_flight(1);
+    wait_until_begun("sleep 300");
     worker.stop.stop();
     assert_eq!(client.receive(), [b"cancelled: false"]);
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
@@ -163,6 +174,55 @@ fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
     worker.stop.stop();
     assert_eq!(client.receive(), [b"".to_vec(), b"1 last".to_vec()]);
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+}
+
+/// All that a handler is told beside the body.
+fn told(job: &Job, context: &Context<'_>) -> String {
+    let headers: Vec<_> = job.headers().into_iter().collect();
+    let limited =
+        context.remaining().is_some_and(|left| Duration::ZERO < left && left <= Duration::from_mins(1));
+    format!("{} {} {:?} {:?} {headers:?} {limited}", job.id(), job.attempt(), job.key(), context.trace())
+}
+
+/// The same from a task that has the context alone.
+async fn told_to_a_task(_job: Job, context: AsyncContext) -> Result<String, Failure> {
+    let task = tokio::spawn(async move {
+        let headers: Vec<_> = context.headers().into_iter().collect();
+        let limited =
+            context.remaining().is_some_and(|left| Duration::ZERO < left && left <= Duration::from_mins(1));
+        let (id, attempt) = (context.request_id(), context.attempt());
+        format!("{id} {attempt} {:?} {:?} {headers:?} {limited}", context.key(), context.trace())
+    });
+    task.await.map_err(|error| error.to_string().into())
+}
+
+/// What a worker's thread does.
+type Work = fn(&Settings) -> Result<Stopped, ServeError>;
+
+#[test]
+fn a_handler_is_told_what_the_client_says_beside_the_body() {
+    let request = || {
+        let request = Request::new("x").timeout(Duration::from_mins(1)).key("pay-7").trace("00-1-2-01");
+        request.header("tenant", "acme")
+    };
+    let said = r#" 1 Some("pay-7") Some("00-1-2-01") [("tenant", [97, 99, 109, 101])] true"#;
+    let works: [Work; 2] = [
+        |settings| serve(settings, |job: &Job, context: &mut Context<'_>| Ok(told(job, context)), |_| ()),
+        |settings| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(serve_async(settings, told_to_a_task))
+        },
+    ];
+    for work in works {
+        let broker = Serve::bare(0).start();
+        let worker = Worker::start(&broker, work);
+        let client = hornpipe_client::Client::connect(broker.frontend()).unwrap();
+        let reply = client.send(request()).unwrap().wait().unwrap();
+        let text = String::from_utf8(reply.bytes()).unwrap();
+        assert!(text.ends_with(said) && text.len() > said.len(), "the id and then: {text}");
+        worker.stop.stop();
+        assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
+    }
 }
 
 #[test]

@@ -78,6 +78,31 @@ fn a_handler_knows_its_request() {
 }
 
 #[test]
+fn a_handler_knows_what_its_client_says_beside_the_body() {
+    let mut broker = Broker::new();
+    let handler = |job: &Job, context: &mut Context<'_>| {
+        // Whoever has only the one or the other reads the same.
+        assert_eq!((job.id(), job.attempt()), (context.request_id(), context.attempt()));
+        assert_eq!((job.key(), job.trace()), (context.key(), context.trace()));
+        assert_eq!((job.service(), job.headers()), (context.service(), context.headers()));
+        let names: Vec<&str> = job.headers().into_keys().collect();
+        let raw = (context.header("raw"), job.header("missing"));
+        Ok(format!("{:?} {:?} {names:?} {raw:?}", context.key(), context.trace()))
+    };
+    let _worker = Worker::start(&broker, handler);
+    broker.expect_worker();
+    let meta = JobMeta {
+        key: Some("pay-7".into()),
+        trace: Some("00-1-2-01".into()),
+        headers: [("tenant", b"acme".to_vec()), ("raw", vec![0xff])].into_iter().collect(),
+        ..JobMeta::default()
+    };
+    let told = r#"Some("pay-7") Some("00-1-2-01") ["raw", "tenant"] (Some([255]), None)"#;
+    assert_eq!(broker.ask_with(&meta, &[b""]).1, [told.as_bytes()]);
+    assert_eq!(broker.ask_with(&JobMeta::default(), &[b""]).1, [b"None None [] (None, None)"]);
+}
+
+#[test]
 fn a_reply_of_no_frames_is_an_empty_one() {
     let mut broker = Broker::new();
     let _worker =

@@ -1,6 +1,9 @@
 //! `hornpipe config check`: would a broker with these settings serve? Its ports are bound and
 //! let go, and each of its services is run for a moment, with one worker, on ports of its own.
+//! A crew has no ports; its brokers are called on.
 
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Args;
@@ -8,8 +11,9 @@ use hornpipe_client::Client;
 use serde_json::json;
 
 use super::super::output;
-use super::super::serve::{self, BrokerArguments};
-use crate::config::{Configured, ProgramKind, ServiceConfig};
+use super::super::serve;
+use super::SettingsArguments;
+use crate::config::{Configured, CrewPlan, ProgramKind, ServiceConfig};
 use crate::launch::rehearsal::{self, Rehearsal};
 
 /// What the exit code is if workers do not start, or do not answer the probe.
@@ -19,15 +23,17 @@ const CANNOT_START: u8 = 3;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A broker that runs is not touched, but has its ports: --ports-in-use leaves them out.
+With --connect it is a crew that is checked: it may be started before its brokers, so one that
+does not answer is told and is no failure.
 
 Exit codes: 0 it would serve · 2 usage, or the environment · 3 workers cannot start ·
             4 a port is in use · 78 the file of --config is wrong"
 )]
 pub(super) struct CheckArguments {
     #[command(flatten)]
-    broker: BrokerArguments,
+    settings: SettingsArguments,
     /// Do not try the ports, because the broker that has them is running
-    #[arg(long, help_heading = "Check")]
+    #[arg(long, conflicts_with = "connect", help_heading = "Check")]
     ports_in_use: bool,
     /// For programs: one JSON object with every step
     #[arg(long, help_heading = "Check")]
@@ -36,6 +42,9 @@ pub(super) struct CheckArguments {
 
 /// What it is if a port is in use.
 const PORT_TAKEN: u8 = 4;
+
+/// How long a broker is given to take a connection.
+const TIME_TO_ANSWER: Duration = Duration::from_secs(2);
 
 /// One thing that was tried.
 #[derive(Debug)]
@@ -46,9 +55,9 @@ struct Step {
 }
 
 pub(super) fn run(arguments: CheckArguments) -> u8 {
-    let CheckArguments { broker, ports_in_use, json } = arguments;
+    let CheckArguments { settings, ports_in_use, json } = arguments;
     let mut report = Report { steps: Vec::new(), json };
-    let told = match broker.resolve() {
+    let told = match settings.resolve() {
         Ok(configured) => {
             check(&configured, if ports_in_use { Ports::LeaveOut } else { Ports::Try }, &mut report)
         }
@@ -111,10 +120,16 @@ impl Report {
 
 fn check(configured: &Configured, ports: Ports, report: &mut Report) -> Result<(), u8> {
     let file = configured.file().map(|path| format!("{} can be used", path.display()));
-    report
-        .add("settings", Ok(file.unwrap_or_else(|| "they can be used, and there is no file".to_owned())))?;
+    let told = file.unwrap_or_else(|| "they can be used, and there is no file".to_owned());
+    let told = match configured.unused_by_crew().join(", ").as_str() {
+        "" => told,
+        unused => format!("{told}; for a broker only, and without effect here: {unused}"),
+    };
+    report.add("settings", Ok(told))?;
     let config = &configured.config;
-    if ports == Ports::Try {
+    if let Some(crew) = &config.crew {
+        call_on_brokers(crew, report)?;
+    } else if ports == Ports::Try {
         let tried = rehearsal::try_ports(config).map_err(|error| match error.exit_code() {
             PORT_TAKEN => (format!("{error}; --ports-in-use if it is the broker in question"), PORT_TAKEN),
             code => (error.to_string(), code),
@@ -127,6 +142,30 @@ fn check(configured: &Configured, ports: Ports, report: &mut Report) -> Result<(
         let outcome = rehearse(configured, service);
         report.add(format!("service {}", service.name), outcome)
     })
+}
+
+/// Whether anybody answers where the brokers should be.
+fn call_on_brokers(crew: &CrewPlan, report: &mut Report) -> Result<(), u8> {
+    crew.brokers.iter().try_for_each(|broker| {
+        let place = broker.strip_prefix("tcp://").unwrap_or(broker);
+        let told = match call_on(place) {
+            Ok(()) => "somebody answers there".to_owned(),
+            Err(error) => format!("nobody answers there ({error}), and the crew would wait"),
+        };
+        report.add(format!("broker {broker}"), Ok(told))
+    })
+}
+
+/// Whether any of its addresses takes a connection. The error is that of the last.
+fn call_on(place: &str) -> io::Result<()> {
+    let mut called = Err(io::Error::other("the name has no address"));
+    for address in place.to_socket_addrs()? {
+        called = TcpStream::connect_timeout(&address, TIME_TO_ANSWER).map(drop);
+        if called.is_ok() {
+            break;
+        }
+    }
+    called
 }
 
 fn rehearse(configured: &Configured, service: &ServiceConfig) -> Result<String, (String, u8)> {

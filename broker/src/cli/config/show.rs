@@ -6,8 +6,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::super::output;
-use super::super::serve::{self, BrokerArguments};
-use crate::config::{Change, Origin, Setting, Value};
+use super::super::serve;
+use super::SettingsArguments;
+use crate::config::{Change, CrewPlan, Origin, Setting, Value};
 
 /// Every setting as it would hold, in the form of the file
 #[derive(Debug, Args)]
@@ -16,11 +17,12 @@ use crate::config::{Change, Origin, Setting, Value};
 
 Examples:
   hornpipe config show 6660 6661 -n 4 -- python3 worker.py > hornpipe.toml
-  hornpipe config show --config hornpipe.toml --origin"
+  hornpipe config show --config hornpipe.toml --origin
+  hornpipe config show --connect tcp://broker:6661 --insecure --config crew.toml"
 )]
 pub(super) struct ShowArguments {
     #[command(flatten)]
-    broker: BrokerArguments,
+    settings: SettingsArguments,
     /// Who says so: the command line, a variable, a line of the file, or nobody
     #[arg(long, help_heading = "Show")]
     origin: bool,
@@ -30,17 +32,25 @@ pub(super) struct ShowArguments {
 }
 
 pub(super) fn run(arguments: ShowArguments) -> u8 {
-    let ShowArguments { broker, origin, json } = arguments;
-    match broker.resolve() {
+    let ShowArguments { settings, origin, json } = arguments;
+    match settings.resolve() {
         Ok(configured) => {
             let settings = configured.settings();
-            super::print(&if json { as_json(&settings) } else { as_toml(&settings, origin) })
+            let crew = configured.config.crew.as_ref().map(heading).unwrap_or_default();
+            super::print(&if json { as_json(&settings) } else { crew + &as_toml(&settings, origin) })
         }
         Err(error) => {
             output::complain(&error);
             serve::exit_code(&error)
         }
     }
+}
+
+/// What makes it a crew, which is said on its command line and in no file.
+fn heading(crew: &CrewPlan) -> String {
+    let CrewPlan { brokers, name, service, .. } = crew;
+    let service = service.as_ref().map_or_else(String::new, |service| format!(" --service {service}"));
+    format!("# hornpipe worker --connect {} --name {name}{service}\n", brokers.join(","))
 }
 
 fn as_toml(settings: &[Setting], with_origins: bool) -> String {

@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::super::clock::now;
 use super::record::{Record, Reply};
 use super::subject::{Subject, ending};
+use super::word::Word;
 
 /// How many parts of a reply a worker may send ahead, as the broker has it.
 const WINDOW: u32 = 8;
@@ -46,6 +47,7 @@ pub(super) struct Bench {
     pub(super) terms: Terms,
     pub(super) record: Record,
     subject: Option<Subject>,
+    word: Option<Word>,
     router: Option<Router>,
     endpoint: String,
     folder: PathBuf,
@@ -68,9 +70,7 @@ pub(super) type Failed = String;
 impl Bench {
     /// A place in a folder of its own.
     pub(super) fn open(terms: Terms) -> io::Result<Self> {
-        let ends = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-        ends.thread_block()?;
-        let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let signals = signals_to_end()?;
         let name = std::env::temp_dir().join(format!("hornpipe-conform-{}", "X".repeat(6)));
         let folder = nix::unistd::mkdtemp(&name)?;
         let endpoint = format!("ipc://{}", folder.join("backend").display());
@@ -78,6 +78,7 @@ impl Bench {
             terms,
             record: Record::default(),
             subject: None,
+            word: None,
             router: None,
             endpoint,
             folder,
@@ -86,15 +87,16 @@ impl Bench {
             signals,
             is_interrupted: false,
         };
-        bench.open_router().map_err(io::Error::from)?;
+        bench.open_router()?;
         Ok(bench)
     }
 
     /// The program cannot be executed at all, or is.
     pub(super) fn start(&mut self) -> io::Result<()> {
-        self.subject = None;
-        self.peer.clear();
-        self.record.begin_anew();
+        self.discard();
+        // What the last one has said may still be on its way, and would be taken for this one's.
+        self.close_router();
+        self.open_router()?;
         let mut environment = self.terms.environment.clone();
         for (name, value) in [
             ("HORNPIPE_BACKEND", self.endpoint.as_str()),
@@ -129,6 +131,20 @@ impl Bench {
     /// The next check begins with another worker.
     pub(super) fn discard(&mut self) {
         self.subject = None;
+        self.word = None;
+    }
+
+    /// The word in which it claims its jobs, if it announces one. It is looked for once.
+    pub(super) fn word(&mut self) -> Option<Result<&mut Word, Failed>> {
+        let descriptor = self.record.announcement.as_ref()?.claims?;
+        if self.word.is_none() {
+            let processes = self.subject.as_ref().map(Subject::processes).unwrap_or_default();
+            match Word::find(&processes, descriptor) {
+                Ok(word) => self.word = Some(word),
+                Err(why) => return Some(Err(why)),
+            }
+        }
+        self.word.as_mut().map(Ok)
     }
 
     pub(super) fn is_alive(&mut self) -> bool {
@@ -304,6 +320,13 @@ impl Bench {
         zmq::poll(&mut items, timeout).ok();
         self.is_interrupted |= items.last().is_some_and(zmq::PollItem::is_readable);
     }
+}
+
+/// Becomes readable when somebody wants us to end.
+pub(super) fn signals_to_end() -> io::Result<SignalFd> {
+    let ends = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    ends.thread_block()?;
+    Ok(SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
 impl Drop for Bench {

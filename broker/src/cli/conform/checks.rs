@@ -8,6 +8,7 @@ use hornpipe_proto::worker::{Control, JobMeta, ReplyStatus};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::ahead;
 use super::bench::{Bench, Failed};
 use super::record::Offence;
 
@@ -46,6 +47,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "large body", needs: Needs::Replies, run: large_body },
     Check { name: "unknown keys", needs: Needs::Replies, run: unknown_keys },
     Check { name: "credits", needs: Needs::Replies, run: credits },
+    Check { name: "jobs ahead", needs: Needs::Replies, run: ahead::in_order },
+    Check { name: "taken back", needs: Needs::Replies, run: ahead::taken_back },
     Check { name: "cancel", needs: Needs::Replies, run: cancel },
     Check { name: "parts", needs: Needs::Replies, run: parts },
     Check { name: "idle", needs: Needs::Registered, run: idle },
@@ -64,15 +67,15 @@ const SPINNING: f64 = 0.5;
 const LOOKS: u32 = 4;
 
 /// What a large body has.
-const LARGE: usize = 1024 * 1024;
+pub(super) const LARGE: usize = 1024 * 1024;
 
 #[expect(clippy::unnecessary_wraps, reason = "each check ends with one of these")]
-fn ok(why: impl Into<String>) -> Result<Passed, Failed> {
+pub(super) fn ok(why: impl Into<String>) -> Result<Passed, Failed> {
     Ok(Passed::Ok(why.into()))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "each check ends with one of these")]
-fn not_applicable(why: impl Into<String>) -> Result<Passed, Failed> {
+pub(super) fn not_applicable(why: impl Into<String>) -> Result<Passed, Failed> {
     Ok(Passed::NotApplicable(why.into()))
 }
 
@@ -131,9 +134,13 @@ fn processing(bench: &mut Bench) -> Result<Passed, Failed> {
 }
 
 fn waiting(bench: &mut Bench) -> Result<Passed, Failed> {
+    bench.be_ready()?;
     if bench.record.has_details() {
         return not_applicable("with details, the reply says it");
     }
+    // A job of its own: the worker of the check before may be gone with its word unsaid.
+    let body = bench.terms.body.clone();
+    bench.ask(&[&body])?;
     bench.until("it did not say `waiting` after its reply", Bench::would_take_a_job)?;
     ok("it says so after its reply")
 }
@@ -265,8 +272,13 @@ fn idle(bench: &mut Bench) -> Result<Passed, Failed> {
 }
 
 fn at_rest(bench: &mut Bench, when: &str) -> Result<Passed, Failed> {
+    judge_rest(when, || bench.load_at_rest())
+}
+
+/// What it wants of a processor when nobody wants anything of it.
+pub(super) fn judge_rest(when: &str, mut load: impl FnMut() -> f64) -> Result<Passed, Failed> {
     // On a busy machine a few wakes can look like much. A busy loop is one at every look.
-    match (0..LOOKS).map(|_| bench.load_at_rest()).find(|load| *load <= SPINNING) {
+    match (0..LOOKS).map(|_| load()).find(|load| *load <= SPINNING) {
         Some(load) => ok(format!("it wants {} % of a processor {when}", (load * 100.0).round())),
         None => Err(format!("it wants all of a processor {when}: wait in poll, not in a loop")),
     }

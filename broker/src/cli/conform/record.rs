@@ -27,6 +27,7 @@ pub(super) struct Record {
     pub(super) has_chosen_identity: bool,
     jobs: BTreeMap<Token, Job>,
     sent: u64,
+    replied: u64,
     offences: Vec<Offence>,
 }
 
@@ -35,6 +36,7 @@ struct Job {
     reply: Option<Reply>,
     parts: u32,
     allowed: Option<u32>,
+    taken_back: bool,
 }
 
 /// The end of a reply, however it went.
@@ -44,6 +46,8 @@ pub(super) struct Reply {
     pub(super) body: Vec<Vec<u8>>,
     /// Parts that came before it.
     pub(super) parts: u32,
+    /// How many replies to other jobs came before it.
+    pub(super) before: u64,
 }
 
 /// Something that no worker may say.
@@ -53,6 +57,8 @@ pub(super) enum Offence {
     WrongToken { said: String },
     /// It has replied to that job before.
     SecondReply,
+    /// It has run a job that was taken back before it began it.
+    TakenBack,
     /// It would take a request while it has as many as it runs at once.
     OverCredits { credits: u32 },
     /// It announces that it runs none at once, or more than anybody may.
@@ -73,6 +79,13 @@ impl Record {
         self.sent += 1;
         self.is_waiting = false;
         self.has_begun = false;
+    }
+
+    /// The job was taken back before the worker could begin it, and it is to drop it.
+    pub(super) fn take_back(&mut self, token: Token) {
+        if let Some(job) = self.jobs.get_mut(&token) {
+            job.taken_back = true;
+        }
     }
 
     /// So many parts more may be sent.
@@ -146,6 +159,9 @@ impl Record {
         if job.reply.is_some() {
             return self.offend(Offence::SecondReply);
         }
+        if job.taken_back {
+            return self.offend(Offence::TakenBack);
+        }
         if meta.more {
             job.parts += 1;
             let allowed = job.allowed.unwrap_or(0);
@@ -153,7 +169,8 @@ impl Record {
                 self.offend(Offence::PartTooMany { allowed });
             }
         } else {
-            job.reply = Some(Reply { meta, body: body.to_vec(), parts: job.parts });
+            job.reply = Some(Reply { meta, body: body.to_vec(), parts: job.parts, before: self.replied });
+            self.replied += 1;
         }
     }
 
@@ -176,7 +193,7 @@ impl Record {
 
     /// Jobs that it has been given and not replied to.
     pub(super) fn in_hand(&self) -> usize {
-        self.jobs.values().filter(|job| job.reply.is_none()).count()
+        self.jobs.values().filter(|job| job.reply.is_none() && !job.taken_back).count()
     }
 
     /// How many it says it runs at once.
@@ -209,6 +226,9 @@ impl std::fmt::Display for Offence {
                 )
             }
             Self::SecondReply => f.write_str("it replied to a job a second time: one reply for each job"),
+            Self::TakenBack => f.write_str(
+                "it ran a job that was taken back: begin one only if its `claim` comes after the lower half of the word",
+            ),
             Self::OverCredits { credits } => {
                 write!(f, "it said `waiting` with {credits} of {credits} jobs in hand: only after the reply")
             }
@@ -309,6 +329,19 @@ mod tests {
         assert_eq!(record.offences(), [Offence::PartTooMany { allowed: 2 }]);
         reply(&mut record, token(1), &ReplyMeta::default());
         assert_eq!(record.reply_to(token(1)).unwrap().parts, 3);
+    }
+
+    #[test]
+    fn what_was_taken_back_is_not_in_hand_and_is_not_answered() {
+        let mut record = Record::default();
+        record.give(token(1), None);
+        record.take_back(token(1));
+        record.give(token(2), None);
+        assert_eq!(record.in_hand(), 1);
+        reply(&mut record, token(2), &ReplyMeta::default());
+        assert_eq!(record.offences(), []);
+        reply(&mut record, token(1), &ReplyMeta::default());
+        assert_eq!((record.offences(), record.in_hand()), (&[Offence::TakenBack][..], 0));
     }
 
     #[test]

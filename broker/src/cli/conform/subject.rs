@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -30,12 +30,29 @@ pub(super) struct Subject {
 impl Subject {
     /// Starts it with this environment and no other. What it writes goes to our standard error.
     pub(super) fn start(program: &[OsString], environment: &[(OsString, OsString)]) -> io::Result<Self> {
+        let errors = io::stderr().as_fd().try_clone_to_owned()?;
+        Self::start_with(program, environment, Stdio::null(), Stdio::from(errors))
+    }
+
+    /// Starts it with pipes to us as its standard input and output: take them with [`Self::take_pipes`].
+    pub(super) fn start_piped(
+        program: &[OsString],
+        environment: &[(OsString, OsString)],
+    ) -> io::Result<Self> {
+        Self::start_with(program, environment, Stdio::piped(), Stdio::piped())
+    }
+
+    fn start_with(
+        program: &[OsString],
+        environment: &[(OsString, OsString)],
+        stdin: Stdio,
+        stdout: Stdio,
+    ) -> io::Result<Self> {
         let [name, arguments @ ..] = program else { return Err(io::ErrorKind::NotFound.into()) };
         let mut command = Command::new(name);
         command.args(arguments).env_clear();
         command.envs(environment.iter().map(|(name, value)| (OsStr::new(name), value)));
-        let errors = io::stderr().as_fd().try_clone_to_owned()?;
-        command.stdin(Stdio::null()).stdout(Stdio::from(errors)).process_group(0);
+        command.stdin(stdin).stdout(stdout).process_group(0);
         bind_to_us(&mut command, Signal::SIGKILL);
         let child = command.spawn()?;
         let group = Pid::from_raw(child.id().cast_signed());
@@ -58,7 +75,13 @@ impl Subject {
         self.status
     }
 
-    fn has_ended(&self) -> bool {
+    /// Our sides of its pipes, if it was started with any.
+    pub(super) fn take_pipes(&mut self) -> (Option<ChildStdin>, Option<ChildStdout>) {
+        (self.child.stdin.take(), self.child.stdout.take())
+    }
+
+    /// Whether it has ended. What it has left behind goes on.
+    pub(super) fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let pid = rustix::process::Pid::from_child(&self.child);
         !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
@@ -69,6 +92,16 @@ impl Subject {
         if self.status().is_none() {
             killpg(self.group, signal).ok();
         }
+    }
+
+    /// The ids of it and of all in its group.
+    pub(super) fn processes(&self) -> Vec<i32> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let is_its = |pid: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            ticks_of(&stat, self.group).is_some()
+        };
+        processes.filter_map(|process| process.file_name().to_str()?.parse().ok()).filter(is_its).collect()
     }
 
     /// The processor time that it and its group have wanted: what they have used, and what they

@@ -106,3 +106,41 @@ fn what_one_of_several_held_goes_to_none_that_has_left_with_it() {
     story.external(third, native(0));
     assert_eq!(story.assigned()[0].0, third);
 }
+
+/// Has a request tried by workers from elsewhere that each end so.
+fn ended_elsewhere(endings: [Option<Ending>; 2]) -> Status {
+    let mut story = Story::without_pool();
+    story.ask(1);
+    for (worker, ending) in [FIRST, SECOND].into_iter().zip(endings) {
+        story.external(worker, native(0));
+        assert_eq!(story.assigned()[0].0, worker);
+        story.hear(Event::Exiting { worker, speech: native(1), reason: None, ending });
+        story.hear(Event::WorkerLeft { worker });
+    }
+    refused(&mut story)[0].1
+}
+
+#[test]
+fn a_request_that_ends_workers_elsewhere_is_poison_if_it_is_told_that_they_ended_by_themselves() {
+    let code = || Some(Ending::Code(9));
+    assert_eq!(ended_elsewhere([code(), Some(Ending::Signal(11))]), Status::Poison);
+    assert_eq!(ended_elsewhere([Some(Ending::OutOfMemory), code()]), Status::Poison);
+    // Somebody's signal, and an end of which nothing is told.
+    assert_eq!(ended_elsewhere([code(), Some(Ending::Signal(9))]), Status::Lost);
+    assert_eq!(ended_elsewhere([None, code()]), Status::Lost);
+}
+
+#[test]
+fn one_of_ours_says_nothing_of_its_end_that_its_parent_does_not_say() {
+    let mut story = Story::with(Settings { workers: 2, ..Settings::default() });
+    for (worker, place) in [(FIRST, place(0, 1)), (SECOND, place(1, 1))] {
+        story.local(worker, place);
+    }
+    story.ask(1);
+    for _ in 0..2 {
+        let worker = story.assigned()[0].0;
+        let ending = Some(Ending::Code(9));
+        story.hear(Event::Exiting { worker, speech: native(1), reason: None, ending });
+    }
+    assert_eq!(refused(&mut story), [(RequestId(1), Status::Lost, 2)]);
+}

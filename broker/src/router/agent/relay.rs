@@ -2,7 +2,7 @@
 //! goes back under the broker's token.
 
 use hornpipe_proto::worker::{BrokerMessage, Control, HEAD_LEN, JobMeta, ReplyMeta, ReplyStatus};
-use hornpipe_proto::{Status, Token};
+use hornpipe_proto::{Ended, Status, Token};
 use tracing::warn;
 
 use super::super::frame::{Body, Frame, Passing, total_size};
@@ -22,6 +22,8 @@ pub(super) struct Job {
     deadline: Option<Timestamp>,
     /// Our own name for it in the worker's hands, once a worker has had it.
     held: Option<Token>,
+    /// How its worker's process has ended, if it has with the job in hand.
+    ended: Option<Ended>,
 }
 
 /// A job that is over for its broker.
@@ -35,7 +37,7 @@ pub(super) struct Remnant {
 
 /// A job without a reply.
 #[derive(Debug)]
-pub(super) struct Loss {
+pub(super) struct Bereft {
     job: Job,
     why: String,
 }
@@ -123,7 +125,7 @@ impl Agent {
             }),
         };
         let deadline = meta.timeout_ms.map(|left| now.after(std::time::Duration::from_millis(left)));
-        let job = Job { link: number, member, worker, token, meta, deadline, held: None };
+        let job = Job { link: number, member, worker, token, meta, deadline, held: None, ended: None };
         self.jobs.insert(request, job);
         Some(Event::Request(asked))
     }
@@ -174,7 +176,7 @@ impl Agent {
                 self.reply(&job, ReplyStatus::Error, message);
             }
             Status::Lost | Status::Draining | Status::Unavailable => {
-                self.losses.push(Loss { job, why: message });
+                self.losses.push(Bereft { job, why: message });
                 return;
             }
             Status::Busy => self.reply(&job, ReplyStatus::Retry, message),
@@ -182,6 +184,13 @@ impl Agent {
         }
         self.remnants.extend(still_held.map(|held| Remnant { worker: job.worker, held, owed: None }));
         self.let_go(&job);
+    }
+
+    /// The job is lost with its worker, whose process has ended so.
+    pub(super) fn learn_end(&mut self, request: RequestId, ended: Option<Ended>) {
+        if let Some(job) = self.jobs.get_mut(&request) {
+            job.ended = ended;
+        }
     }
 
     /// Nobody waits for it any more.
@@ -217,14 +226,13 @@ impl Agent {
     /// A worker that goes takes what it held along, and its broker draws its conclusions from
     /// that. One that stays has let go of a job, and says so.
     pub(super) fn settle_losses(&mut self) {
-        for Loss { job, why } in std::mem::take(&mut self.losses) {
+        for Bereft { job, why } in std::mem::take(&mut self.losses) {
             let stays = self.hands.get(&job.worker).is_some_and(|hand| hand.capacity > 0);
             if stays && self.standing != Standing::Closed {
                 self.reply(&job, ReplyStatus::Retry, why);
-            } else if job.held.is_none()
-                && let Some(berth) = self.berth_of(&job)
-            {
-                berth.untouched += 1;
+            } else if let Some(berth) = self.berth_of(&job) {
+                berth.untouched += u64::from(job.held.is_none());
+                berth.ended = berth.ended.or(job.ended);
             }
             self.let_go(&job);
         }

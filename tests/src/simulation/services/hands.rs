@@ -225,7 +225,7 @@ impl World {
             && let Some(hand) = self.hands.get(&worker)
         {
             let speech = hand.speech();
-            self.tell(Event::Exiting { worker, speech, reason: None });
+            self.tell(Event::Exiting { worker, speech, reason: None, ending: None });
         }
         self.hands.remove(&worker);
         // They may have had one connection, and a request of one must not go to another.
