@@ -63,6 +63,26 @@ impl Occupations {
     }
 }
 
+/// Among whom a worker stands, by how much it holds and when it was last given something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    None,
+    Eligible(usize, u64),
+    Taker(usize, u64),
+}
+
+impl Listing {
+    fn of(worker: &Worker, prefetch: Option<Duration>) -> Self {
+        if worker.takes_more() {
+            Self::Eligible(worker.held.len(), worker.last_turn)
+        } else if worker.takes_ahead(prefetch) {
+            Self::Taker(worker.held.len(), worker.last_turn)
+        } else {
+            Self::None
+        }
+    }
+}
+
 impl Crew {
     pub(super) fn join(&mut self, worker: WorkerId, home: Home, now: Timestamp) {
         // One that has said nothing yet is neither idle nor busy.
@@ -196,8 +216,7 @@ impl Crew {
     /// Changes one worker and keeps the order of the idle true.
     fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.table.get_mut(&id)?;
-        self.eligible.remove(&(worker.held.len(), worker.last_turn, id));
-        self.takers.remove(&(worker.held.len(), worker.last_turn, id));
+        let before = Listing::of(worker, self.prefetch);
         self.local.subtract(worker);
         let (served, lent) = (worker.serves(), worker.lends());
         self.capacity -= worker.capacity();
@@ -207,10 +226,19 @@ impl Crew {
             self.ceased.push(id);
         }
         self.local.add(worker);
-        if worker.takes_more() {
-            self.eligible.insert((worker.held.len(), worker.last_turn, id));
-        } else if worker.takes_ahead(self.prefetch) {
-            self.takers.insert((worker.held.len(), worker.last_turn, id));
+        let after = Listing::of(worker, self.prefetch);
+        // Most of what is told of a worker leaves it where it stands.
+        if before != after {
+            match before {
+                Listing::None => (),
+                Listing::Eligible(load, turn) => drop(self.eligible.remove(&(load, turn, id))),
+                Listing::Taker(load, turn) => drop(self.takers.remove(&(load, turn, id))),
+            }
+            match after {
+                Listing::None => (),
+                Listing::Eligible(load, turn) => drop(self.eligible.insert((load, turn, id))),
+                Listing::Taker(load, turn) => drop(self.takers.insert((load, turn, id))),
+            }
         }
         let changed = (lent != worker.lends()).then_some(worker.home);
         if let Some(home) = changed {
@@ -364,7 +392,11 @@ impl Crew {
 
     /// Returns whether that was ordered.
     pub(super) fn end_withdrawing(&mut self, id: WorkerId) -> bool {
-        self.change(id, |worker| std::mem::take(&mut worker.withdrawing)).unwrap_or_default()
+        let end = |worker: &mut Worker| {
+            worker.withdrawn = true;
+            std::mem::take(&mut worker.withdrawing)
+        };
+        self.change(id, end).unwrap_or_default()
     }
 
     /// It has replied after so long, or has not when it should have.
@@ -411,7 +443,10 @@ impl Crew {
     }
 
     pub(super) fn count_reply(&mut self, id: WorkerId) {
-        self.change(id, |worker| worker.served += 1);
+        self.change(id, |worker| {
+            worker.served += 1;
+            worker.withdrawn = false;
+        });
     }
 
     pub(super) fn check<B>(&self, requests: &Requests<B>) {

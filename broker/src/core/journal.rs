@@ -87,6 +87,9 @@ impl<B: Clone> Core<B> {
 
     /// Says of all keys that have become free that they are.
     pub(super) fn journal_freed(&mut self, turn: &mut Turn<'_, B>) {
+        if self.keys.none_freed() {
+            return;
+        }
         for key in self.keys.take_freed() {
             turn.act(Action::Journal { key, entry: Entry::Free });
         }

@@ -141,6 +141,10 @@ impl<B> Keys<B> {
         self.freed.push(Arc::clone(key));
     }
 
+    pub(super) fn none_freed(&self) -> bool {
+        self.freed.is_empty()
+    }
+
     /// Keys of which nothing is known any more.
     pub(super) fn take_freed(&mut self) -> Vec<Arc<str>> {
         let freed = std::mem::take(&mut self.freed);

@@ -297,6 +297,12 @@ impl<B: Clone> Core<B> {
         self.crew.worker(worker).is_some_and(crew::Worker::serves)
     }
 
+    /// The slots there are, and whether each of them is empty.
+    #[doc(hidden)]
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, bool)> {
+        self.roster.slots().map(|(slot, record)| (slot, record.processes.is_empty()))
+    }
+
     /// Whether a worker has something under this token in its hands.
     pub fn holds(&self, token: Token) -> bool {
         self.requests.held(token).is_some()

@@ -236,12 +236,12 @@ impl<B: Clone> Core<B> {
             return;
         }
         (window.left, window.owed) = (window.left + allowed, 0);
-        // It may have forgotten such words meanwhile.
+        // It may have forgotten such words meanwhile, or be gone, and is silent because of that.
         if self.crew.worker(worker).is_some_and(|record| record.tongue == Tongue::Native && !record.cut) {
             turn.act(Action::Allow { worker, token, parts: allowed });
-        }
-        if stood_still {
-            self.limit_silence(token, turn);
+            if stood_still {
+                self.limit_silence(token, turn);
+            }
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Ahead {
 pub(super) struct Tempo {
     /// `None` unless its last reply came within the budget.
     mean: Option<Duration>,
+    /// How many requests it is likely to answer within the budget.
+    room: usize,
 }
 
 impl Tempo {
@@ -48,13 +50,12 @@ impl Tempo {
             let before = self.mean.unwrap_or(budget);
             (before * (WEIGHT - 1) + run) / WEIGHT
         });
+        let fit = self.mean.map_or(0, |mean| budget.as_nanos() / mean.as_nanos().max(1));
+        self.room = usize::try_from(fit).unwrap_or(MAX_AHEAD).min(MAX_AHEAD);
     }
 
-    /// How many requests it is likely to answer within the budget.
-    pub(super) fn room(self, budget: Duration) -> usize {
-        let Some(mean) = self.mean else { return 0 };
-        let fit = budget.as_nanos() / mean.as_nanos().max(1);
-        usize::try_from(fit).unwrap_or(MAX_AHEAD).min(MAX_AHEAD)
+    pub(super) fn room(self) -> usize {
+        self.room
     }
 }
 

@@ -14,6 +14,7 @@ use super::withheld::Withheld;
 use super::worker_state::WorkerState;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts about a worker that come and go by themselves")]
 pub(super) struct Worker {
     pub(super) home: Home,
     pub(super) name: Option<String>,
@@ -33,6 +34,8 @@ pub(super) struct Worker {
     pub(super) claims: bool,
     /// Whether that is being done at this moment.
     pub(super) withdrawing: bool,
+    /// Whether it has been done since its last reply: what was sent in vain may still be before it.
+    pub(super) withdrawn: bool,
     /// Since when it has held anything, while it does.
     pub(super) busy_since: Option<Timestamp>,
     /// Why it is given nothing at present, whatever it says.
@@ -77,6 +80,7 @@ impl Worker {
             tempo: Tempo::default(),
             claims: false,
             withdrawing: false,
+            withdrawn: false,
             busy_since: None,
             withheld: Withheld::default(),
             joined,
@@ -170,9 +174,9 @@ impl Worker {
     pub(super) fn takes_ahead(&self, prefetch: Option<Duration>) -> bool {
         let withheld = self.withheld.lastingly() || self.withheld.halted;
         let able = self.claims && self.tongue == Tongue::Native && self.credits == 1 && self.keyed.is_none();
-        let Some(budget) = prefetch.filter(|_| able && !withheld && !self.withdrawing) else { return false };
+        let able = able && prefetch.is_some() && !withheld && !self.withdrawing && !self.withdrawn;
         let busy = self.state == WorkerState::Processing && self.is_busy();
-        busy && self.ahead.len() < self.tempo.room(budget)
+        able && busy && self.ahead.len() < self.tempo.room()
     }
 
     pub(super) fn takes_more(&self) -> bool {

@@ -74,6 +74,7 @@ impl Model {
         let takes = takes && !desk.barred && !desk.exiting && !desk.halted && !desk.distrusted;
         law!(self, takes, "{worker} gets {request} ahead of its time, and cannot give it back");
         law!(self, !desk.unproven && !desk.elsewhere, "{worker} gets {request}, and is not to serve");
+        law!(self, !desk.withdrawn, "{worker} gets {request}, and may not have dropped what was taken back");
         let idle = self.desks.iter().find(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
         law!(
             self,
@@ -162,6 +163,7 @@ impl Model {
     pub(super) fn withdrawn(&mut self, worker: WorkerId, begun: u64, now: Timestamp) {
         let Some(desk) = self.desks.get_mut(&worker) else { return };
         desk.barred |= !std::mem::take(&mut desk.withdrawing);
+        desk.withdrawn = true;
         for token in in_order(desk) {
             let Some(sheet) = self.desks.get(&worker).and_then(|desk| desk.held.get(&token)) else {
                 continue;
@@ -187,11 +189,9 @@ impl Model {
         for (worker, desk) in self.desks.iter().filter(|(_, desk)| !desk.withdrawing) {
             let late = desk.held.values().find(|sheet| sheet.ahead && sheet.since.after(limit) <= now);
             law!(self, late.is_none(), "{worker} has kept {late:?} for too long, and not begun it");
-            law!(
-                self,
-                !desk.cut && !desk.exiting || desk.ahead_len() == 0,
-                "{worker} is gone, and begins more"
-            );
+            // What the dead, and those who have said their last, have not begun goes to others at once.
+            let gone = desk.cut || desk.exiting || desk.death.is_some();
+            law!(self, !gone || desk.ahead_len() == 0, "{worker} is gone, and begins more");
         }
         law!(
             self,
@@ -222,6 +222,22 @@ impl World {
     pub(super) fn withdraw(&mut self, worker: WorkerId) {
         if let Some(event) = self.withdrawn(worker) {
             self.at_once.push_front(event);
+        }
+    }
+
+    /// The router is gone, and the word is not: what was taken back is still not begun.
+    pub(super) fn outlive(&mut self, peer: PeerId, worker: WorkerId) {
+        let withdrawn = self.words.get(&worker).map_or(0, |word| word.withdrawn);
+        if let Some(process) = self.peers.get_mut(&peer) {
+            process.queue.retain(|job| !process.claims || withdrawn < job.number);
+        }
+    }
+
+    /// A router hears of the worker for the first time, and takes back what another has sent it.
+    pub(super) fn take_over(&mut self, worker: WorkerId) {
+        let peer = self.links.get(&worker).and_then(|link| self.peers.get_mut(&link.peer));
+        if let Some(process) = peer.filter(|process| process.claims) {
+            process.queue.clear();
         }
     }
 

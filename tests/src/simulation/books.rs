@@ -103,6 +103,8 @@ pub(super) struct Desk {
     pub(super) death: Option<bool>,
     /// What it has not begun is being taken back.
     pub(super) withdrawing: bool,
+    /// It was, and nothing has been replied since: what was sent in vain may still lie before it.
+    pub(super) withdrawn: bool,
     /// What its last replies tell of its speed.
     pub(super) tempo: Tempo,
 }
@@ -207,6 +209,7 @@ impl Desk {
             cut: false,
             death: None,
             withdrawing: false,
+            withdrawn: false,
             tempo: Tempo::default(),
         }
     }

@@ -96,14 +96,15 @@ pub(super) enum Signal {
 
 #[derive(Debug, Default)]
 pub(super) struct Calendar {
-    entries: BTreeMap<(Timestamp, u64), Happening>,
+    /// Boxed: entries move whenever others come between them.
+    entries: BTreeMap<(Timestamp, u64), Box<Happening>>,
     entered: u64,
 }
 
 impl Calendar {
     pub(super) fn enter(&mut self, at: Timestamp, happening: Happening) {
         self.entered += 1;
-        self.entries.insert((at, self.entered), happening);
+        self.entries.insert((at, self.entered), Box::new(happening));
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {
@@ -111,6 +112,6 @@ impl Calendar {
     }
 
     pub(super) fn pop(&mut self) -> Option<(Timestamp, Happening)> {
-        self.entries.pop_first().map(|((at, _), happening)| (at, happening))
+        self.entries.pop_first().map(|((at, _), happening)| (at, *happening))
     }
 }

@@ -10,6 +10,7 @@ use super::model::Model;
 impl Model {
     pub(super) fn asked(&mut self, request: &Request<Body>, now: Timestamp) {
         self.received += 1;
+        self.note_keys(&request.wants);
         self.arrival = Some(Arrival {
             request: request.request,
             waiting: self.line.len(),

@@ -216,8 +216,7 @@ impl Model {
             law!(self, !core.is_degraded(), "degraded, and nothing has failed");
             return;
         }
-        let slots: BTreeMap<Slot, bool> =
-            core.snapshot(now).workers.iter().map(|worker| (worker.slot, worker.state.is_none())).collect();
+        let slots: BTreeMap<Slot, bool> = core.slots().collect();
         if bad_now.is_some_and(|slot| slots.contains_key(&slot)) {
             self.early.last_bad = now;
         }

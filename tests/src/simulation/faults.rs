@@ -26,6 +26,15 @@ macro_rules! faults {
                     faults.readers = random.between(20, 100);
                     faults.slow_reader = random.pick(faults.slow_reader, &[30, 90]);
                 }
+                if random.percent(40) {
+                    // Nor are these: only short jobs, and many at once, are handed over early, and
+                    // only to workers that claim them while no other is idle.
+                    faults.claims = random.pick(100, &[90, 60]);
+                    faults.quick = random.between(30, 98);
+                    faults.burst = random.pick(90, &[70]);
+                    faults.exclusive = random.pick(0, &[0, faults.exclusive]);
+                    faults.affinity = random.pick(0, &[0, faults.affinity]);
+                }
                 faults
             }
         }
@@ -99,6 +108,10 @@ faults! {
     slow_notice: 50,
     /// The clock's ticks are late.
     late_tick: 50,
+    /// A worker claims its jobs, one at a time.
+    claims: 30,
+    /// A job is done in a moment.
+    quick: 50,
     /// A worker replies in parts.
     parts: 60,
     /// And never comes to an end.
@@ -156,15 +169,30 @@ faults! {
 }
 
 impl Faults {
+    /// How long a job takes its worker.
+    pub(super) fn job_time(&self, random: &mut Random, calm: bool) -> Duration {
+        if random.percent(self.quick) {
+            random.millis(0, 1)
+        } else if random.percent(20) && !calm {
+            random.millis(0, 1200)
+        } else {
+            random.millis(0, 40)
+        }
+    }
+
     /// Nothing but what replaces workers, whose newcomers may fail: none that serves may be missed.
     pub(super) fn only_replacements(random: &mut Random) -> Self {
         let reload = random.pick(0, &[80]);
         let recycle = random.pick(0, &[60]);
         let pause = random.pick(0, &[20]);
+        let (claims, quick, burst) = random.pick((0, 0, 0), &[(80, 70, 80)]);
         let mut faults = Self {
             reload,
             recycle,
             pause,
+            claims,
+            quick,
+            burst,
             growth: 50,
             classes: 40,
             exclusive: 20,

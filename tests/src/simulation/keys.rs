@@ -3,6 +3,7 @@
 //! without keys is played elsewhere; here it is that the work of one key runs once while its
 //! window lasts.
 
+mod tally;
 mod hands;
 mod deaths;
 
@@ -19,26 +20,8 @@ use hornpipe_proto::worker::ReplyStatus;
 
 use self::deaths::Fuse;
 use self::hands::Hand;
+pub use self::tally::Tally;
 use super::random::Random;
-
-/// What one run has seen.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
-    /// Requests answered with the reply of a run.
-    pub answered: u64,
-    /// Of those, how many had not run themselves.
-    pub repeated: u64,
-    /// Requests answered with an error.
-    pub refused: u64,
-    /// Clients that left something running.
-    pub dropped: u64,
-    /// Runs of keys.
-    pub runs: u64,
-    /// Routers that followed another.
-    pub lives: u64,
-    /// Replies that were for a router of before, and were read by a later one.
-    pub inherited: u64,
-}
 
 /// Replies are numbers; requests have 0.
 type Body = u64;
@@ -49,6 +32,7 @@ enum Order {
     Spawn(Place),
     Kill(Place),
     Dismiss(WorkerId),
+    Withdraw(WorkerId),
 }
 
 struct World {
@@ -113,6 +97,7 @@ impl World {
             attempts: random.between(1, 3),
             timeout: random.pick(None, &[Some(Duration::from_millis(200))]),
             queue_timeout: random.pick(None, &[None, Some(Duration::from_millis(300))]),
+            prefetch: random.pick(None, &[Some(Duration::from_millis(20)), Some(Duration::from_millis(200))]),
             cancel_grace: Duration::from_millis(50),
             key_window: random.pick(Duration::from_secs(2), &[Duration::from_millis(100)]),
             keys_limit: random.pick(10_000, &[3]),
@@ -207,7 +192,7 @@ impl World {
     fn reply(&mut self) {
         let Some(worker) = self.some_worker() else { return };
         let Some(hand) = self.workers.get_mut(&worker) else { return };
-        let Some(token) = hand.held.keys().next().copied() else { return };
+        let Some(token) = hand.current() else { return };
         let status =
             self.random.pick(ReplyStatus::Ok, &[ReplyStatus::Ok, ReplyStatus::Error, ReplyStatus::Retry]);
         self.last += 1;
@@ -225,14 +210,21 @@ impl World {
 
     /// A reply is on its way. Whether it is read is seen by what is written down.
     fn send(&mut self, worker: WorkerId, token: Token, status: ReplyStatus, body: Body) {
+        let was_open = self.is_written_as_begun(token);
         self.tell(Event::Reply { worker, token, status, message: None, size: 1, body });
         let mut written = self.done.values();
-        let read = self.fuse != Fuse::Dead || written.any(|(done, _until)| *done == body);
+        let written = written.any(|(done, _until)| *done == body);
+        // One that nobody waited for leaves nothing but that its key is free.
+        let read = self.fuse != Fuse::Dead || written || (was_open && !self.is_written_as_begun(token));
         let hand = self.workers.get_mut(&worker);
         let kept = hand.into_iter().flat_map(|hand| hand.kept.iter_mut()).find(|kept| kept.token == token);
         if let Some(kept) = kept {
             kept.read |= read;
         }
+    }
+
+    fn is_written_as_begun(&self, token: Token) -> bool {
+        self.journal.values().any(|entry| matches!(entry, Entry::Begun(begun) if begun.token == token))
     }
 
     fn die(&mut self) {
@@ -249,7 +241,8 @@ impl World {
     }
 
     fn end_worker(&mut self, worker: WorkerId) {
-        if let Some(hand) = self.workers.remove(&worker) {
+        if let Some(mut hand) = self.workers.remove(&worker) {
+            self.take_back_unbegun(worker, &mut hand);
             self.tell(Event::WorkerLeft { worker });
             self.bury(hand.place);
         }
@@ -258,6 +251,13 @@ impl World {
     fn bury(&mut self, place: Option<Place>) {
         if let Some(place) = place {
             self.tell(Event::Exited { place, ending: Ending::Signal(9) });
+        }
+    }
+
+    /// What it has not begun by now it never will.
+    fn take_back_unbegun(&mut self, worker: WorkerId, hand: &mut Hand) {
+        if let Some(event) = hand.withdraw(worker) {
+            self.tell(event);
         }
     }
 
@@ -270,7 +270,8 @@ impl World {
 
     fn join(&mut self) {
         let name = self.name();
-        let hand = Hand::new(name, None, self.random.percent(70), self.random.between(1, 3));
+        let mut hand = Hand::new(name, None, self.random.percent(70), self.random.between(1, 3));
+        hand.claims = hand.is_single() && self.random.percent(70);
         self.greet(WorkerId(name), hand);
     }
 
@@ -359,6 +360,8 @@ impl World {
                 Action::Kill { place } | Action::Terminate { place } => {
                     self.orders.push_back(Order::Kill(place));
                 }
+                // It is heard before anything else.
+                Action::Withdraw { worker } => self.orders.push_front(Order::Withdraw(worker)),
                 Action::Dismiss { worker } => self.orders.push_back(Order::Dismiss(worker)),
                 Action::Answer { request, body, .. } => self.answered(request, body),
                 Action::Refuse { request, .. } => {
@@ -385,7 +388,8 @@ impl World {
             Order::Spawn(place) => {
                 self.tell(Event::Started { place, pid: 1 });
                 let worker = WorkerId(self.name());
-                let hand = Hand::new(worker.0, Some(place), self.random.percent(70), 1);
+                let mut hand = Hand::new(worker.0, Some(place), self.random.percent(70), 1);
+                hand.claims = self.random.percent(70);
                 self.greet(worker, hand);
             }
             Order::Kill(place) => {
@@ -397,6 +401,15 @@ impl World {
                     Some(worker) => self.end_worker(worker),
                     None if self.away.len() < away => self.bury(Some(place)),
                     None => (),
+                }
+            }
+            Order::Withdraw(worker) => {
+                if let Some(mut hand) = self.workers.remove(&worker) {
+                    let event = hand.withdraw(worker);
+                    self.workers.insert(worker, hand);
+                    if let Some(event) = event {
+                        self.tell(event);
+                    }
                 }
             }
             Order::Dismiss(worker) => {
@@ -454,6 +467,10 @@ impl World {
             law!(self, !done, "{request} runs, and its key {key} was answered");
         }
         if let Some(hand) = self.workers.get_mut(&job.worker) {
+            // Until the reply to it is read nothing follows, and it follows nothing.
+            let alone = hand.held.is_empty() || (key.is_none() && !hand.holds_keyed());
+            law!(self, alone || !hand.is_single(), "{request} and another, of which one has a key");
+            self.tally.ahead += u64::from(!hand.held.is_empty() && hand.is_single());
             hand.take(job.token, (request, key));
         }
     }
@@ -468,22 +485,6 @@ impl World {
         law!(self, waiting + running + joined == open, "{waiting}, {running}, {joined}, and {open} are open");
         let keys = self.core.tables().keys;
         law!(self, keys <= self.settings.keys_limit, "{keys} keys are remembered");
-    }
-}
-
-impl std::ops::Add for Tally {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            answered: self.answered + other.answered,
-            repeated: self.repeated + other.repeated,
-            refused: self.refused + other.refused,
-            dropped: self.dropped + other.dropped,
-            runs: self.runs + other.runs,
-            lives: self.lives + other.lives,
-            inherited: self.inherited + other.inherited,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use hornpipe::core::{Cause, Home, Phase, Timestamp};
+use hornpipe::core::{Cause, Home, Phase, Timestamp, WorkerId};
 
 use super::Core;
 use super::books::Desk;
@@ -41,14 +41,15 @@ impl Load {
 }
 
 impl Model {
-    pub(super) fn idle_locals(&self) -> u32 {
-        let idle = |desk: &&Desk| {
-            // What another connection of its process held when it was cut is over for it.
-            let holds = |other: &Desk| other.home == desk.home && !other.held.is_empty() && !other.cut;
-            let free = desk.is_eligible() && desk.held.is_empty();
-            free && desk.home != Home::External && !self.desks.values().any(holds)
+    pub(super) fn idle_locals(&self, core: &Core) -> u32 {
+        let idle = |(worker, desk): &(&WorkerId, &Desk)| {
+            let holds = |other: &&Desk| other.home == desk.home && !other.held.is_empty();
+            let free = desk.is_eligible() && desk.held.is_empty() && desk.home != Home::External;
+            // What another connection of its process held when it was cut is over for it, unless
+            // the process was to leave after that, of which nobody is told.
+            free && self.desks.values().filter(holds).all(|other| other.cut && core.serves(**worker))
         };
-        u32::try_from(self.desks.values().filter(idle).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.desks.iter().filter(idle).count()).unwrap_or(u32::MAX)
     }
 
     /// Those that hold something, or that still have what an earlier router gave them: also
@@ -108,12 +109,12 @@ impl Model {
         let (min, max) = (self.settings.min, self.settings.max);
         law!(self, min <= to && to <= max, "{to} is not between {min} and {max}");
         law!(self, core.phase() == Phase::Serving, "the target changes by itself while {:?}", core.phase());
-        let (idle, busy) = (self.idle_locals(), self.busy_locals());
+        let (idle, busy) = (self.idle_locals(core), self.busy_locals());
         match *cause {
             Cause::Operator | Cause::Configuration => (),
             Cause::QueueWait { wait, waiting } => {
                 self.look_who_serves(core);
-                self.judge_step_up((from, to), (wait, waiting), now);
+                self.judge_step_up((from, to), (wait, waiting), now, core);
             }
             Cause::Idle { during, .. } => {
                 let rules = self.settings.autoscale;
@@ -155,6 +156,7 @@ impl Model {
         (from, to): (u32, u32),
         (wait, waiting): (std::time::Duration, usize),
         now: Timestamp,
+        core: &Core,
     ) {
         let limit = self.settings.autoscale.map(|rules| rules.up_wait);
         let waited = self.oldest_wait().map(|since| now.since(since));
@@ -163,7 +165,7 @@ impl Model {
         let open = self.open().count();
         law!(self, unsure || waiting == open, "{open} wait, not {waiting}");
         law!(self, limit.is_some_and(|limit| limit <= wait), "{wait:?} is not long");
-        law!(self, self.idle_locals() == 0, "somebody is idle");
+        law!(self, self.idle_locals(core) == 0, "somebody is idle");
         law!(self, !self.backs_off(now), "the pool grows while slots fail");
         let coming = to.saturating_sub(self.serving_slots()) as usize;
         law!(self, from < to && coming <= waiting, "{coming} are coming for {waiting}");
@@ -190,7 +192,7 @@ impl Model {
             // Nobody says so before the process that brought it down has ended.
             self.load.changed = now;
         }
-        let idle = self.idle_locals();
+        let idle = self.idle_locals(core);
         self.load.idle.push_back((now, idle));
         let horizon = self.settings.autoscale.map_or(std::time::Duration::ZERO, |rules| rules.down_after * 3);
         while self.load.idle.get(1).is_some_and(|(at, _)| at.after(horizon) < now) {

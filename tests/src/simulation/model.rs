@@ -375,6 +375,7 @@ impl Model {
             post.served += u64::from(post.probe.is_none_or(|(probe, _since)| probe != token));
         }
         if let Some(desk) = self.desks.get_mut(&worker) {
+            desk.withdrawn = false;
             if let Home::Local(place) = desk.home {
                 self.replied_now = Some(place);
             }

@@ -46,7 +46,10 @@ impl World {
             .random
             .pick(Kind::Native { credits }, &[Kind::Plain, Kind::Pirate, Kind::Native { credits }]);
         let mut process = Peer::new(kind, Some(place));
-        process.claims = credits == 1 && process.is_native() && self.random.percent(80);
+        if self.random.percent(self.faults.claims) {
+            process.claims = true;
+            process.kind = Kind::Native { credits: 1 };
+        }
         process.generation = generation;
         process.started = self.now;
         process.deaf = self.random.percent(self.faults.deaf);

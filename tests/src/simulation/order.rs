@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hornpipe::core::{AGING, ClientId, Home, Phase, RequestId, Timestamp, WorkerId};
+use hornpipe::core::{AGING, ClientId, Home, Phase, RequestId, Timestamp, Wants, WorkerId};
 use hornpipe_proto::Priority;
 
 use super::Core;
@@ -16,19 +16,64 @@ use super::model::Model;
 pub(super) struct Turns {
     /// Who had each affinity key first, and lives.
     owners: BTreeMap<Arc<str>, WorkerId>,
-    /// Since when, and since which step, each could be handed out, were its worker idle.
-    lined_up: BTreeMap<RequestId, (Timestamp, u64)>,
+    /// Since when, and since which step, each could be handed out, were its worker idle; and the
+    /// last step in which that was so.
+    lined_up: BTreeMap<RequestId, (Timestamp, u64, u64)>,
     /// How often each class has been passed over in a row.
     passed: BTreeMap<Priority, u32>,
-    /// How often one client was served since another waits.
+    /// How often one client was served since another waits, where it waits.
     served: BTreeMap<(Priority, ClientId, ClientId), u32>,
     /// Who could take something, now or later, before this step. That a busy plain worker
-    /// is to leave after its request is told to nobody.
-    serving: BTreeSet<WorkerId>,
+    /// is to leave after its request is told to nobody. In order.
+    serving: Vec<WorkerId>,
     /// Whether requests come into the line later than they arrive, because of their keys.
     lines_change: bool,
+    /// One of these has arrived in this step, and may have been refused.
+    keys_came: bool,
     /// Somebody has ceased to serve in this step, before its turns or after them.
     pub(super) unsure: bool,
+}
+
+impl Turns {
+    fn serves(&self, worker: WorkerId) -> bool {
+        self.serving.binary_search(&worker).is_ok()
+    }
+
+    /// Its first worker may take it now.
+    fn note_serving(&mut self, worker: WorkerId) {
+        if let Err(place) = self.serving.binary_search(&worker) {
+            self.serving.insert(place, worker);
+        }
+    }
+}
+
+/// Which of those that want each exclusive key is the first, unless a worker has one under it.
+#[derive(Debug, Default)]
+struct Exclusives<'a>(Vec<(&'a Arc<str>, Option<Rank>)>);
+
+/// Of whom and where in the line: the least goes first.
+type Rank = (Priority, usize, RequestId);
+
+impl<'a> Exclusives<'a> {
+    fn want(&mut self, asked: &'a Asked, rank: Rank) {
+        let Some(key) = &asked.wants.exclusive else { return };
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, first)) => *first = (*first).min(Some(rank)),
+            None => self.0.push((key, Some(rank))),
+        }
+    }
+
+    fn take(&mut self, exclusive: Option<&Arc<str>>) {
+        let Some(key) = exclusive else { return };
+        self.0.iter_mut().filter(|(known, _)| *known == key).for_each(|(_, first)| *first = None);
+    }
+
+    /// Whether a worker has one under its exclusive key, or another is before it.
+    fn park(&self, request: RequestId, asked: &Asked) -> bool {
+        let Some(key) = &asked.wants.exclusive else { return false };
+        let found = self.0.iter().find(|(known, _)| *known == key);
+        found.is_some_and(|(_, first)| first.is_none_or(|(_, _, first)| first != request))
+    }
 }
 
 impl Model {
@@ -39,14 +84,14 @@ impl Model {
     /// The worker that it waits for, if it waits for one.
     fn owner(&self, asked: &Asked) -> Option<WorkerId> {
         let owner = self.turns_taken.owners.get(asked.wants.affinity.as_ref()?)?;
-        self.turns_taken.serving.contains(owner).then_some(*owner)
+        self.turns_taken.serves(*owner).then_some(*owner)
     }
 
     /// The worker that alone may have it at this moment.
     fn reserved_for(&self, request: RequestId, asked: &Asked, now: Timestamp) -> Option<WorkerId> {
         let owner = self.owner(asked)?;
         let lined_up = self.turns_taken.lined_up.get(&request).copied();
-        let (since, step) = lined_up.unwrap_or((now, self.step));
+        let (since, step, _) = lined_up.unwrap_or((now, self.step, self.step));
         // Its worker goes before all others also if it is not to be waited for.
         let waits = since.after(self.settings.affinity_wait) > now || step == self.step;
         (asked.wants.strict || waits).then_some(owner)
@@ -62,43 +107,44 @@ impl Model {
             || self.settings.client_bytes_limit.is_some_and(|limit| bytes > limit)
     }
 
-    /// Whether a worker has one under its exclusive key, or another is before it.
-    fn is_parked(&self, request: RequestId, asked: &Asked) -> bool {
-        let Some(key) = &asked.wants.exclusive else { return false };
-        let taken = |desk: &Desk| desk.held.values().any(|sheet| sheet.exclusive.as_ref() == Some(key));
-        if self.desks.values().any(taken) {
-            return true;
+    /// The exclusive keys of those in the line.
+    fn exclusives(&self) -> Exclusives<'_> {
+        let mut keys = Exclusives::default();
+        if !self.turns_taken.lines_change && !self.turns_taken.keys_came {
+            return keys;
         }
-        let mut rivals: Vec<_> = Vec::new();
-        for (position, other) in self.line.iter().enumerate() {
-            for one in self.asked_of(*other).filter(|one| one.wants.exclusive.as_ref() == Some(key)) {
-                rivals.push((one.wants.priority, position, *other));
+        for (position, request) in self.line.iter().enumerate() {
+            for asked in self.asked_of(*request) {
+                keys.want(asked, (asked.wants.priority, position, *request));
             }
         }
-        rivals.into_iter().min().is_some_and(|(_, _, first)| first != request)
+        for sheet in self.desks.values().flat_map(|desk| desk.held.values()) {
+            keys.take(sheet.exclusive.as_ref());
+        }
+        keys
     }
 
     /// All that this worker might get, in the order of the line.
-    fn eligible_for(&self, worker: WorkerId, now: Timestamp) -> Vec<(RequestId, &Asked)> {
+    fn eligible_for(&self, worker: WorkerId, now: Timestamp) -> impl Iterator<Item = (RequestId, &Asked)> {
         let known = self.line.iter().filter_map(|request| Some((*request, self.requests.get(request)?)));
-        known
-            .filter(|(request, asked)| !self.is_parked(*request, asked))
-            .filter(|(request, asked)| {
-                self.reserved_for(*request, asked, now).is_none_or(|owner| owner == worker)
-            })
-            .collect()
+        let keys = self.exclusives();
+        known.filter(move |(request, asked)| {
+            !keys.park(*request, asked)
+                && self.reserved_for(*request, asked, now).is_none_or(|owner| owner == worker)
+        })
     }
 
     /// Whether anything waits that this worker might have.
     pub(super) fn has_work_for(&self, worker: WorkerId) -> bool {
-        !self.eligible_for(worker, self.now).is_empty()
+        self.eligible_for(worker, self.now).next().is_some()
     }
 
     /// Those that wait for whichever worker.
     pub(super) fn open(&self) -> impl Iterator<Item = &Asked> {
         let known = self.line.iter().filter_map(|request| Some((*request, self.requests.get(request)?)));
-        let open = |(request, asked): &(RequestId, &Asked)| {
-            !self.is_parked(*request, asked) && self.reserved_for(*request, asked, self.now).is_none()
+        let keys = self.exclusives();
+        let open = move |(request, asked): &(RequestId, &Asked)| {
+            !keys.park(*request, asked) && self.reserved_for(*request, asked, self.now).is_none()
         };
         known.filter(open).map(|(_, asked)| asked)
     }
@@ -112,7 +158,7 @@ impl Model {
             self.turns_taken.owners.retain(|_key, owner| core.serves(*owner));
             return self.leave_line(request, worker, None);
         }
-        let eligible = self.eligible_for(worker, now);
+        let eligible: Vec<_> = self.eligible_for(worker, now).collect();
         let Some((_, asked)) = eligible.iter().find(|(one, _)| *one == request) else {
             law!(self, false, "{request} is given to {worker}, and must not be, of {:?}", self.line);
             return false;
@@ -157,7 +203,7 @@ impl Model {
     /// Finds out whether the model can know who is waited for, in this step.
     pub(super) fn look_who_serves(&mut self, core: &Core) {
         let turns = &self.turns_taken;
-        let changed = |worker: &WorkerId| turns.serving.contains(worker) != core.serves(*worker);
+        let changed = |worker: &WorkerId| turns.serves(*worker) != core.serves(*worker);
         let unsure = turns.owners.values().any(changed);
         self.turns_taken.unsure |= unsure;
     }
@@ -170,10 +216,10 @@ impl Model {
         {
             let waits = |asked: &Asked| asked.wants.affinity.as_ref() == Some(&key);
             for other in self.line.iter().filter(|other| self.requests.get(other).is_some_and(waits)) {
-                self.turns_taken.lined_up.insert(*other, (self.now, self.step));
+                self.turns_taken.lined_up.insert(*other, (self.now, self.step, 0));
             }
             self.turns_taken.owners.insert(key, worker);
-            self.turns_taken.serving.insert(worker);
+            self.turns_taken.note_serving(worker);
         }
         own.is_some() || self.turns_taken.unsure
     }
@@ -182,7 +228,8 @@ impl Model {
     fn stands_in_a_line(&self, class: Priority) -> bool {
         let known = self.line.iter().filter_map(|request| Some((*request, self.requests.get(request)?)));
         let mut of_class = known.filter(|(_, asked)| asked.wants.priority == class);
-        of_class.any(|(request, asked)| !self.is_parked(request, asked))
+        let keys = self.exclusives();
+        of_class.any(|(request, asked)| !keys.park(request, asked))
     }
 
     /// Between two turns of one client every other that waits has one.
@@ -201,39 +248,54 @@ impl Model {
 
     /// After each step: who has come to wait for what.
     pub(super) fn note_turns(&mut self, core: &Core) {
-        let keyed = |asked: &Asked| asked.wants.affinity.is_some() || asked.wants.exclusive.is_some();
-        self.turns_taken.lines_change |= self.requests.values().any(keyed);
-        let serving: BTreeSet<WorkerId> =
-            self.desks.keys().copied().filter(|worker| core.serves(*worker)).collect();
-        self.turns_taken.serving.clone_from(&serving);
-        if std::mem::take(&mut self.turns_taken.unsure) {
-            self.turns_taken.passed = Priority::ALL.into_iter().zip(core.passed_over()).collect();
-            self.turns_taken.served.clear();
+        let (desks, turns) = (&self.desks, &mut self.turns_taken);
+        if std::mem::take(&mut turns.keys_came) && !turns.lines_change {
+            let keyed = |asked: &Asked| asked.wants.affinity.is_some() || asked.wants.exclusive.is_some();
+            turns.lines_change = self.requests.values().any(keyed);
         }
-        self.turns_taken.owners.retain(|_key, owner| serving.contains(owner));
-        let waiting: Vec<(RequestId, bool)> = self
-            .line
-            .iter()
-            .filter_map(|request| Some((*request, self.is_parked(*request, self.requests.get(request)?))))
-            .collect();
-        let lined_up: BTreeSet<RequestId> =
-            waiting.into_iter().filter(|(_, parked)| !parked).map(|(request, _)| request).collect();
-        self.turns_taken.lined_up.retain(|request, _since| lined_up.contains(request));
-        for request in lined_up {
-            self.turns_taken.lined_up.entry(request).or_insert((self.now, self.step));
+        turns.serving.clear();
+        turns.serving.extend(desks.keys().copied().filter(|worker| core.serves(*worker)));
+        if std::mem::take(&mut turns.unsure) {
+            turns.passed = Priority::ALL.into_iter().zip(core.passed_over()).collect();
+            turns.served.clear();
         }
-        let here = |class: Priority, client: ClientId| {
-            let mut asked = self.line.iter().filter_map(|request| self.requests.get(request));
+        let serving = &turns.serving;
+        let owners = turns.owners.len();
+        turns.owners.retain(|_key, owner| serving.binary_search(owner).is_ok());
+        if turns.owners.len() < owners {
+            // Who waited for a worker that is gone begins anew, in the line for all.
+            turns.served.clear();
+        }
+        let mut lined_up = std::mem::take(&mut turns.lined_up);
+        let keys = self.exclusives();
+        for request in &self.line {
+            let waits = self.requests.get(request).is_some_and(|asked| !keys.park(*request, asked));
+            if waits {
+                lined_up.entry(*request).or_insert((self.now, self.step, 0)).2 = self.step;
+            }
+        }
+        lined_up.retain(|_request, (_since, _step, last)| *last == self.step);
+        self.turns_taken.lined_up = lined_up;
+        let (line, requests) = (&self.line, &self.requests);
+        let is_here = |class: Priority, client: ClientId| {
+            let mut asked = line.iter().filter_map(|request| requests.get(request));
             asked.any(|asked| asked.wants.priority == class && asked.client == client && !asked.returned)
         };
-        let kept: BTreeSet<_> = self
-            .turns_taken
-            .served
-            .keys()
-            .copied()
-            .filter(|(class, waits, _served)| here(*class, *waits))
-            .collect();
-        self.turns_taken.served.retain(|key, _count| kept.contains(key));
+        let mut last = None;
+        // Those of one client that waits stand together.
+        self.turns_taken.served.retain(|(class, waits, _served), _count| match last {
+            Some((one, other, here)) if (one, other) == (*class, *waits) => here,
+            _ => {
+                let here = is_here(*class, *waits);
+                last = Some((*class, *waits, here));
+                here
+            }
+        });
+    }
+
+    /// One arrives that may come into the line later than that, because of its keys.
+    pub(super) fn note_keys(&mut self, wants: &Wants) {
+        self.turns_taken.keys_came |= wants.affinity.is_some() || wants.exclusive.is_some();
     }
 }
 

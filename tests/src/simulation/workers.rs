@@ -81,6 +81,7 @@ impl World {
             return;
         }
         if first {
+            self.take_over(worker);
             self.tell(Event::Joined { worker, home });
         }
         if closes {
@@ -159,6 +160,7 @@ impl World {
         };
         process.connection = None;
         let peer = *peer;
+        self.outlive(peer, worker);
         let pause = self.random.millis(10, 30);
         self.enter(pause, Happening::Connect { peer });
     }
@@ -286,7 +288,8 @@ impl World {
                 }
                 process.queue.push_back(job);
                 let all = process.jobs.len() + process.queue.len();
-                let ahead = if process.claims { MAX_AHEAD } else { 0 };
+                // What was taken back is dropped when its turn has come.
+                let ahead = if process.claims { 2 * MAX_AHEAD } else { 0 };
                 let fits = all <= process.promised.max(process.credits()) + ahead;
                 assert!(fits, "seed {} step {}: {worker} has too much in hand", self.seed, self.model.step);
                 if !process.claims || process.jobs.is_empty() {
@@ -321,8 +324,7 @@ impl World {
         if self.random.percent(self.faults.hang) {
             return;
         }
-        let long = self.random.percent(20) && !self.calm;
-        let time = if long { self.random.millis(0, 1200) } else { self.random.millis(0, 40) };
+        let time = self.faults.job_time(&mut self.random, self.calm);
         self.enter(time, Happening::Done { peer, token });
     }
 

@@ -61,6 +61,8 @@ pub(super) struct World {
     pub(super) names: u64,
     report: Report,
     trace: bool,
+    /// Room for what the core orders.
+    actions: Vec<Action<Body>>,
 }
 
 /// Plays one run: `events` events of chaos, then calm, then the end.
@@ -81,6 +83,7 @@ pub fn run(seed: u64, events: u64, trace: bool) -> Report {
         world.finish();
     }
     world.check_end();
+    world.count_life();
     world.report
 }
 
@@ -104,6 +107,9 @@ impl World {
         } else {
             Faults::draw(&mut random)
         };
+        if faults.claims >= 60 && settings.prefetch.is_none() {
+            settings.prefetch = Some(Duration::from_millis(20));
+        }
         let start = Timestamp(Duration::from_secs(1000));
         Self {
             seed,
@@ -136,6 +142,7 @@ impl World {
             names: 0,
             report: Report { lives: 1, ..Report::default() },
             trace,
+            actions: Vec::new(),
         }
     }
 
@@ -220,13 +227,14 @@ impl World {
         self.model.step = self.report.events;
         self.show(&event);
         self.model.hear(&event, self.now, &self.core);
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.actions);
         self.core.handle(event, self.now, &mut actions);
-        for action in actions {
+        for action in actions.drain(..) {
             self.show(&action);
             self.model.judge(&action, self.now, &self.core);
             self.perform(action);
         }
+        self.actions = actions;
         self.model.check(self.now, &self.core);
         self.check_full();
     }
@@ -311,7 +319,15 @@ impl World {
 
 /// Another life of the router.
 impl World {
+    /// What only its own counters tell.
+    fn count_life(&mut self) {
+        let counters = self.core.counters();
+        self.report.handed_ahead += counters.prefetched;
+        self.report.taken_back += counters.withdrawn;
+    }
+
     pub(super) fn restart(&mut self) {
+        self.count_life();
         self.life += 1;
         self.report.lives += 1;
         for worker in std::mem::take(&mut self.links).into_keys().collect::<Vec<_>>() {
@@ -477,22 +493,6 @@ impl World {
         assert_eq!(tables.requests, 0, "seed {seed}: over, and {tables:?}");
         if self.model.stopped.is_some() {
             assert_eq!((tables.processes, tables.timers), (0, 0), "seed {seed}: over, and {tables:?}");
-        }
-    }
-}
-
-impl std::ops::Add for Report {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            events: self.events + other.events,
-            answered: self.answered + other.answered,
-            refused: self.refused + other.refused,
-            dropped: self.dropped + other.dropped,
-            poison: self.poison + other.poison,
-            spawned: self.spawned + other.spawned,
-            lives: self.lives + other.lives,
         }
     }
 }

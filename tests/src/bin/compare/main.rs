@@ -1,6 +1,7 @@
 //! Hornpipe beside `zmq_proxy`, the broker that libzmq brings along, and beside a plain LRU broker
-//! of the Guide's kind: the same libzmq, the same load, the same machine, in turns. Prints
-//! medians, and ratios to `zmq_proxy` of the same run.
+//! of the Guide's kind: the same libzmq, the same load, the same machine, in turns. And beside
+//! gearmand and nats-server, where they are installed, each with clients and workers that speak
+//! its own protocol. Prints medians, and ratios to `zmq_proxy` of the same run.
 //!
 //! `cargo run --release -p hornpipe-tests --bin compare -- [ROUNDS [SECONDS]]` measures rates;
 //! `compare flood [ROUNDS]` one client beside many, `compare memory` what clients and waiting
@@ -13,9 +14,13 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 mod peers;
+mod wire;
+mod gearman;
+mod nats;
 mod shapes;
 
-use hornpipe_client::load::{self, Mix, Mode, Outcome, Plan, Shape, Until};
+use hornpipe_client::load::{self, Latency, Mix, Mode, Plan, Shape, Until};
+use wire::Wire;
 
 const WORKERS: usize = 4;
 const BODY: usize = 16;
@@ -40,6 +45,8 @@ fn main() -> Result<ExitCode> {
         ["proxy-worker", backend] => peers::proxy_worker(backend).map(|()| ExitCode::SUCCESS),
         ["lru"] => peers::lru().map(|()| ExitCode::SUCCESS),
         ["lru-worker", backend] => peers::lru_worker(backend).map(|()| ExitCode::SUCCESS),
+        ["gearmand-worker", address] => gearman::worker(address).map(|()| ExitCode::SUCCESS),
+        ["nats-server-worker", address] => nats::worker(address).map(|()| ExitCode::SUCCESS),
         ["flood", rest @ ..] => shapes::flood(rest.first().map_or(Ok(5), |text| text.parse())?),
         ["memory"] => shapes::memory(),
         ["pool", rest @ ..] => shapes::pool(rest.first().map_or(Ok(20), |text| text.parse())?),
@@ -57,6 +64,8 @@ struct Stack {
     processes: Vec<Child>,
     /// The process that moves the messages.
     broker: u32,
+    /// What clients speak, if it is not ZeroMQ.
+    wire: Option<Wire>,
 }
 
 impl Drop for Stack {
@@ -75,6 +84,13 @@ fn start(command: &mut Command) -> Result<(Child, String)> {
     Ok((child, line))
 }
 
+/// For whoever has started this process.
+fn say_ready() -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready")?;
+    Ok(out.flush()?)
+}
+
 fn start_peer(broker: &str, worker: &str) -> Result<Stack> {
     let this = std::env::current_exe()?;
     let (peer, line) = start(Command::new(&this).arg(broker))?;
@@ -84,7 +100,7 @@ fn start_peer(broker: &str, worker: &str) -> Result<Stack> {
     for _worker in 0..WORKERS {
         processes.push(Command::new(&this).args([worker, backend]).spawn()?);
     }
-    Ok(Stack { endpoint: frontend.to_owned(), processes, broker })
+    Ok(Stack { endpoint: frontend.to_owned(), processes, broker, wire: None })
 }
 
 fn start_hornpipe(prefetch: &str) -> Result<Stack> {
@@ -94,10 +110,13 @@ fn start_hornpipe(prefetch: &str) -> Result<Stack> {
     let (broker, line) = start(Command::new(binary).args(arguments))?;
     let frontend = line.split_whitespace().find(|word| word.starts_with("tcp://")).ok_or("no endpoint")?;
     let router = shapes::router_of(broker.id()).ok_or("no router")?;
-    Ok(Stack { endpoint: frontend.to_owned(), processes: vec![broker], broker: router })
+    Ok(Stack { endpoint: frontend.to_owned(), processes: vec![broker], broker: router, wire: None })
 }
 
-fn measure(stack: &Stack, (clients, depth, body): (usize, usize, usize), time: Duration) -> Result<Outcome> {
+fn measure(stack: &Stack, (clients, depth, body): (usize, usize, usize), time: Duration) -> Result<Seen> {
+    if let Some(wire) = stack.wire {
+        return wire::measure((wire, &stack.endpoint), (clients, depth, body), time);
+    }
     let plan = Plan {
         endpoints: vec![stack.endpoint.parse()?],
         clients,
@@ -114,23 +133,42 @@ fn measure(stack: &Stack, (clients, depth, body): (usize, usize, usize), time: D
     if !outcome.counts.is_flawless() {
         return Err(format!("not every reply was right: {:?}", outcome.counts).into());
     }
-    Ok(outcome)
+    let (rate, Latency { p50, p99, .. }) = (outcome.rate, outcome.latency);
+    Ok(Seen { rate, p50, p99 })
 }
 
-/// What one round has shown, and the broker's own processor time for each request.
+/// What clients have seen: right replies a second, and how long they took in microseconds.
+struct Seen {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+/// What one round has shown, and the broker's own processor time in it.
 struct Round {
-    outcome: Outcome,
+    seen: Seen,
     cpu: Duration,
 }
 
 fn compare(rounds: u64, time: Duration) -> Result<ExitCode> {
-    let stacks = [
+    let mut stacks = vec![
         ("zmq_proxy", start_peer("proxy", "proxy-worker")?),
         ("LRU", start_peer("lru", "lru-worker")?),
         ("hornpipe", start_hornpipe("1ms")?),
         ("  prefetch 0", start_hornpipe("0")?),
     ];
     let mut out = std::io::stdout().lock();
+    for wire in [Wire::Gearman, Wire::Nats] {
+        match wire::start(wire)? {
+            Some(stack) => stacks.push((wire.program(), stack)),
+            None => writeln!(
+                out,
+                "{} is not installed (Debian: {}): no rows of it",
+                wire.program(),
+                wire.package()
+            )?,
+        }
+    }
     writeln!(out, "{WORKERS} echo workers, {rounds} rounds of {time:?} in turns, medians")?;
     writeln!(
         out,
@@ -142,18 +180,18 @@ fn compare(rounds: u64, time: Duration) -> Result<ExitCode> {
         for _round in 0..rounds {
             for ((_broker, stack), rounds) in stacks.iter().zip(&mut all) {
                 let before = shapes::cpu_of(stack.broker)?;
-                let outcome = measure(stack, (clients, depth, body), time)?;
+                let seen = measure(stack, (clients, depth, body), time)?;
                 let cpu = shapes::cpu_of(stack.broker)?.saturating_sub(before);
-                rounds.push(Round { outcome, cpu });
+                rounds.push(Round { seen, cpu });
             }
         }
-        let rate = |rounds: &[Round]| median(rounds.iter().map(|round| round.outcome.rate));
+        let rate = |rounds: &[Round]| median(rounds.iter().map(|round| round.seen.rate));
         let peer = rate(all.first().map(Vec::as_slice).unwrap_or_default());
         for ((broker, _stack), rounds) in stacks.iter().zip(&all) {
-            let (rate, p50) = (rate(rounds), median(rounds.iter().map(|round| round.outcome.latency.p50)));
-            let p99 = median(rounds.iter().map(|round| round.outcome.latency.p99));
+            let (rate, p50) = (rate(rounds), median(rounds.iter().map(|round| round.seen.p50)));
+            let p99 = median(rounds.iter().map(|round| round.seen.p99));
             let cpu = median(rounds.iter().map(|round| {
-                round.cpu.as_secs_f64() * 1e6 / (round.outcome.rate * time.as_secs_f64()).max(1.0)
+                round.cpu.as_secs_f64() * 1e6 / (round.seen.rate * time.as_secs_f64()).max(1.0)
             }));
             let ratio = rate / peer;
             writeln!(out, "{name:<16}{broker:<14}{rate:>10.0}{ratio:>8.2}{p50:>10.0}{p99:>10.0}{cpu:>10.1}")?;

@@ -60,6 +60,8 @@ impl World {
 
     /// What was on its way is lost. What the worker had done by then it may have kept.
     fn lose_connection(&mut self, hand: &mut Hand) {
+        // The next router takes back what has not begun, before anything else.
+        hand.withdraw(WorkerId(0));
         let mut lost = Vec::new();
         for token in hand.held.keys().copied().collect::<Vec<_>>() {
             match self.random.below(6) {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use hornpipe::core::{Details, Place, RequestId, Speech};
+use hornpipe::core::{Details, Event, Place, RequestId, Speech, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
@@ -17,6 +17,8 @@ pub(super) struct Hand {
     pub(super) place: Option<Place>,
     /// Whether it speaks with details, and keeps replies that a router may not have read.
     pub(super) keeps: bool,
+    /// Whether it claims its jobs, so that others than the first can be taken back.
+    pub(super) claims: bool,
     name: u64,
     credits: usize,
     pub(super) seen: u64,
@@ -24,6 +26,8 @@ pub(super) struct Hand {
     /// Of these, what came over an earlier connection.
     pub(super) stale: BTreeSet<Token>,
     pub(super) kept: VecDeque<Kept>,
+    /// What it has of its present connection, by number, in the order in which it came.
+    order: VecDeque<(u64, Token)>,
     /// It has been told to go.
     pub(super) leaving: bool,
 }
@@ -44,12 +48,14 @@ impl Hand {
         Self {
             place,
             keeps,
+            claims: false,
             name,
             credits: credits as usize,
             seen: 0,
             held: BTreeMap::new(),
             stale: BTreeSet::new(),
             kept: VecDeque::new(),
+            order: VecDeque::new(),
             leaving: false,
         }
     }
@@ -57,7 +63,7 @@ impl Hand {
     pub(super) fn details(&self) -> Details {
         let instance = self.keeps.then(|| format!("instance {}", self.name).into());
         let credits = u32::try_from(self.credits).unwrap_or(1);
-        Details { name: None, service: None, credits, seen: self.seen, claims: false, instance }
+        Details { name: None, service: None, credits, seen: self.seen, claims: self.claims, instance }
     }
 
     pub(super) fn speech(&self) -> Speech {
@@ -68,6 +74,7 @@ impl Hand {
     pub(super) fn take(&mut self, token: Token, job: (RequestId, Option<Arc<str>>)) {
         self.seen += 1;
         self.held.insert(token, job);
+        self.order.push_back((self.seen, token));
         let room = self.credits.saturating_sub(self.held.len() - self.stale.len());
         self.kept.drain(..self.kept.len().saturating_sub(room));
     }
@@ -75,6 +82,7 @@ impl Hand {
     /// It has done one of its jobs.
     pub(super) fn finish(&mut self, token: Token, status: ReplyStatus, body: Body) {
         let Some((_request, key)) = self.held.remove(&token) else { return };
+        self.order.retain(|(_number, held)| *held != token);
         if let Some(key) = key.filter(|_key| self.keeps) {
             self.kept.push_back(Kept { token, key, status, body, read: false });
             self.kept.drain(..self.kept.len().saturating_sub(self.credits));
@@ -86,6 +94,46 @@ impl Hand {
         self.held.retain(|token, _job| !lost.contains(token));
         self.stale = self.held.keys().copied().collect();
         self.seen = 0;
+        self.order.clear();
+    }
+
+    /// Whether it runs one at a time.
+    pub(super) fn is_single(&self) -> bool {
+        self.credits == 1
+    }
+
+    pub(super) fn holds_keyed(&self) -> bool {
+        self.held.values().any(|(_request, key)| key.is_some())
+    }
+
+    /// What it is at.
+    pub(super) fn current(&self) -> Option<Token> {
+        let first = self.order.front().filter(|_| self.claims).map(|(_number, token)| *token);
+        self.stale
+            .iter()
+            .find(|token| self.held.contains_key(token))
+            .copied()
+            .or(first)
+            .or_else(|| self.held.keys().next().copied())
+    }
+
+    /// The router takes back what it has not begun: all but the first.
+    pub(super) fn withdraw(&mut self, worker: WorkerId) -> Option<Event<Body>> {
+        if !self.claims {
+            return None;
+        }
+        let busy = self.stale.iter().any(|token| self.held.contains_key(token));
+        let begun = match self.order.front() {
+            // It is still at one of before.
+            Some((number, _token)) if busy => number - 1,
+            Some((number, _token)) => *number,
+            None => self.seen,
+        };
+        for (_number, token) in self.order.iter().filter(|(number, _token)| begun < *number) {
+            self.held.remove(token);
+        }
+        self.order.retain(|(number, _token)| *number <= begun);
+        Some(Event::Withdrawn { worker, begun })
     }
 
     /// Whether it works at this, or has done so and nobody knows. A worker that keeps nothing
