@@ -15,7 +15,9 @@ const IS_DIGIT: [bool; 256] = {
     let mut table = [false; 256];
     let mut digits: &[u8] = DIGITS;
     while let [digit, rest @ ..] = digits {
-        table[*digit as usize] = true;
+        if let Some(known) = table.as_mut_slice().split_at_mut(*digit as usize).1.first_mut() {
+            *known = true;
+        }
         digits = rest;
     }
     table
@@ -69,7 +71,7 @@ impl Token {
     #[must_use]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let bytes: [u8; LENGTH] = frame.try_into().ok()?;
-        bytes.iter().all(|byte| IS_DIGIT[usize::from(*byte)]).then_some(Self(bytes))
+        bytes.iter().all(|byte| IS_DIGIT.get(usize::from(*byte)) == Some(&true)).then_some(Self(bytes))
     }
 
     /// The frame.

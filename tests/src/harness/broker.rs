@@ -393,8 +393,7 @@ impl Broker {
     /// Waits until so many requests are in workers' hands, and begun, as far as workers tell that.
     pub fn wait_for_in_flight(&self, count: u64) -> StatusReport {
         self.wait_until(&format!("{count} requests are in flight"), |report| {
-            report.requests.in_flight == count
-                && report.workers.iter().all(|worker| worker.state != "processing" || has_begun(worker))
+            report.requests.in_flight == count && control::all_have_begun(report)
         })
     }
 
@@ -493,11 +492,6 @@ fn until_or<T>(within: Duration, look: &mut dyn FnMut() -> Option<T>) -> Option<
             None => is_over.then_some(None),
         }
     })
-}
-
-/// Whether it is in a request and has begun it, as far as it tells.
-pub(super) fn has_begun(worker: &WorkerReport) -> bool {
-    worker.processing_ms.is_some()
 }
 
 fn port(endpoint: &str) -> u16 {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hornpipe_proto::Status;
-use hornpipe_proto::control::{self, ControlRequest, ControlResponse, StatusReport};
+use hornpipe_proto::control::{self, ControlRequest, ControlResponse, StatusReport, WorkerReport};
 
 /// A router between two lives does not answer: the next look is better than a long wait.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,4 +41,14 @@ pub fn status_of(socket: &Path) -> Option<StatusReport> {
 /// How many requests ended with this error.
 pub fn refused(report: &StatusReport, status: Status) -> u64 {
     report.requests.refused.iter().filter(|(one, _)| *one == status).map(|(_, count)| count).sum()
+}
+
+/// Whether it is in a request and has begun it, as far as it tells.
+pub(super) fn has_begun(worker: &WorkerReport) -> bool {
+    worker.processing_ms.is_some()
+}
+
+/// The same of all that have one.
+pub(super) fn all_have_begun(report: &StatusReport) -> bool {
+    report.workers.iter().all(|worker| worker.state != "processing" || has_begun(worker))
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hornpipe_proto::control::StatusReport;
 use nix::sys::signal::Signal::SIGKILL;
 
-use super::broker::{Broker, has_begun};
-use super::control::status_of;
+use super::broker::Broker;
+use super::control::{has_begun, status_of};
 use super::processes::send;
 use super::wait::{Deadline, let_pass};
 
