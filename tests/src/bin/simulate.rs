@@ -57,8 +57,9 @@ fn play(arguments: &Arguments) -> Report {
     thread::scope(|scope| {
         let players: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
         // One that panics has said why.
-        let totals =
-            players.into_iter().map(|player| player.join().unwrap_or_else(|_| std::process::exit(101)));
+        let totals = players
+            .into_iter()
+            .map(|player| player.join().unwrap_or_else(|why| std::panic::resume_unwind(why)));
         totals.fold(Report::default(), std::ops::Add::add)
     })
 }
