@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::job::Details;
 use crate::{Cancelled, Reply};
 
-/// What an asynchronous handler may ask, also from tasks of its own: they need no [`Job`] to know
+/// What an asynchronous handler may ask, also from tasks of its own: they need no [`Job`](crate::Job) to know
 /// whose work they do.
 ///
 /// ```
@@ -51,7 +51,7 @@ pub(super) struct Word {
 }
 
 impl AsyncContext {
-    /// The request's name, for logs: see [`Job::id`].
+    /// The request's name, for logs: see [`Job::id`](crate::Job::id).
     pub fn request_id(&self) -> &str {
         self.details.id()
     }
@@ -66,27 +66,27 @@ impl AsyncContext {
         self.details.service()
     }
 
-    /// The client's name for the work: see [`Job::key`].
+    /// The client's name for the work: see [`Job::key`](crate::Job::key).
     pub fn key(&self) -> Option<&str> {
         self.details.key()
     }
 
-    /// The client's `traceparent`: see [`Job::trace`].
+    /// The client's `traceparent`: see [`Job::trace`](crate::Job::trace).
     pub fn trace(&self) -> Option<&str> {
         self.details.trace()
     }
 
-    /// The value of one of the client's headers: see [`Job::header`].
+    /// The value of one of the client's headers: see [`Job::header`](crate::Job::header).
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.details.header(name)
     }
 
-    /// All headers of the client: see [`Job::headers`].
+    /// All headers of the client: see [`Job::headers`](crate::Job::headers).
     pub fn headers(&self) -> BTreeMap<&str, &[u8]> {
         self.details.headers()
     }
 
-    /// How long somebody will still wait for the reply: see [`Job::remaining`].
+    /// How long somebody will still wait for the reply: see [`Job::remaining`](crate::Job::remaining).
     pub fn remaining(&self) -> Option<Duration> {
         self.details.remaining()
     }
