@@ -19,7 +19,8 @@ pub const AGING: u32 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    spots: BTreeMap<RequestId, Spot>,
+    /// Boxed: the map moves what it holds.
+    spots: BTreeMap<RequestId, Box<Spot>>,
     /// For any worker.
     open: Line,
     /// For one worker each.
@@ -137,7 +138,7 @@ impl Backlog {
         let stand = Stand { priority, client, order };
         let spot = Spot { stand, exclusive, affinity, worker, since, place: Place::Parked };
         let key = spot.exclusive.clone();
-        self.spots.insert(request, spot);
+        self.spots.insert(request, Box::new(spot));
         let Some(key) = key else { return self.line_up(request) };
         let rank = (priority, order);
         let entry = self.exclusives.entry(Arc::clone(&key)).or_default();
