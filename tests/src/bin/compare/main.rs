@@ -42,6 +42,7 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["proxy"] => peers::proxy().map(|()| ExitCode::SUCCESS),
+        ["direct"] => peers::direct().map(|()| ExitCode::SUCCESS),
         ["proxy-worker", backend] => peers::proxy_worker(backend).map(|()| ExitCode::SUCCESS),
         ["lru"] => peers::lru().map(|()| ExitCode::SUCCESS),
         ["lru-worker", backend] => peers::lru_worker(backend).map(|()| ExitCode::SUCCESS),
@@ -89,6 +90,13 @@ fn say_ready() -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ready")?;
     Ok(out.flush()?)
+}
+
+fn start_direct() -> Result<Stack> {
+    let (peer, line) = start(Command::new(std::env::current_exe()?).arg("direct"))?;
+    let (endpoint, _backend) = line.split_once(' ').ok_or("no endpoints")?;
+    let broker = peer.id();
+    Ok(Stack { endpoint: endpoint.to_owned(), processes: vec![peer], broker, wire: None })
 }
 
 fn start_peer(broker: &str, worker: &str) -> Result<Stack> {
@@ -156,6 +164,7 @@ fn compare(rounds: u64, time: Duration) -> Result<ExitCode> {
         ("LRU", start_peer("lru", "lru-worker")?),
         ("hornpipe", start_hornpipe("1ms")?),
         ("  prefetch 0", start_hornpipe("0")?),
+        ("no broker", start_direct()?),
     ];
     let mut out = std::io::stdout().lock();
     for wire in [Wire::Gearman, Wire::Nats] {

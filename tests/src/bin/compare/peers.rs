@@ -26,10 +26,23 @@ pub(super) fn proxy() -> Result<()> {
     Ok(zmq::proxy(&frontend, &backend)?)
 }
 
+/// No broker at all: a REP socket that echoes at the clients' own port. What a hop adds is what
+/// is more than this.
+pub(super) fn direct() -> Result<()> {
+    let socket = zmq::Context::new().socket(zmq::REP)?;
+    socket.bind("tcp://127.0.0.1:*")?;
+    say(&socket, &socket)?;
+    echo(&socket)
+}
+
 /// Its worker: a REP socket that echoes.
 pub(super) fn proxy_worker(backend: &str) -> Result<()> {
     let socket = zmq::Context::new().socket(zmq::REP)?;
     socket.connect(backend)?;
+    echo(&socket)
+}
+
+fn echo(socket: &zmq::Socket) -> Result<()> {
     loop {
         let message = socket.recv_msg(0)?;
         socket.send(message, 0)?;
