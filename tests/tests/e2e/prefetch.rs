@@ -88,10 +88,16 @@ fn a_request_that_is_taken_back_before_it_begins_is_never_run() {
     let other = Client::dealer(broker.frontend());
     let meta = RequestMeta { id: "unwanted".into(), ..RequestMeta::default() };
     other.send_native(&meta, format!("count {}", file.display()).as_bytes());
-    broker.wait_until("it is handed over", |report| ahead(report) == 1);
+    let report = broker.wait_until("it is handed over", |report| ahead(report) == 1);
     other.send(&[b"", MAGIC, &RequestMeta { cancel: true, ..meta }.encode()]);
     assert_eq!(other.receive_native().0.status, Status::Cancelled);
+    // Its worker is handed nothing else before it has replied.
+    other.send_native(&RequestMeta::default(), b"echo later");
+    assert_eq!(receive(&client), "slept 1000");
+    assert_eq!(other.receive_native().1, [b"later"]);
+    assert_eq!(broker.status().requests.prefetched, report.requests.prefetched);
     // So is what a client leaves behind.
+    put_behind(&broker, &client, &["sleep 1000"], std::iter::empty());
     let leaving = broker.client();
     leaving.send(&[format!("count {}", file.display()).as_bytes()]);
     broker.wait_until("it is handed over", |report| ahead(report) == 1);
