@@ -18,6 +18,9 @@ const LOST_PERCENT: u32 = 30;
 /// So many are answered before it breaks.
 const SOME: u64 = 10;
 
+/// A request is over within this time, four at once and lost packets and all.
+const EACH: Duration = Duration::from_millis(500);
+
 /// Longer than it takes both sides to give a silent connection up.
 const BREAK: Duration = Duration::from_secs(4);
 
@@ -46,7 +49,7 @@ impl LossyLink {
         elsewhere.cut();
         let_pass(BREAK);
         elsewhere.mend();
-        let figures = Self::read(&bench.wait(), since.elapsed());
+        let figures = Self::read(&over(&mut bench, requests), since.elapsed());
         broker.check_counters();
         Some(figures)
     }
@@ -63,8 +66,8 @@ impl LossyLink {
         let since = Deadline::after(DEADLINE);
         let words = load(broker.frontend(), requests);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let ended = Process::run(hornpipe(), &words);
-        let figures = Self::read(&ended, since.elapsed());
+        let mut bench = Process::start(hornpipe(), &words);
+        let figures = Self::read(&over(&mut bench, requests), since.elapsed());
         broker.check_counters();
         Some(figures)
     }
@@ -82,4 +85,10 @@ impl LossyLink {
 fn load(frontend: &str, requests: u64) -> Vec<String> {
     let words = ["bench", frontend, "--json", "--prefix", "echo ", "-c", "4", "-n"];
     words.into_iter().map(ToOwned::to_owned).chain([requests.to_string()]).collect()
+}
+
+/// So many requests take their time.
+fn over(bench: &mut Process, requests: u64) -> Ended {
+    let within = DEADLINE + EACH * u32::try_from(requests).unwrap();
+    bench.wait_for(within).expect("all requests are over")
 }
