@@ -10,15 +10,18 @@ use super::elsewhere::Elsewhere;
 use super::link_breaks::start_worker;
 use super::process::{Ended, Process};
 use super::programs::hornpipe;
-use super::wait::{DEADLINE, Deadline, let_pass, until};
+use super::wait::{DEADLINE, Deadline, let_pass};
 
 /// Of a hundred packets, and of as many the other way.
 const LOST_PERCENT: u32 = 30;
 
-/// So many are answered before it breaks.
-const SOME: u64 = 10;
+/// Clients that ask at the same time.
+const AT_ONCE: u64 = 4;
 
-/// A request is over within this time, four at once and lost packets and all.
+/// What each of them gives its request.
+const CLIENT_TIME: Duration = Duration::from_secs(90);
+
+/// A request that workers behind the link have is over within this time, four at once.
 const EACH: Duration = Duration::from_millis(500);
 
 /// Longer than it takes both sides to give a silent connection up.
@@ -35,23 +38,39 @@ pub struct LossyLink {
 }
 
 impl LossyLink {
-    /// Our client asks over there, and the link breaks once in between; `None` where there is none.
+    /// Our client asks over there, again and again with one key, four requests at a time; the link
+    /// breaks once in between. `None` where there is none.
     pub fn with_clients_behind(requests: u64) -> Option<Self> {
         let elsewhere = Elsewhere::new()?;
         let frontend = format!("{}:0", elsewhere.here());
         let broker = Serve::demo(2).ports(&frontend, "0").options(["--insecure"]).start();
         elsewhere.lose(LOST_PERCENT);
         let since = Deadline::after(DEADLINE);
-        let words = load(broker.frontend(), requests);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut bench = elsewhere.start(hornpipe(), &words);
-        until("some are answered", DEADLINE, || (SOME <= broker.status().requests.answered).then_some(()));
-        elsewhere.cut();
-        let_pass(BREAK);
-        elsewhere.mend();
-        let figures = Self::read(&over(&mut bench, requests), since.elapsed());
+        let mut link = Self { asked: 0, right: 0, bad: 0, took: Duration::ZERO };
+        while link.asked < requests {
+            let ask = |number: u64| {
+                let (key, body) = (number.to_string(), format!("echo {number}"));
+                let words =
+                    ["req", broker.frontend(), &body, "--key", &key, "--tries", "30", "--timeout", "90s"];
+                (number, elsewhere.start(hornpipe(), &words))
+            };
+            let asking: Vec<(u64, Process)> = (link.asked..link.asked + AT_ONCE).map(ask).collect();
+            if link.asked == AT_ONCE {
+                elsewhere.cut();
+                let_pass(BREAK);
+                elsewhere.mend();
+            }
+            for (number, mut client) in asking {
+                let ended =
+                    client.wait_for(CLIENT_TIME + DEADLINE).expect("a client ends when its time is over");
+                link.asked += 1;
+                let is_right = ended.stdout.trim_end() == number.to_string();
+                *(if is_right { &mut link.right } else { &mut link.bad }) += 1;
+            }
+        }
+        link.took = since.elapsed();
         broker.check_counters();
-        Some(figures)
+        Some(link)
     }
 
     /// Two workers serve over there; `None` where there is none.

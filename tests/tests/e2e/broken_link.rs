@@ -10,7 +10,7 @@ fn a_request_behind_a_broken_link_is_soon_elsewhere_and_what_comes_late_reaches_
 
 #[test]
 fn a_client_behind_a_link_that_loses_a_third_and_breaks_gets_each_reply_once() {
-    let Some(link) = LossyLink::with_clients_behind(40) else { return };
+    let Some(link) = LossyLink::with_clients_behind(8) else { return };
     assert_eq!((link.right, link.bad), (link.asked, 0), "{link:?}");
 }
 
