@@ -21,7 +21,7 @@ use hornpipe_proto::worker::ReplyStatus;
 use self::deaths::Fuse;
 use self::hands::Hand;
 pub use self::tally::Tally;
-use super::random::Random;
+use super::random::{Random, seed_bytes};
 
 /// Replies are numbers; requests have 0.
 type Body = u64;
@@ -39,6 +39,8 @@ struct World {
     seed: u64,
     step: u64,
     random: Random,
+    /// Of a hundred requests, how many have no key.
+    keyless: u32,
     now: Timestamp,
     settings: Settings,
     core: Core<Body>,
@@ -97,7 +99,8 @@ impl World {
             attempts: random.between(1, 3),
             timeout: random.pick(None, &[Some(Duration::from_millis(200))]),
             queue_timeout: random.pick(None, &[None, Some(Duration::from_millis(300))]),
-            prefetch: random.pick(None, &[Some(Duration::from_millis(20)), Some(Duration::from_millis(200))]),
+            prefetch: random
+                .pick(None, &[20, 200, 2000, 2000].map(|budget| Some(Duration::from_millis(budget)))),
             cancel_grace: Duration::from_millis(50),
             key_window: random.pick(Duration::from_secs(2), &[Duration::from_millis(100)]),
             keys_limit: random.pick(10_000, &[3]),
@@ -105,10 +108,13 @@ impl World {
             tell_ends: random.percent(50),
             ..Settings::default()
         };
+        // Only those without a key are handed over ahead of their time.
+        let keyless = random.pick(20, &[60]);
         Self {
             seed,
             step: 0,
             random,
+            keyless,
             now: Timestamp(Duration::from_secs(1000)),
             core: Core::new(settings.clone(), Generator::new(1, seed_bytes(seed)), None),
             settings,
@@ -160,8 +166,8 @@ impl World {
     fn ask(&mut self) {
         let request = RequestId(self.name());
         let client = ClientId(1 + self.random.below(4));
-        let key: Option<&str> = self.random.pick(None, &[Some("a"), Some("b"), Some("c"), Some("d")]);
-        let key: Option<Arc<str>> = key.map(Arc::from);
+        let key =
+            (!self.random.percent(self.keyless)).then(|| self.random.pick("a", &["b", "c", "d"]).into());
         let timeout = if self.random.percent(40) { Some(self.random.millis(1, 600)) } else { None };
         self.open.insert(request, (client, key.clone()));
         let exclusive = self.random.percent(20).then(|| Arc::from("x"));
@@ -491,10 +497,4 @@ impl World {
         let keys = self.core.tables().keys;
         law!(self, keys <= self.settings.keys_limit, "{keys} keys are remembered");
     }
-}
-
-fn seed_bytes(seed: u64) -> [u8; 32] {
-    let mut bytes = [1; 32];
-    bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
-    bytes
 }

@@ -44,3 +44,10 @@ impl Random {
         others.get(index).copied().unwrap_or(first)
     }
 }
+
+/// A seed as the core's generator takes it.
+pub(super) fn seed_bytes(seed: u64) -> [u8; 32] {
+    let mut bytes = [1; 32];
+    bytes.iter_mut().zip(seed.to_le_bytes()).for_each(|(to, from)| *to = from);
+    bytes
+}

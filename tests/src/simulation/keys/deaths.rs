@@ -5,8 +5,9 @@
 use hornpipe::core::{Core, Event, Generation, Generator, Home, WorkerId};
 use hornpipe_proto::worker::ReplyStatus;
 
+use super::World;
 use super::hands::Hand;
-use super::{World, seed_bytes};
+use crate::simulation::random::seed_bytes;
 
 /// When the router dies: after so many more of its actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
