@@ -80,6 +80,9 @@ impl fmt::Display for Place {
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// Later than all others.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
     /// The moment at which the machine had run for so long.
     #[must_use]
     pub const fn new(since_start: Duration) -> Self {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use hornpipe_proto::Token;
 
 use super::action::{Action, Assignment};
-use super::event::Wants;
 use super::held::OnceBegun;
 use super::ids::{Place, RequestId, Timestamp, WorkerId};
 use super::loss::Loss;
 use super::parts::WINDOW;
+use super::record::Record;
 use super::timers::Timer;
 use super::{Core, Phase, Turn};
 
@@ -64,14 +64,6 @@ fn patience(budget: Duration) -> Duration {
     budget * 2
 }
 
-impl Wants {
-    /// Whether it wants nothing but any worker. Others wait for an idle one.
-    fn may_go_ahead(&self) -> bool {
-        let Self { priority: _, key, exclusive, affinity, strict: _, parts: _, worker } = self;
-        key.is_none() && exclusive.is_none() && affinity.is_none() && worker.is_none()
-    }
-}
-
 /// Handing over.
 impl<B: Clone> Core<B> {
     /// To busy workers, while no worker is idle.
@@ -94,7 +86,7 @@ impl<B: Clone> Core<B> {
         let worker = self.crew.takers().find(|worker| self.may_wear_more(*worker))?;
         let request = self.requests.backlog.next(worker)?;
         // The order of the line stays: nobody goes before one that waits for an idle worker.
-        let fits = self.requests.record(request).is_some_and(|record| record.wants.may_go_ahead());
+        let fits = self.requests.record(request).is_some_and(Record::wants_any_worker);
         fits.then_some((worker, request))
     }
 
