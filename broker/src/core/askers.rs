@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::few::{Few, Left};
 use super::ids::{ClientId, RequestId};
+use super::room::give_back;
 
 #[derive(Debug, Default)]
 pub(super) struct Askers {
@@ -47,6 +48,7 @@ impl Askers {
             asker.get_mut().bytes -= size;
             if asker.get_mut().open.remove(request) == Left::None {
                 asker.remove();
+                give_back(&mut self.table);
             }
         }
         if let Some(name) = name {

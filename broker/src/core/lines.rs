@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::few::{Few, Left};
 use super::ids::{ClientId, RequestId};
+use super::room::give_back;
 
 /// Requests that wait for the same workers.
 #[derive(Debug, Default)]
@@ -136,6 +137,7 @@ impl Line {
         if client.get_mut().waiting.remove(request) == Left::None {
             class.turns.remove(&(client.get().turn, stand.client));
             client.remove();
+            give_back(&mut class.clients);
         }
     }
 

@@ -55,6 +55,7 @@ mod stopping;
 mod handover;
 mod backoff;
 mod timers;
+mod room;
 mod generator;
 mod counters;
 mod histograms;
@@ -97,6 +98,8 @@ pub use snapshot::{
 pub use stopping::Phase;
 pub use telling::Telling;
 pub use worker_state::WorkerState;
+
+pub(crate) use room::give_back;
 
 use hornpipe_proto::Token;
 

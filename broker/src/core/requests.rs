@@ -1,7 +1,6 @@
 //! Every request from its arrival to its answer: what waits, what is held by a
 //! worker, and the accounts of both.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hornpipe_proto::{Status, Token};
@@ -15,6 +14,7 @@ use super::flight::Outcome;
 pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp};
 pub(super) use super::record::Record;
+use super::room::give_back;
 use super::timers::Timer;
 use super::{Core, Turn};
 
@@ -23,7 +23,7 @@ pub(super) struct Requests<B> {
     /// Boxed, as the held are: they are large, and the map moves what it holds.
     pub(super) table: FxHashMap<RequestId, Box<Record<B>>>,
     pub(super) backlog: Backlog,
-    pub(super) held: BTreeMap<Token, Box<Held>>,
+    pub(super) held: FxHashMap<Token, Box<Held>>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
     /// Of `held`, how many are not over.
@@ -32,9 +32,6 @@ pub(super) struct Requests<B> {
     pub(super) orphans_waiting: usize,
     pub(super) orphans_in_flight: usize,
 }
-
-/// So many are kept room for, once there has been as much to do.
-const ROOM: usize = 1024;
 
 /// In the order in which they came: the table has none.
 fn sorted(requests: impl Iterator<Item = RequestId>) -> Vec<RequestId> {
@@ -48,7 +45,7 @@ impl<B> Default for Requests<B> {
         Self {
             table: FxHashMap::default(),
             backlog: Backlog::default(),
-            held: BTreeMap::new(),
+            held: FxHashMap::default(),
             askers: Askers::default(),
             held_bytes: 0,
             in_flight: 0,
@@ -168,10 +165,7 @@ impl<B> Requests<B> {
         if !record.orphan {
             self.askers.close(record.client, request, record.name.as_ref(), record.size);
         }
-        // What thousands have needed is given back.
-        if self.table.len() < self.table.capacity() / 8 && self.table.capacity() > ROOM {
-            self.table.shrink_to(self.table.capacity() / 4);
-        }
+        give_back(&mut self.table);
         Some(record)
     }
 

@@ -17,7 +17,7 @@ use super::frame::{Body, Frame, Passing, total_size};
 use super::outbox::{Matter, Outbox};
 use super::sockets::{Received, RouterSocket, What};
 use crate::config::{External, PlainErrors};
-use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants};
+use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants, give_back};
 
 /// Frames between the envelope of a reply and its body: three at most, for whoever reads them.
 const HEAD_FRAMES: usize = 3;
@@ -357,7 +357,7 @@ impl Clients {
         (attempt, spent): (u32, Spent),
         body: &Body,
     ) {
-        let Some(origin) = self.origins.remove(&request) else { return };
+        let Some(origin) = self.close(request) else { return };
         let meta = match origin.speech() {
             OriginSpeech::Plain | OriginSpeech::Bare | OriginSpeech::Majordomo { .. } => None,
             OriginSpeech::Native { id } => {
@@ -370,7 +370,7 @@ impl Clients {
     }
 
     pub(super) fn refuse(&mut self, socket: &mut RouterSocket, request: RequestId, refusal: Refusal) {
-        let Some(origin) = self.origins.remove(&request) else { return };
+        let Some(origin) = self.close(request) else { return };
         let Refusal { status, attempt, spent, retry_after, message } = refusal;
         if let OriginSpeech::Native { id } = origin.speech() {
             let (wait_us, run_us) = if attempt == 0 && spent.wait.is_zero() {
@@ -392,7 +392,13 @@ impl Clients {
     }
 
     pub(super) fn forget(&mut self, request: RequestId) {
-        self.origins.remove(&request);
+        self.close(request);
+    }
+
+    fn close(&mut self, request: RequestId) -> Option<Origin> {
+        let origin = self.origins.remove(&request)?;
+        give_back(&mut self.origins);
+        Some(origin)
     }
 
     fn send(&mut self, socket: &mut RouterSocket, origin: &Origin, meta: Option<&[u8]>, body: &[Frame]) {
