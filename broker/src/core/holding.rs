@@ -104,8 +104,8 @@ impl<B: Clone> Core<B> {
 
     /// The worker no longer holds `token`. What it held must be answered or
     /// put back by the caller.
-    pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let mut held = *self.requests.held.remove(&token)?;
+    pub(super) fn take_back(&mut self, token: Token) -> Option<Box<Held>> {
+        let mut held = self.requests.held.remove(&token)?;
         if let Some(request) = held.request {
             self.requests.in_flight -= 1;
             let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
