@@ -59,6 +59,8 @@ pub(super) struct CrewSocket {
     newcomers: VecDeque<(Timestamp, u64)>,
     /// There was no descriptor for a connection: when it is tried again.
     accept_at: Option<Timestamp>,
+    /// That was told, and nobody could be accepted since.
+    has_complained: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,7 @@ impl CrewSocket {
             unwritten: Vec::new(),
             newcomers: VecDeque::new(),
             accept_at: None,
+            has_complained: false,
         })
     }
 
@@ -235,11 +238,16 @@ impl CrewSocket {
     fn accept(&mut self) {
         loop {
             match accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => self.welcome(socket),
+                Ok(socket) => {
+                    self.has_complained = false;
+                    self.welcome(socket);
+                }
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => (),
                 Err(rustix::io::Errno::AGAIN) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "a worker's connection cannot be accepted yet");
+                    if !std::mem::replace(&mut self.has_complained, true) {
+                        tracing::warn!(%error, "connections of workers cannot be accepted yet");
+                    }
                     self.accept_at = Some(clock::now().after(PAUSE));
                     // It would be told of again and again.
                     return self.watch_listener(epoll::EventFlags::empty());
