@@ -60,6 +60,15 @@ impl Frame {
         if bytes.len() <= COPY_AT_ONCE { Self::copied(bytes) } else { Self::Shared(Rc::new(frame)) }
     }
 
+    /// One that a worker has sent. A large one will not be copied on its way.
+    pub(super) fn of_worker(bytes: Vec<u8>) -> Self {
+        match Short::new(&bytes) {
+            Some(short) => Self::Short(short),
+            None if bytes.len() <= COPY_LIMIT => Self::Own(bytes.into()),
+            None => Self::Shared(Rc::new(SharedFrame::of(bytes.into()))),
+        }
+    }
+
     /// The frame as it is kept while it waits.
     fn settled(self) -> Self {
         match self {
