@@ -11,6 +11,7 @@ use hornpipe_tests::harness::{Process, hornpipe};
 
 /// Where `unsafe` may be, and why.
 const UNSAFE: &[(&str, &str)] = &[
+    ("broker/src/allocator.rs", "the settings of malloc"),
     ("broker/src/cli/child.rs", "what a verb's child does between fork and exec"),
     ("broker/src/cli/lock/child.rs", "the disposition of SIGCHLD"),
     ("broker/src/parent/process.rs", "fork, wait, dispositions, _exit"),
@@ -53,6 +54,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("link", &[]),
     ("http", &[]),
     ("pid_file", &[]),
+    ("allocator", &[]),
     ("logging", &[]),
     ("callbacks", &[]),
     ("parent", &["link"]),
@@ -60,7 +62,21 @@ const PARTS: &[(&str, &[&str])] = &[
     ("config", &["core", "parent", "logging"]),
     ("server", &["callbacks", "config", "launch"]),
     ("cli", &["config", "core", "launch", "logging"]),
-    ("launch", &["callbacks", "config", "core", "http", "link", "logging", "parent", "pid_file", "router"]),
+    (
+        "launch",
+        &[
+            "allocator",
+            "callbacks",
+            "config",
+            "core",
+            "http",
+            "link",
+            "logging",
+            "parent",
+            "pid_file",
+            "router",
+        ],
+    ),
     ("lib", &["cli"]),
     ("main", &[]),
 ];

@@ -66,6 +66,9 @@ impl NotifySocket {
 
     /// Says it, behind what waits. False if it is not said, and will not be.
     pub(super) fn say(&mut self, message: String, weight: Weight, now: Duration) -> bool {
+        if weight == Weight::Must {
+            self.say_the_rest();
+        }
         if self.unsent.is_empty() && self.send(&message) != Sent::NoRoom {
             return true;
         }
@@ -91,10 +94,17 @@ impl NotifySocket {
         if now < at {
             return;
         }
+        self.say_the_rest();
+        if !self.unsent.is_empty() {
+            let wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+            self.retry = Some((now.saturating_add(wait), wait));
+        }
+    }
+
+    /// Says what waits, as far as there is room at this moment.
+    pub(super) fn say_the_rest(&mut self) {
         while let Some(message) = self.unsent.front().cloned() {
             if self.send(&message) == Sent::NoRoom {
-                let wait = wait.saturating_mul(2).min(LONGEST_WAIT);
-                self.retry = Some((now.saturating_add(wait), wait));
                 return;
             }
             self.unsent.pop_front();
@@ -169,6 +179,23 @@ mod tests {
         line.see_to_deadlines(FIRST_WAIT);
         assert_eq!(heard(&manager), ["READY=1", "STOPPING=1"]);
         assert_eq!(line.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_waits_is_said_before_its_time_with_the_next_word_and_at_the_end() {
+        let (manager, mut line) = pair("room");
+        let now = Duration::ZERO;
+        while line.say("STATUS=x".into(), Weight::May, now) {}
+        line.say("READY=1".into(), Weight::Must, now);
+        heard(&manager);
+        line.say("STOPPING=1".into(), Weight::Must, now);
+        assert_eq!(heard(&manager), ["READY=1", "STOPPING=1"]);
+        assert_eq!(line.next_deadline(), None);
+        while line.say("STATUS=x".into(), Weight::May, now) {}
+        line.say("READY=1".into(), Weight::Must, now);
+        heard(&manager);
+        line.say_the_rest();
+        assert_eq!(heard(&manager), ["READY=1"]);
     }
 
     #[test]

@@ -216,6 +216,13 @@ impl ServiceManager {
         }
     }
 
+    /// Says what there was no room for, once more before this process ends.
+    pub(super) fn part(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.say_the_rest();
+        }
+    }
+
     fn tell_of_readiness(&mut self, now: Duration) {
         if self.told == Told::Ready {
             return;

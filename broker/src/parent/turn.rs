@@ -180,21 +180,28 @@ impl Parent<'_> {
             self.see_to_deadlines(clock::now());
             self.start_hooks();
             self.tell_manager(clock::now());
-            let all_gone = self.router.is_none()
-                && self.children.is_empty()
-                && self.hooks.is_idle()
-                && self.http.is_idle()
-                && self.molds.is_idle();
-            if let Some(act) = self.ending.take_if(|_act| all_gone) {
-                return act.outcome;
-            }
-            // The processes may hang in the kernel, but the parent's end makes them die
-            // as soon as they can.
-            if let Some(act) = self.ending.take_if(|act| act.by <= clock::now()) {
-                error!("killed processes do not go away, leaving them");
-                return act.outcome;
+            if let Some(outcome) = self.take_outcome() {
+                self.manager.part();
+                return outcome;
             }
         }
+    }
+
+    /// How it ended, once everybody is gone, or should be.
+    fn take_outcome(&mut self) -> Option<Result<u8, ParentError>> {
+        let all_gone = self.router.is_none()
+            && self.children.is_empty()
+            && self.hooks.is_idle()
+            && self.http.is_idle()
+            && self.molds.is_idle();
+        if let Some(act) = self.ending.take_if(|_act| all_gone) {
+            return Some(act.outcome);
+        }
+        // The processes may hang in the kernel, but the parent's end makes them die
+        // as soon as they can.
+        let act = self.ending.take_if(|act| act.by <= clock::now())?;
+        error!("killed processes do not go away, leaving them");
+        Some(act.outcome)
     }
 
     /// Sleeps until something happens or is due.

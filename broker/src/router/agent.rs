@@ -8,6 +8,7 @@
 mod relay;
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::BorrowedFd;
 
 use hornpipe_proto::Ended;
 use hornpipe_proto::control::LinkReport;
@@ -136,8 +137,13 @@ impl Agent {
         })
     }
 
-    pub(super) fn poll_items(&self) -> impl Iterator<Item = zmq::PollItem<'_>> {
-        self.links.iter().flat_map(|link| link.uplink.poll_items())
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.links.iter().flat_map(|link| link.uplink.descriptors())
+    }
+
+    /// Whether there may be something to read that no descriptor tells of.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.links.iter().any(|link| link.uplink.is_stirred())
     }
 
     /// For `status`.

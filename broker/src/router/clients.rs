@@ -12,10 +12,9 @@ use hornpipe_proto::dialect::majordomo::{Edition, MMI_PREFIX, Part};
 use hornpipe_proto::{MAGIC, Status};
 
 use super::connections::{Connections, Sender};
-use super::ffi::SharedFrame;
 use super::frame::{Body, Frame, Passing, total_size};
 use super::outbox::{Matter, Outbox};
-use super::sockets::{Received, RouterSocket, What};
+use super::sockets::{Received, RouterSocket, RoutingId, What};
 use crate::config::{External, PlainErrors};
 use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants};
 
@@ -287,7 +286,7 @@ impl Clients {
         ClientId(self.next_client)
     }
 
-    fn greet(&mut self, id: &SharedFrame) -> (Client, Rc<[u8]>) {
+    fn greet(&mut self, id: &RoutingId) -> (Client, Rc<[u8]>) {
         self.next_client += 1;
         let only_one = id.property(c"Socket-Type").is_some_and(|kind| kind == "REQ");
         let client = Client { id: ClientId(self.next_client), only_one, last_request: None };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::ffi::SharedFrame;
+use super::sockets::RoutingId;
 
 /// libzmq makes ids that begin with this byte, one for each connection; any
 /// other was chosen by the peer, and may come back over another connection.
@@ -38,7 +38,7 @@ impl<T> Default for Connections<T> {
 }
 
 impl<T: Copy> Connections<T> {
-    pub(super) fn sender(&mut self, routing_id: &SharedFrame) -> Sender<T> {
+    pub(super) fn sender(&mut self, routing_id: &RoutingId) -> Sender<T> {
         let bytes = routing_id.as_ref();
         let Some(peer) = self.peers.get(bytes) else { return Sender::New };
         let chosen = bytes.first().is_some_and(|first| *first != GENERATED);
@@ -51,7 +51,7 @@ impl<T: Copy> Connections<T> {
     }
 
     /// Remembers a new peer; returns its id, to be shared.
-    pub(super) fn insert(&mut self, routing_id: &SharedFrame, value: T) -> Rc<[u8]> {
+    pub(super) fn insert(&mut self, routing_id: &RoutingId, value: T) -> Rc<[u8]> {
         let id: Rc<[u8]> = routing_id.as_ref().into();
         let chosen = id.first().is_some_and(|first| *first != GENERATED);
         let descriptor = chosen.then(|| descriptor(routing_id)).flatten();
@@ -59,11 +59,11 @@ impl<T: Copy> Connections<T> {
         id
     }
 
-    pub(super) fn key(&self, routing_id: &SharedFrame) -> Option<Rc<[u8]>> {
+    pub(super) fn key(&self, routing_id: &RoutingId) -> Option<Rc<[u8]>> {
         self.peers.get_key_value(routing_id.as_ref()).map(|(id, _peer)| Rc::clone(id))
     }
 
-    pub(super) fn value_mut(&mut self, routing_id: &SharedFrame) -> Option<&mut T> {
+    pub(super) fn value_mut(&mut self, routing_id: &RoutingId) -> Option<&mut T> {
         self.peers.get_mut(routing_id.as_ref()).map(|peer| &mut peer.value)
     }
 
@@ -73,6 +73,6 @@ impl<T: Copy> Connections<T> {
 }
 
 /// The connection's descriptor in libzmq: two that live at once differ in it.
-fn descriptor(frame: &SharedFrame) -> Option<String> {
+fn descriptor(frame: &RoutingId) -> Option<String> {
     frame.property(c"__fd")
 }

@@ -2,7 +2,7 @@
 //! request means is the caller's.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use hornpipe_proto::control::{self, ControlRequest, ControlResponse, EventKind, EventReport};
@@ -114,14 +114,13 @@ impl ControlSocket {
         &self.listener
     }
 
-    pub(super) fn poll_items<'a>(&self) -> impl Iterator<Item = zmq::PollItem<'a>> {
+    /// All that is to be read from, and whether something is to be written there, too.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
         let listeners = std::iter::once(&self.listener).chain(&self.read_listener);
-        let listeners = listeners.map(|one| zmq::PollItem::from_fd(one.as_raw_fd(), zmq::POLLIN));
-        let connections = self.connections.iter().map(|connection| {
-            let events = if connection.output.is_empty() { zmq::POLLIN } else { zmq::POLLIN | zmq::POLLOUT };
-            zmq::PollItem::from_fd(connection.stream.as_raw_fd(), events)
-        });
-        listeners.chain(connections)
+        let connections = self.connections.iter();
+        listeners
+            .map(|listener| (listener.as_fd(), false))
+            .chain(connections.map(|connection| (connection.stream.as_fd(), !connection.output.is_empty())))
     }
 
     /// Reads what operators have sent, and sends what they have room for.

@@ -64,10 +64,7 @@ impl CrewList {
     /// Who a peer of the crew socket is: the process in whose group it lives.
     /// Every worker leads a group of its own, so this also holds for a `sh -c`
     /// in between.
-    pub(super) fn peer(&self, address: &str) -> Peer {
-        let Some(pid) = pid_in(address) else {
-            return Peer::Stranger;
-        };
+    pub(super) fn peer(&self, pid: i32) -> Peer {
         match getpgid(Some(Pid::from_raw(pid))) {
             Ok(group) => self.by_pid.get(&group.as_raw()).map_or(Peer::Stranger, |place| Peer::Ours(*place)),
             Err(_no_such_process) => Peer::Departed,
@@ -83,10 +80,4 @@ impl CrewList {
             }
         }
     }
-}
-
-/// The process of a peer of the crew socket, by the kernel's word. libzmq writes such a peer
-/// as `localhost:uid:gid:pid`.
-pub(super) fn pid_in(address: &str) -> Option<i32> {
-    address.rsplit(':').next()?.parse().ok()
 }

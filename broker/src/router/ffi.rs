@@ -91,6 +91,14 @@ fn set_on_listener(
     Errno::result(result).map(|_zero| ())
 }
 
+/// Becomes readable when libzmq's thread has something for the socket to hear: see `zmq_getsockopt`(3), `ZMQ_FD`.
+pub(super) fn descriptor(socket: &zmq::Socket) -> BorrowedFd<'_> {
+    let number = socket.get_fd().unwrap_or_default();
+    // SAFETY: libzmq closes it with the socket, which lives as long as the borrow. It always has one; should it
+    // say otherwise, 0 is open in every process of ours.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
 /// Seeds the generator that libzmq takes routing ids from, and never seeds itself.
 pub(super) fn seed_rand(seed: u32) {
     // SAFETY: called before the first socket, while this process has one thread.
@@ -109,6 +117,27 @@ impl SharedFrame {
         // SAFETY: `zmq_msg_init` takes any 64 bytes and cannot fail.
         unsafe { zmq_sys::zmq_msg_init(&raw mut message) };
         Self { message: UnsafeCell::new(message) }
+    }
+
+    /// A frame of these bytes, which stay where they are.
+    pub(super) fn of(bytes: Box<[u8]>) -> Self {
+        let (size, data) = (bytes.len(), Box::into_raw(bytes));
+        let frame = Self::empty();
+        // The number of bytes travels in the place of a pointer, which nobody follows.
+        let hint = std::ptr::without_provenance_mut::<c_void>(size);
+        // SAFETY: the message is empty, so nothing of it is lost. `data` points to `size` bytes that nobody else
+        // knows; libzmq calls `give_back` once, when the last copy of the message is closed, on whatever thread.
+        let result = unsafe {
+            let data = data.cast::<c_void>();
+            zmq_sys::zmq_msg_init_data(frame.message.get(), data, size, Some(give_back), hint)
+        };
+        if result == -1 {
+            // SAFETY: libzmq had no memory for its count, and has not taken the bytes.
+            unsafe { give_back(data.cast::<c_void>(), hint) };
+            // SAFETY: what failed is no message, and any 64 bytes become an empty one.
+            unsafe { zmq_sys::zmq_msg_init(frame.message.get()) };
+        }
+        frame
     }
 
     /// Takes the next frame off a socket, without waiting.
@@ -145,6 +174,13 @@ impl SharedFrame {
         let value = unsafe { CStr::from_ptr(value) };
         value.to_str().ok().map(str::to_owned)
     }
+}
+
+/// Frees what was a box of `size` bytes: see `SharedFrame::of`.
+unsafe extern "C" fn give_back(data: *mut c_void, size: *mut c_void) {
+    let bytes = std::ptr::slice_from_raw_parts_mut(data.cast::<u8>(), size.addr());
+    // SAFETY: the caller says that it was one, and nobody uses it any more.
+    drop(unsafe { Box::from_raw(bytes) });
 }
 
 impl SharedFrame {

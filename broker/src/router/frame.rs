@@ -28,6 +28,12 @@ impl AsRef<[u8]> for Frame {
 }
 
 impl Frame {
+    /// One that a worker has sent. A large one will not be copied on its way.
+    pub(super) fn of_worker(bytes: Vec<u8>) -> Self {
+        let bytes = bytes.into_boxed_slice();
+        if bytes.len() <= COPY_LIMIT { Self::Own(bytes) } else { Self::Shared(SharedFrame::of(bytes)) }
+    }
+
     /// The frame as it is kept while it waits.
     fn settled(self) -> Self {
         match self {

@@ -3,6 +3,8 @@
 
 mod setup;
 mod sockets;
+mod crew_socket;
+mod waiting;
 mod connections;
 mod clients;
 mod workers;
@@ -50,7 +52,6 @@ mod clock;
 mod ffi;
 
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -62,6 +63,7 @@ use clients::Clients;
 pub(crate) use configuration::encode_all as encode_configurations;
 use control::ControlSocket;
 use crew::CrewList;
+use crew_socket::CrewSocket;
 use events::Events;
 use frame::{Body, Frame};
 use handover::Handover;
@@ -172,7 +174,7 @@ impl Router {
             sockets: Sockets {
                 frontend: RouterSocket::open(&context, Door::Frontend, start.frontend, limits)?,
                 backend: RouterSocket::open(&context, Door::Backend, start.backend, limits)?,
-                crew: RouterSocket::open(&context, Door::Crew, Some(start.crew), limits)?,
+                crew: CrewSocket::open(start.crew, limits.1)?,
                 control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
             clients,
@@ -253,6 +255,8 @@ impl Router {
         self.retry_clients(now);
         self.workers.beat(&mut self.sockets, now);
         self.workers.say_partings(&mut self.sockets);
+        self.sockets.crew.keep_time(now);
+        self.sockets.crew.flush();
         self.answer_asker();
         let work = self.core.backlog_len() + self.core.in_flight_len();
         self.room.look(&mut self.sockets, work, now);
@@ -261,72 +265,6 @@ impl Router {
         self.tell_pulse(now);
         self.parent.flush();
         Ok(())
-    }
-
-    fn wait(&mut self) -> Ready {
-        let parent_events =
-            if self.parent.wants_to_write() { zmq::POLLIN | zmq::POLLOUT } else { zmq::POLLIN };
-        let mut items = vec![
-            zmq::PollItem::from_fd(self.parent.descriptor().as_raw_fd(), parent_events),
-            self.sockets.crew.poll_item(),
-            self.sockets.backend.poll_item(),
-            if self.is_handing_over() {
-                self.sockets.frontend.silent_poll_item()
-            } else {
-                self.sockets.frontend.poll_item()
-            },
-            zmq::PollItem::from_fd(self.memory_watch.descriptor().as_raw_fd(), zmq::POLLIN),
-        ];
-        let before = items.len();
-        items.extend(self.agent.iter().flat_map(Agent::poll_items));
-        let uplinks_len = items.len() - before;
-        items.extend(self.watches.poll_items());
-        items.extend(self.sockets.control.poll_items());
-        let timeout = self.time_to_next_deadline();
-        let outcome = zmq::poll(&mut items, timeout);
-        clock::after_a_wait(Duration::from_millis(timeout.unsigned_abs()));
-        match outcome {
-            Ok(_count) => {
-                let mut readable =
-                    items.iter().map(|item| item.is_readable() || item.is_writable() || item.is_error());
-                let mut next = || readable.next().unwrap_or_default();
-                let (parent, crew, backend, frontend) = (next(), next(), next(), next());
-                let memory_watch = next();
-                let mut uplinks = false;
-                for _uplink in 0..uplinks_len {
-                    uplinks |= next();
-                }
-                let mut watches = false;
-                for _watch in 0..self.watches.len() {
-                    watches |= next();
-                }
-                let control = readable.any(|ready| ready);
-                Ready { parent, crew, backend, frontend, uplinks, watches, memory_watch, control }
-            }
-            Err(zmq::Error::EINTR) => Ready::default(),
-            Err(error) => {
-                error!(%error, "cannot poll");
-                self.exit_code = Some(1);
-                Ready::default()
-            }
-        }
-    }
-
-    /// In milliseconds, rounded up so that nothing is woken too early and spins.
-    fn time_to_next_deadline(&self) -> i64 {
-        let now = clock::now();
-        let deadlines = [
-            self.core.next_deadline(),
-            self.clients.next_deadline(),
-            self.workers.next_deadline(),
-            Some(self.room.next_deadline()),
-            self.watches.next_deadline(),
-            self.events_deadline(),
-            self.pulse.next_deadline(),
-        ];
-        let next =
-            deadlines.into_iter().flatten().min().map_or(Duration::MAX, |deadline| now.until(deadline));
-        i64::try_from(next.as_micros().div_ceil(1000)).unwrap_or(i64::MAX)
     }
 
     fn read_parent(&mut self) -> Result<(), Orphaned> {
@@ -363,15 +301,23 @@ impl Router {
         }
     }
 
-    /// While much comes, asking what has come costs more than looking.
+    /// While much comes, asking what has come costs more than looking. And what libzmq's sockets have been told since they
+    /// were last read is found by reading alone.
     fn read_on(&mut self, mut messages: usize) -> Result<(), Orphaned> {
         for _pass in 0..PASSES {
-            if messages <= 1 {
-                break;
+            let much = 1 < messages;
+            messages = 0;
+            if much {
+                messages += self.read_workers(Door::Crew)?;
             }
-            messages = self.read_workers(Door::Crew)? + self.read_workers(Door::Backend)?;
-            if !self.is_handing_over() {
+            if self.sockets.backend.is_stirred() {
+                messages += self.read_workers(Door::Backend)?;
+            }
+            if (much || self.sockets.frontend.is_stirred()) && !self.is_handing_over() {
                 messages += self.read_clients();
+            }
+            if messages == 0 {
+                break;
             }
         }
         Ok(())
@@ -398,7 +344,7 @@ impl Router {
     fn read_workers(&mut self, door: Door) -> Result<usize, Orphaned> {
         let mut events = Vec::new();
         for message in 0..BATCH {
-            let Some(received) = self.sockets.of(door).receive(&mut self.frames) else {
+            let Some(received) = self.sockets.receive(door, &mut self.frames) else {
                 self.settle();
                 return Ok(message);
             };
@@ -424,6 +370,7 @@ impl Router {
             self.consider();
         }
         self.conclude_agent();
+        self.sockets.crew.flush();
     }
 
     /// The same, except that jobs and answers may wait for those of the next messages: together
@@ -450,20 +397,6 @@ impl Router {
         }
         self.decisions = decisions;
     }
-}
-
-/// What there is to read.
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each source, and any of them may be set")]
-struct Ready {
-    parent: bool,
-    crew: bool,
-    backend: bool,
-    frontend: bool,
-    uplinks: bool,
-    watches: bool,
-    memory_watch: bool,
-    control: bool,
 }
 
 fn random<const N: usize>() -> Result<[u8; N], RouterError> {

@@ -1,13 +1,15 @@
-//! The three ROUTERs: how they are set up, and messages in and out of them.
+//! The three ROUTERs: how libzmq's two are set up, and messages in and out of all.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::control::ControlSocket;
+use super::crew_socket::CrewSocket;
 use super::ffi::{self, SharedFrame};
 use super::frame::Frame;
 use super::setup::RouterError;
@@ -16,7 +18,7 @@ use super::setup::RouterError;
 pub(super) const FRAME_LIMIT: usize = 4096;
 
 /// Messages that wait for a peer, or from one, before it is told to wait.
-const HIGH_WATER_MARK: i32 = 1000;
+pub(super) const HIGH_WATER_MARK: i32 = 1000;
 
 /// The same for answers to one client: they may be large, and the router keeps the rest.
 const CLIENT_HIGH_WATER_MARK: i32 = 16;
@@ -25,7 +27,7 @@ const CLIENT_HIGH_WATER_MARK: i32 = 16;
 pub(super) const LINGER_MS: i32 = 2000;
 
 /// A connection that has not said what it is by then is closed.
-const HANDSHAKE_MS: i32 = 5000;
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Seconds of silence before TCP asks whether the other side is there, and between two such questions.
 const CLIENT_KEEPALIVE: (i32, i32) = (60, 10);
@@ -61,7 +63,7 @@ impl std::fmt::Display for Door {
 pub(super) struct Sockets {
     pub(super) frontend: RouterSocket,
     pub(super) backend: RouterSocket,
-    pub(super) crew: RouterSocket,
+    pub(super) crew: CrewSocket,
     pub(super) control: ControlSocket,
 }
 
@@ -70,16 +72,26 @@ impl Sockets {
         self.control.descriptor()
     }
 
-    pub(super) fn of(&mut self, door: Door) -> &mut RouterSocket {
+    /// The next message that came by this door.
+    pub(super) fn receive(&mut self, door: Door, frames: &mut Vec<Frame>) -> Option<Received> {
         match door {
-            Door::Frontend => &mut self.frontend,
-            Door::Backend => &mut self.backend,
-            Door::Crew => &mut self.crew,
+            Door::Frontend => self.frontend.receive(frames),
+            Door::Backend => self.backend.receive(frames),
+            Door::Crew => self.crew.receive(frames),
+        }
+    }
+
+    /// Sends a message in full, or not at all.
+    pub(super) fn send(&mut self, door: Door, routing_id: &[u8], head: &[&[u8]], body: &[Frame]) -> Sent {
+        match door {
+            Door::Frontend => self.frontend.send(routing_id, head, body.iter()),
+            Door::Backend => self.backend.send(routing_id, head, body.iter()),
+            Door::Crew => self.crew.send(routing_id, head, body.iter()),
         }
     }
 }
 
-/// A ROUTER socket on a listener that the parent has made.
+/// A ROUTER socket of libzmq on a listener that the parent has made.
 pub(super) struct RouterSocket {
     pub(super) door: Door,
     socket: zmq::Socket,
@@ -89,6 +101,7 @@ pub(super) struct RouterSocket {
     bound: Option<String>,
     /// What libzmq puts in a departed peer's place: nobody can guess it.
     farewell: [u8; 16],
+    is_stirred: bool,
 }
 
 impl std::fmt::Debug for RouterSocket {
@@ -128,7 +141,7 @@ impl RouterSocket {
         let waiting = if door == Door::Frontend { CLIENT_HIGH_WATER_MARK } else { HIGH_WATER_MARK };
         socket.set_sndhwm(waiting).map_err(failed)?;
         socket.set_linger(LINGER_MS).map_err(failed)?;
-        socket.set_handshake_ivl(HANDSHAKE_MS).map_err(failed)?;
+        socket.set_handshake_ivl(i32::try_from(HANDSHAKE.as_millis()).unwrap_or(i32::MAX)).map_err(failed)?;
         // A frame above it costs its sender the connection; up to it, an answer.
         let frame_limit = i64::try_from(body_limit.saturating_mul(2)).unwrap_or(i64::MAX);
         socket.set_maxmsgsize(frame_limit).map_err(failed)?;
@@ -146,7 +159,7 @@ impl RouterSocket {
         if let Some(listener) = &listener {
             ffi::open_gate(listener.as_fd()).map_err(raw)?;
         }
-        let mut open = Self { door, socket, listener, bound: None, farewell };
+        let mut open = Self { door, socket, listener, bound: None, farewell, is_stirred: true };
         open.bind()?;
         Ok(open)
     }
@@ -171,16 +184,14 @@ impl RouterSocket {
         let Some(listener) = self.listener.as_ref().filter(|_listener| self.bound.is_none()) else {
             return Ok(());
         };
+        self.is_stirred = true;
         let door = self.door;
         let failed = |error| RouterError::Socket { door, error };
         let copy = listener
             .try_clone()
             .map_err(|error| failed(error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)))?;
-        // The address is ignored for an inherited listener, but must have its form.
-        let endpoint: &CStr = match door {
-            Door::Frontend | Door::Backend => c"tcp://127.0.0.1:1",
-            Door::Crew => c"ipc://crew",
-        };
+        // Ignored for an inherited listener, but it must have this form.
+        let endpoint: &CStr = c"tcp://127.0.0.1:1";
         ffi::bind_inherited(&mut self.socket, copy.as_fd(), endpoint).map_err(failed)?;
         // libzmq closes the copy when it unbinds.
         let _descriptor = std::os::fd::IntoRawFd::into_raw_fd(copy);
@@ -191,6 +202,7 @@ impl RouterSocket {
     /// Accepts none, and closes every connection that it has accepted: libzmq ends them
     /// with the listener that they came by. The listener itself stays open.
     pub(super) fn unbind(&mut self) {
+        self.is_stirred = true;
         if let Some(endpoint) = self.bound.take()
             && let Err(error) = self.socket.unbind(&endpoint)
         {
@@ -198,19 +210,23 @@ impl RouterSocket {
         }
     }
 
-    pub(super) fn poll_item(&self) -> zmq::PollItem<'_> {
-        self.socket.as_poll_item(zmq::POLLIN)
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        ffi::descriptor(&self.socket)
     }
 
-    /// In the place of `poll_item`, where nobody wants to know of messages.
-    pub(super) fn silent_poll_item(&self) -> zmq::PollItem<'_> {
-        self.socket.as_poll_item(zmq::PollEvents::empty())
+    /// Whether there may be something to read that the descriptor does not tell of: see `Router::wait`.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.is_stirred
     }
 
     /// Takes the next message off the socket: the routing id and what follows.
     pub(super) fn receive(&mut self, frames: &mut Vec<Frame>) -> Option<Received> {
         frames.clear();
-        let routing_id = self.next_frame()?;
+        self.is_stirred = true;
+        let Some(routing_id) = self.next_frame() else {
+            self.is_stirred = false;
+            return None;
+        };
         let mut more = routing_id.has_more();
         let mut overlong = false;
         while more {
@@ -218,6 +234,7 @@ impl RouterSocket {
             more = frame.has_more();
             if frames.len() < FRAME_LIMIT { frames.push(Frame::Shared(frame)) } else { overlong = true }
         }
+        let routing_id = RoutingId::Frame(routing_id);
         if overlong {
             return Some(Received { routing_id, what: What::Overlong });
         }
@@ -245,6 +262,7 @@ impl RouterSocket {
         head: &[&[u8]],
         body: impl ExactSizeIterator<Item = &'a Frame>,
     ) -> Sent {
+        self.is_stirred = true;
         match self.socket.send(routing_id, zmq::SNDMORE | zmq::DONTWAIT) {
             Ok(()) => (),
             Err(zmq::Error::EAGAIN) => return Sent::Full,
@@ -272,8 +290,62 @@ impl RouterSocket {
 /// A message, or what stands in place of one.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) routing_id: SharedFrame,
+    pub(super) routing_id: RoutingId,
     pub(super) what: What,
+}
+
+/// A connection, as its socket names it.
+#[derive(Debug)]
+pub(super) enum RoutingId {
+    /// One of libzmq's.
+    Frame(SharedFrame),
+    /// The crew's, in the same form: it begins with a zero.
+    Crew { bytes: [u8; 8], pid: i32 },
+}
+
+impl RoutingId {
+    /// Of the crew's connection with this number, which is below 2^56, from this process.
+    pub(super) fn of_crew(number: u64, pid: i32) -> Self {
+        Self::Crew { bytes: number.to_be_bytes(), pid }
+    }
+
+    /// The number of the crew's connection that has this id.
+    pub(super) fn number_in(bytes: &[u8]) -> Option<u64> {
+        bytes.try_into().ok().map(u64::from_be_bytes)
+    }
+
+    /// The process that has connected, where the kernel has told that.
+    pub(super) fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Frame(_) => None,
+            Self::Crew { pid, .. } => Some(*pid),
+        }
+    }
+
+    /// What libzmq knows of the connection: see `zmq_msg_gets`(3).
+    pub(super) fn property(&self, name: &CStr) -> Option<String> {
+        match self {
+            Self::Frame(frame) => frame.property(name),
+            Self::Crew { .. } => None,
+        }
+    }
+
+    /// See [`SharedFrame::hold_back_replies`].
+    pub(super) fn hold_back_replies(&self) {
+        match self {
+            Self::Frame(frame) => frame.hold_back_replies(),
+            Self::Crew { .. } => (),
+        }
+    }
+}
+
+impl AsRef<[u8]> for RoutingId {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Frame(frame) => frame.as_ref(),
+            Self::Crew { bytes, .. } => bytes,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,7 +359,7 @@ pub(super) enum What {
 }
 
 /// libzmq takes any number for a listener and aborts later, so it is asked first.
-fn check_listener(door: Door, listener: BorrowedFd<'_>) -> Result<(), RouterError> {
+pub(super) fn check_listener(door: Door, listener: BorrowedFd<'_>) -> Result<(), RouterError> {
     let wrong = |why| RouterError::Listener { door, why };
     if !getsockopt(&listener, sockopt::AcceptConn).unwrap_or(false) {
         return Err(wrong("it does not listen"));

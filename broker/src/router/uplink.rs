@@ -1,5 +1,7 @@
 //! The DEALER of a crew's agent to one broker, and whether anybody is at its other end.
 
+use std::os::fd::BorrowedFd;
+
 use zmq::SocketEvent;
 
 use super::ffi::{self, SharedFrame};
@@ -23,6 +25,7 @@ pub(super) struct Uplink {
     monitor: zmq::Socket,
     /// Unique among those of this process.
     number: u64,
+    is_stirred: bool,
 }
 
 impl std::fmt::Debug for Uplink {
@@ -57,7 +60,7 @@ impl Uplink {
         let number = *numbers;
         let (dealer, monitor) = connect(context, endpoint, frame_limit, number)?;
         let (endpoint, context) = (endpoint.to_owned(), context.clone());
-        Ok(Self { endpoint, context, frame_limit, dealer, monitor, number })
+        Ok(Self { endpoint, context, frame_limit, dealer, monitor, number, is_stirred: true })
     }
 
     pub(super) fn endpoint(&self) -> &str {
@@ -74,6 +77,7 @@ impl Uplink {
         self.number = *numbers;
         self.dealer = dealer;
         self.monitor = monitor;
+        self.is_stirred = true;
         Ok(())
     }
 
@@ -86,8 +90,13 @@ impl Uplink {
         self.dealer.monitor(&place, 0).ok();
     }
 
-    pub(super) fn poll_items(&self) -> [zmq::PollItem<'_>; 2] {
-        [&self.dealer, &self.monitor].map(|socket| socket.as_poll_item(zmq::POLLIN))
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.dealer, &self.monitor].into_iter().map(ffi::descriptor)
+    }
+
+    /// Whether there may be something to read that no descriptor tells of: see `Router::wait`.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.is_stirred
     }
 
     /// What became of the connection since this was last asked, the oldest first.
@@ -114,12 +123,16 @@ impl Uplink {
     pub(super) fn receive(&mut self, frames: &mut Vec<Frame>) -> bool {
         frames.clear();
         let mut overlong = false;
+        self.is_stirred = true;
         loop {
             // A message arrives whole: once its first frame is there, all are.
             let frame = match SharedFrame::receive(&mut self.dealer) {
                 Ok(frame) => frame,
                 Err(Errno::EINTR) => continue,
-                Err(_nothing_there) => return false,
+                Err(_nothing_there) => {
+                    self.is_stirred = false;
+                    return false;
+                }
             };
             let more = frame.has_more();
             if frames.len() < FRAME_LIMIT {
@@ -138,6 +151,7 @@ impl Uplink {
 
     /// Sends a message. There is room for it: how much can be on its way is the broker's word.
     pub(super) fn send<'a>(&mut self, head: &[&[u8]], body: impl ExactSizeIterator<Item = &'a Frame>) {
+        self.is_stirred = true;
         let mut left = head.len() + body.len();
         let mut flags = || {
             left = left.saturating_sub(1);

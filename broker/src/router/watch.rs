@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,12 +36,8 @@ impl Watches {
         Self(roots.filter_map(|(service, roots)| Some((service, Watch::new(roots)?))).collect())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(super) fn poll_items<'a>(&self) -> impl Iterator<Item = zmq::PollItem<'a>> {
-        self.0.iter().map(|(_service, watch)| watch.poll_item())
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(|(_service, watch)| watch.inotify.as_fd())
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
@@ -106,10 +102,6 @@ impl Watch {
         let mut watch = Self { inotify, roots, directories: BTreeMap::new(), changed: None, full: false };
         watch.watch_everything();
         Some(watch)
-    }
-
-    fn poll_item<'a>(&self) -> zmq::PollItem<'a> {
-        zmq::PollItem::from_fd(self.inotify.as_raw_fd(), zmq::POLLIN)
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {

@@ -14,13 +14,12 @@ use hornpipe_proto::worker::{Announcement, Control, JobMeta, WorkerMessage};
 use super::Sockets;
 use super::claims::Claims;
 use super::connections::{Connections, Sender};
-use super::crew::{self, CrewList, Peer};
-use super::ffi::SharedFrame;
+use super::crew::{CrewList, Peer};
 use super::frame::{Body, Frame};
 use super::heartbeats::Heartbeats;
 use super::majordomo::{self, Greeting, Heard, Standing};
 use super::members::Bands;
-use super::sockets::{Door, Received, RouterSocket, Sent, What};
+use super::sockets::{Door, Received, RoutingId, Sent, What};
 use super::words::{claims_of, event};
 use super::{clock, paranoid};
 use crate::config::External;
@@ -71,7 +70,7 @@ impl Workers {
     }
 
     /// Whether the sender has not been heard before, so that the crew list must be fresh.
-    pub(super) fn is_new(&mut self, door: Door, id: &SharedFrame) -> bool {
+    pub(super) fn is_new(&mut self, door: Door, id: &RoutingId) -> bool {
         self.connections(door).key(id).is_none()
     }
 
@@ -267,7 +266,7 @@ impl Workers {
     pub(super) fn say_partings(&mut self, sockets: &mut Sockets) {
         for (door, routing_id, edition) in self.partings.drain(..) {
             // Who has no room for it will hear it in answer to its next word.
-            let _sent = sockets.of(door).send(&routing_id, &edition.disconnect(), [].iter());
+            let _sent = sockets.send(door, &routing_id, &edition.disconnect(), &[]);
         }
     }
 
@@ -293,18 +292,14 @@ impl Workers {
     fn identify(
         &mut self,
         door: Door,
-        id: &SharedFrame,
+        id: &RoutingId,
         crew_list: &CrewList,
         events: &mut Vec<Event<Body>>,
     ) -> Option<Home> {
-        let address = id.property(c"Peer-Address").unwrap_or_default();
-        let peer = match door {
-            Door::Crew => crew_list.peer(&address),
-            Door::Backend | Door::Frontend => Peer::Stranger,
-        };
+        let peer = id.pid().map_or(Peer::Stranger, |pid| crew_list.peer(pid));
         match peer {
             Peer::Ours(place) => Some(Home::Local(place)),
-            Peer::Stranger if door == Door::Backend && self.admits(&address) => Some(Home::External),
+            Peer::Stranger if door == Door::Backend && self.admits(id) => Some(Home::External),
             Peer::Stranger => {
                 events.push(Event::Stranger);
                 None
@@ -313,14 +308,14 @@ impl Workers {
         }
     }
 
-    fn greet(&mut self, door: Door, id: &SharedFrame, home: Home, events: &mut Vec<Event<Body>>) -> WorkerId {
+    fn greet(&mut self, door: Door, id: &RoutingId, home: Home, events: &mut Vec<Event<Body>>) -> WorkerId {
         let worker = self.admit(door, id, home);
         events.push(Event::Joined { worker, home });
         worker
     }
 
     /// Keeps how the peer can be reached.
-    fn admit(&mut self, door: Door, id: &SharedFrame, home: Home) -> WorkerId {
+    fn admit(&mut self, door: Door, id: &RoutingId, home: Home) -> WorkerId {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
         let routing_id = self.connections(door).insert(id, worker);
@@ -328,17 +323,18 @@ impl Workers {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let pid = place.and_then(|_ours| crew::pid_in(&id.property(c"Peer-Address").unwrap_or_default()));
+        let pid = id.pid();
         let (dialect, claims, member) = (None, Claims::default(), None);
         let address = Address { door, routing_id, place, dialect, member, pid, claims };
         self.table.insert(worker, address);
         worker
     }
 
-    fn admits(&self, address: &str) -> bool {
+    fn admits(&self, id: &RoutingId) -> bool {
+        let address = || id.property(c"Peer-Address").unwrap_or_default();
         match self.external {
             External::Anybody => true,
-            External::Loopback => address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+            External::Loopback => address().parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
             External::Nobody => false,
         }
     }
@@ -451,10 +447,6 @@ impl Workers {
 
     fn send(&mut self, sockets: &mut Sockets, worker: WorkerId, head: &[&[u8]], body: &[Frame]) -> Sent {
         let Some(address) = self.table.get(&worker) else { return Sent::Gone };
-        let socket: &mut RouterSocket = match address.door {
-            Door::Crew => &mut sockets.crew,
-            Door::Backend | Door::Frontend => &mut sockets.backend,
-        };
-        socket.send(&address.routing_id, head, body.iter())
+        sockets.send(address.door, &address.routing_id, head, body)
     }
 }

@@ -16,13 +16,15 @@ const PONGS_BYTES: usize = 64 * 1024;
 /// Read into [`space`](Self::space) and say with [`received`](Self::received) how much it was; write
 /// what is [`unsent`](Self::unsent), and say with [`sent`](Self::sent) how much was taken; and take what
 /// has happened with [`next_event`](Self::next_event).
+///
+/// Large frames that wait to be written are kept as `F`.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<F = Vec<u8>> {
     socket: SocketType,
     limits: Limits,
     stage: Stage,
     reader: Reader,
-    outbox: Outbox,
+    outbox: Outbox<F>,
     events: VecDeque<Event>,
 }
 
@@ -61,6 +63,57 @@ impl Connection {
     /// A connection that has just been made. Its greeting is to be sent.
     #[must_use]
     pub fn new(socket: SocketType, limits: Limits) -> Self {
+        Self::with_frames(socket, limits)
+    }
+
+    /// Sends a message: at least one frame. Frames of 4 KiB and more that are given as `Vec` are not copied.
+    ///
+    /// Nothing is sent before [`Event::Ready`]: peers close a connection on which a message comes
+    /// too early. False if it is too early, or too late.
+    pub fn send<T: AsRef<[u8]> + Into<Vec<u8>>>(&mut self, frames: impl IntoIterator<Item = T>) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let mut frames = frames.into_iter().peekable();
+        while let Some(frame) = frames.next() {
+            let head = Head::of_message(frame.as_ref().len(), frames.peek().is_some());
+            self.outbox.push_frame(head, frame);
+        }
+        true
+    }
+}
+
+impl<F: AsRef<[u8]> + Clone> Connection<F> {
+    /// Sends a message whose last frames may be large: those of 4 KiB and more are cloned, and not copied
+    /// if that is what a clone of them is. Otherwise like [`send`](Connection::send).
+    pub fn send_clones<'a>(&mut self, head: &[&[u8]], body: impl ExactSizeIterator<Item = &'a F>) -> bool
+    where
+        F: 'a,
+    {
+        if !self.is_open() {
+            return false;
+        }
+        let mut left = head.len() + body.len();
+        let mut head_of = |bytes: &[u8]| {
+            left -= 1;
+            Head::of_message(bytes.len(), left != 0)
+        };
+        for frame in head {
+            let head = head_of(frame);
+            self.outbox.push_copy(head, frame);
+        }
+        for frame in body {
+            let head = head_of(frame.as_ref());
+            self.outbox.push_clone(head, frame);
+        }
+        true
+    }
+}
+
+impl<F: AsRef<[u8]>> Connection<F> {
+    /// The same as [`new`](Connection::new), where frames that wait to be written are of a kind of one's own.
+    #[must_use]
+    pub fn with_frames(socket: SocketType, limits: Limits) -> Self {
         let mut outbox = Outbox::default();
         outbox.push_raw(&greeting::encode());
         Self {
@@ -102,22 +155,6 @@ impl Connection {
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
-    }
-
-    /// Sends a message: at least one frame. Frames of 4 KiB and more that are given as `Vec` are not copied.
-    ///
-    /// Nothing is sent before [`Event::Ready`]: peers close a connection on which a message comes
-    /// too early. False if it is too early, or too late.
-    pub fn send<F: AsRef<[u8]> + Into<Vec<u8>>>(&mut self, frames: impl IntoIterator<Item = F>) -> bool {
-        if !self.is_open() {
-            return false;
-        }
-        let mut frames = frames.into_iter().peekable();
-        while let Some(frame) = frames.next() {
-            let head = Head::of_message(frame.as_ref().len(), frames.peek().is_some());
-            self.outbox.push_frame(head, frame);
-        }
-        true
     }
 
     /// Asks the peer for a sign of life, which is an [`Event::Pong`] with the same context, of at most 16 bytes.
@@ -217,6 +254,6 @@ impl Connection {
 
     fn command(&mut self, command: &Command<'_>) {
         let bytes = command.encode();
-        self.outbox.push_frame(Head::of_command(bytes.len()), bytes);
+        self.outbox.push_copy(Head::of_command(bytes.len()), &bytes);
     }
 }

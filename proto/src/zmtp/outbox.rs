@@ -11,9 +11,9 @@ const LARGE: usize = 4096;
 const PIECE: usize = 16 * 1024;
 
 /// What is to be written, in order.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    pieces: VecDeque<Piece>,
+#[derive(Debug)]
+pub(super) struct Outbox<F> {
+    pieces: VecDeque<Piece<F>>,
     /// Bytes of the first piece that are written.
     sent: usize,
     /// Bytes of all pieces that are not.
@@ -23,39 +23,67 @@ pub(super) struct Outbox {
 }
 
 #[derive(Debug)]
-enum Piece {
+enum Piece<F> {
     Gathered(Vec<u8>),
-    Large(Vec<u8>),
+    Large(F),
 }
 
-impl Piece {
+impl<F: AsRef<[u8]>> Piece<F> {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Gathered(bytes) | Self::Large(bytes) => bytes,
+            Self::Gathered(bytes) => bytes,
+            Self::Large(frame) => frame.as_ref(),
         }
     }
 }
 
-impl Outbox {
+impl<F> Default for Outbox<F> {
+    fn default() -> Self {
+        Self { pieces: VecDeque::new(), sent: 0, unsent: 0, spare: Vec::new() }
+    }
+}
+
+impl<F: AsRef<[u8]> + Clone> Outbox<F> {
+    /// A large frame's clone waits.
+    pub(super) fn push_clone(&mut self, head: Head, frame: &F) {
+        if frame.as_ref().len() < LARGE {
+            self.push_copy(head, frame.as_ref());
+        } else {
+            self.push_large(head, frame.clone());
+        }
+    }
+}
+
+impl<F: AsRef<[u8]>> Outbox<F> {
     pub(super) fn push_raw(&mut self, bytes: &[u8]) {
         self.unsent += bytes.len();
         self.gathered(bytes.len()).extend(bytes);
     }
 
-    pub(super) fn push_frame(&mut self, head: Head, frame: impl AsRef<[u8]> + Into<Vec<u8>>) {
-        let bytes = frame.as_ref();
-        let gathered = self.gathered(HEAD_LIMIT + if bytes.len() < LARGE { bytes.len() } else { 0 });
+    pub(super) fn push_frame(&mut self, head: Head, frame: impl AsRef<[u8]> + Into<F>) {
+        if frame.as_ref().len() < LARGE {
+            self.push_copy(head, frame.as_ref());
+        } else {
+            self.push_large(head, frame.into());
+        }
+    }
+
+    pub(super) fn push_copy(&mut self, head: Head, bytes: &[u8]) {
+        let gathered = self.gathered(HEAD_LIMIT + bytes.len());
         let before = gathered.len();
         head.encode(gathered);
-        if bytes.len() < LARGE {
-            gathered.extend(bytes);
-            let grown = gathered.len() - before;
-            self.unsent += grown;
-        } else {
-            let grown = gathered.len() - before;
-            self.unsent += grown + bytes.len();
-            self.pieces.push_back(Piece::Large(frame.into()));
-        }
+        gathered.extend(bytes);
+        let grown = gathered.len() - before;
+        self.unsent += grown;
+    }
+
+    fn push_large(&mut self, head: Head, frame: F) {
+        let gathered = self.gathered(HEAD_LIMIT);
+        let before = gathered.len();
+        head.encode(gathered);
+        let grown = gathered.len() - before;
+        self.unsent += grown + frame.as_ref().len();
+        self.pieces.push_back(Piece::Large(frame));
     }
 
     /// Where small things go, with room for so many bytes.
@@ -108,13 +136,13 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn written(outbox: &Outbox) -> Vec<u8> {
+    fn written(outbox: &Outbox<Vec<u8>>) -> Vec<u8> {
         outbox.unsent().flatten().copied().collect()
     }
 
     #[test]
     fn small_frames_are_gathered_and_large_ones_are_not_copied() {
-        let mut outbox = Outbox::default();
+        let mut outbox = Outbox::<Vec<u8>>::default();
         let large = vec![7; LARGE];
         let address = large.as_ptr();
         outbox.push_frame(Head::of_message(1, true), *b"a");
@@ -130,7 +158,7 @@ mod tests {
     #[test]
     fn whatever_is_written_at_a_time_all_comes_once_and_in_order() {
         for step in [53, 100, 5000, 100_000] {
-            let mut outbox = Outbox::default();
+            let mut outbox = Outbox::<Vec<u8>>::default();
             for size in [3, 0, 5000, 1, 1, 4095, 4095, 4095, 4095, 4096] {
                 outbox.push_frame(Head::of_message(size, false), vec![1; size]);
             }

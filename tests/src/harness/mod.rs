@@ -72,7 +72,7 @@ pub use programs::{
     c_program, compiled_example, hornpipe, python, python_with_gunicorn, python_with_majortomo,
     python_with_prometheus_client, script, source, worker_example,
 };
-pub use raw::{Zmtp, speak};
+pub use raw::{Zmtp, speak, speak_at};
 pub use redis::{RedisServer, RedisServers, Value};
 pub use router_kills::RouterKills;
 pub use service_manager::{Message, ServiceManager};

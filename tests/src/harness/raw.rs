@@ -1,7 +1,9 @@
-//! TCP connections that are no libzmq: other protocols, and ZMTP written by hand.
+//! Connections that are no libzmq: other protocols, and ZMTP written by hand.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use super::wait::DEADLINE;
@@ -11,9 +13,20 @@ const GREETING_LEN: usize = 64;
 /// Says this to a port, and listens until it hangs up or is silent for a moment.
 pub fn speak(port: u16, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(port);
-    // A port that hangs up at once is as good as one that listens.
-    stream.write_all(bytes).ok();
     stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    say(&mut stream, bytes)
+}
+
+/// The same to a socket in the file system.
+pub fn speak_at(path: &Path, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect_to(path);
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    say(&mut stream, bytes)
+}
+
+fn say(stream: &mut (impl Read + Write), bytes: &[u8]) -> Vec<u8> {
+    // Who hangs up at once is as good as one that listens.
+    stream.write_all(bytes).ok();
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).ok();
     heard
@@ -26,22 +39,53 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
+fn connect_to(path: &Path) -> UnixStream {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
 /// A ZMTP 3.0 peer, written by hand: frames that no library would send.
 #[derive(Debug)]
-pub struct Zmtp(TcpStream);
+pub struct Zmtp<S = TcpStream>(S);
 
 impl Zmtp {
     /// Shakes hands as a socket of this type.
     pub fn connect(port: u16, socket_type: &str) -> Self {
-        let mut peer = Self::greet(port);
-        peer.write(&ready(socket_type));
-        peer.read_frame();
-        peer
+        Self::greet(port).as_socket(socket_type)
     }
 
     /// Exchanges greetings and goes no further.
     pub fn greet(port: u16) -> Self {
-        let mut peer = Self(connect(port));
+        Self::begin(connect(port))
+    }
+
+    /// Breaks the connection off, as a machine does that has lost its power: what was sent
+    /// may not arrive either.
+    pub fn break_off(self) {
+        rustix::net::sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl Zmtp<UnixStream> {
+    /// The same at a socket in the file system.
+    pub fn greet_at(path: &Path) -> Self {
+        Self::begin(connect_to(path))
+    }
+}
+
+impl<S: Read + Write> Zmtp<S> {
+    /// Says that it is a socket of this type.
+    #[must_use]
+    pub fn as_socket(mut self, socket_type: &str) -> Self {
+        self.write(&ready(socket_type));
+        self.read_frame();
+        self
+    }
+
+    fn begin(stream: S) -> Self {
+        let mut peer = Self(stream);
         let mut greeting = [0; GREETING_LEN];
         greeting[0] = 0xff;
         greeting[9] = 0x7f;
@@ -75,12 +119,6 @@ impl Zmtp {
         let mut bytes: Vec<u8> = others.iter().flat_map(|frame| short(1, frame)).collect();
         bytes.extend(short(0, last));
         self.write(&bytes);
-    }
-
-    /// Breaks the connection off, as a machine does that has lost its power: what was sent
-    /// may not arrive either.
-    pub fn break_off(self) {
-        rustix::net::sockopt::set_socket_linger(&self.0, Some(Duration::ZERO)).unwrap();
     }
 
     /// The next short frame or command.

@@ -31,6 +31,7 @@ mod workers_lines;
 mod worker_examples;
 mod workers_native;
 
+mod crew_door;
 mod crews;
 mod crews_brokers;
 mod crews_network;
