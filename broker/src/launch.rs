@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 use tracing::{error, info, warn};
 
+use crate::allocator;
 use crate::callbacks::{self, Callbacks, EndedWorker, NewWorker};
 use crate::config::{
     Activation, Config, ConfigError, Configured, ControlPlace, CrewPlan, Environment, InForce, PlaceError,
@@ -174,6 +175,7 @@ fn run(configured: Configured, own: Option<Own>) -> Result<u8, LaunchError> {
     let router_title = format!("hornpipe: {} {}", endpoints.router_title(), endpoints.ports);
     let mut route = |process: RouterProcess| {
         title::set(&router_title);
+        allocator::keep_for_next_bodies();
         let setup = born_with.borrow().clone();
         router::run(&setup, start(process))
     };

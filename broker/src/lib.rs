@@ -10,6 +10,7 @@ pub mod cli;
 
 mod launch;
 mod pid_file;
+mod allocator;
 pub mod config;
 pub mod logging;
 

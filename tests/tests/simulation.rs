@@ -1,6 +1,10 @@
 //! The core against the simulation, as part of every `cargo test`. Longer runs
 //! are the binary `simulate`'s; both name the seed and the step of a failure.
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
 use hornpipe_tests::simulation::{self, keys, services};
 
 /// Enough for each planted bug that was tried to be found.
@@ -17,9 +21,18 @@ const EVENTS: u64 = 400;
 
 #[test]
 fn the_core_keeps_its_laws_whatever_happens() {
-    for seed in SEEDS {
-        simulation::run(seed, EVENTS, false);
-    }
+    let next = AtomicU64::new(SEEDS.start);
+    let play = || {
+        while let Some(seed) = Some(next.fetch_add(1, Relaxed)).filter(|seed| SEEDS.contains(seed)) {
+            simulation::run(seed, EVENTS, false);
+        }
+    };
+    // The longest of all, and no run knows of another.
+    thread::scope(|scope| {
+        for _processor in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(play);
+        }
+    });
 }
 
 #[test]

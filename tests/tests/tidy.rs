@@ -11,6 +11,7 @@ use hornpipe_tests::harness::{Process, hornpipe};
 
 /// Where `unsafe` may be, and why.
 const UNSAFE: &[(&str, &str)] = &[
+    ("broker/src/allocator.rs", "the settings of malloc"),
     ("broker/src/cli/child.rs", "what a verb's child does between fork and exec"),
     ("broker/src/cli/lock/child.rs", "the disposition of SIGCHLD"),
     ("broker/src/parent/process.rs", "fork, wait, dispositions, _exit"),
@@ -53,6 +54,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("link", &[]),
     ("http", &[]),
     ("pid_file", &[]),
+    ("allocator", &[]),
     ("logging", &[]),
     ("callbacks", &[]),
     ("parent", &["link"]),
@@ -60,7 +62,21 @@ const PARTS: &[(&str, &[&str])] = &[
     ("config", &["core", "parent", "logging"]),
     ("server", &["callbacks", "config", "launch"]),
     ("cli", &["config", "core", "launch", "logging"]),
-    ("launch", &["callbacks", "config", "core", "http", "link", "logging", "parent", "pid_file", "router"]),
+    (
+        "launch",
+        &[
+            "allocator",
+            "callbacks",
+            "config",
+            "core",
+            "http",
+            "link",
+            "logging",
+            "parent",
+            "pid_file",
+            "router",
+        ],
+    ),
     ("lib", &["cli"]),
     ("main", &[]),
 ];
@@ -71,6 +87,9 @@ const EMPLOYERS: &[&str] = &["cli", "launch", "server", "lib"];
 /// Hosts that tracked files may name. Where packages come from is the machine's business.
 const HOSTS: &[&str] =
     &["127.0.0.1", "github.com", "json-schema.org", "rustup.rs", "no-color.org", "www.apache.org"];
+
+/// What is not built as a test program, because there is nothing in it to run: the manifests say so.
+const UNTESTED: &[&str] = &["tests/src/", "broker/src/main.rs", "zmq-sys/src/"];
 
 /// This file names what it looks for.
 const THIS: &str = "tests/tests/tidy.rs";
@@ -139,6 +158,16 @@ fn unsafe_is_only_where_the_list_says() {
 fn every_file_of_code_says_what_it_is_for() {
     let silent = with_extension("rs").filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path);
     assert_none(silent, "the first lines of a file say what it is for, with //!");
+}
+
+#[test]
+fn no_test_is_where_none_is_looked_for() {
+    let untested = |path: &str| UNTESTED.iter().any(|part| path.starts_with(part));
+    let has_tests =
+        |text: &str| code(text).any(|line| line.contains("#[test]") || line.contains("cfg(test)"));
+    let findings = with_extension("rs").filter(|(path, text)| untested(path) && has_tests(text));
+    let findings = findings.map(|(path, _)| format!("{path} has tests that nobody runs"));
+    assert_none(findings, "a target with `test = false` in its manifest has no tests");
 }
 
 #[test]

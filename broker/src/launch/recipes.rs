@@ -8,6 +8,7 @@ use hornpipe_worker::{Context, Handler, Job, ServeError, Stopped};
 use tracing::error;
 
 use super::{PANICKED, Work, adapters, new_worker};
+use crate::allocator;
 use crate::callbacks::{self, Callback, NewWorker};
 use crate::config::{Config, ProgramKind, ServiceConfig};
 use crate::parent::{Program, Recipe, WorkerProcess, title};
@@ -62,6 +63,7 @@ pub(super) fn program(
     Program::Fork(Box::new(move |process: WorkerProcess| {
         let title = format!("hornpipe: worker {}", process.place.slot);
         title::set(&format!("{title} [starting]"));
+        allocator::keep_for_next_bodies();
         if !callbacks::call("after_fork", &mut after_fork, &new_worker(&process)) {
             return PANICKED;
         }

@@ -122,6 +122,11 @@ impl CrewSocket {
         self.epoll.as_fd()
     }
 
+    /// Whether something was read and not taken yet, which the descriptor does not tell of.
+    pub(super) fn is_stirred(&self) -> bool {
+        self.speaking.is_some() || !self.readable.is_empty()
+    }
+
     /// Takes the next message that is there, of one worker after the other: who sent it and, in `frames`, what.
     pub(super) fn receive(&mut self, frames: &mut Vec<Frame>) -> Option<Received> {
         frames.clear();

@@ -35,12 +35,13 @@ impl Router {
     pub(super) fn wait(&mut self) -> Ready {
         let reads_clients = !self.is_handing_over();
         let mut ready = Ready {
+            crew: self.sockets.crew.is_stirred(),
             frontend: reads_clients && self.sockets.frontend.is_stirred(),
             backend: self.sockets.backend.is_stirred(),
             uplinks: self.agent.as_ref().is_some_and(Agent::is_stirred),
             ..Ready::default()
         };
-        let has_work = ready.frontend || ready.backend || ready.uplinks;
+        let has_work = ready.crew || ready.frontend || ready.backend || ready.uplinks;
         let timeout = if has_work { Duration::ZERO } else { self.time_to_next_deadline() };
         let mut sources: Vec<Source> = Vec::new();
         let mut items: Vec<PollFd<'_>> = Vec::new();

@@ -25,8 +25,11 @@ const ANSWERED_LIMIT: Duration = Duration::from_millis(500);
 /// What one idle client may cost.
 const CLIENT_LIMIT: u64 = 32 << 10;
 
-/// What clients that vanish may leave behind, however many.
-const VANISHED_LIMIT: u64 = 8 << 20;
+/// In how many rounds clients vanish, after one that is not measured.
+const VANISHING_ROUNDS: u32 = 10;
+
+/// What all clients of a round may leave behind, however many.
+const VANISHED_LIMIT: i64 = 256 << 10;
 
 /// How long one round with a slow client takes, and one without.
 const SLOW_TIME: Duration = Duration::from_secs(10);
@@ -76,18 +79,18 @@ fn crowd(clients: u32) -> bool {
 }
 
 fn vanishing(clients: u32) -> bool {
-    let broker = Broker::demo(2);
-    let Vanished { report, grown, descriptors } = Vanished::play(&broker, clients.into());
+    let vanished = Vanished::play(VANISHING_ROUNDS, clients / VANISHING_ROUNDS);
+    let Vanished { report, grown, descriptors } = &vanished;
     let requests = &report.requests;
-    println!("{} requests arrived of {clients} clients that vanished", requests.received);
-    println!("{} were answered to nobody, {} dropped before", requests.answered, requests.dropped);
     println!(
-        "the router has grown by {} KiB; descriptors: {}, then {}",
-        grown >> 10,
-        descriptors.0,
-        descriptors.1
+        "{} requests arrived of {clients} clients that vanished, and of a tenth more",
+        requests.received
     );
-    grown <= VANISHED_LIMIT
+    println!("{} were answered to nobody, {} dropped before", requests.answered, requests.dropped);
+    let kib: Vec<i64> = grown.iter().map(|bytes| bytes / 1024).collect();
+    println!("in each round the router has grown by {kib:?} KiB; what is left of all is in each of them");
+    println!("descriptors: {}, then {}", descriptors.0, descriptors.1);
+    vanished.left_behind() <= VANISHED_LIMIT
 }
 
 fn slow_client(rounds: u32) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hornpipe_proto::control::StatusReport;
 
-use super::broker::Broker;
+use super::broker::{Broker, Serve};
 use super::process::Process;
 use super::processes::{descriptors, resident};
 use super::programs::beside;
@@ -66,41 +66,83 @@ impl Crowd {
 pub struct Vanished {
     /// What became of their requests.
     pub report: StatusReport,
-    /// What the router has grown by, in bytes.
-    pub grown: u64,
+    /// What the router has grown by in each round, in bytes; below zero if it has given some back.
+    pub grown: Vec<i64>,
     /// Descriptors of the router before, and after.
     pub descriptors: (usize, usize),
 }
 
 impl Vanished {
-    /// So many clients, one after the other in each of four threads. Every second one hangs up, the others just
+    /// So many clients of a broker of its own in each of so many rounds. Every second one hangs up, the others just
     /// break off.
+    ///
+    /// They come in waves, each when the last is gone. Else it were the router's speed that says how many are there
+    /// at once, and memory that they took together would look like something that is kept of each.
     ///
     /// # Panics
     /// If the broker does not come to rest, or keeps their connections.
-    pub fn play(broker: &Broker, count: u64) -> Self {
-        // Tables and pools reach their sizes first.
-        vanish(broker, count / 10);
+    pub fn play(rounds: u32, count: u32) -> Self {
+        let broker = &frugal_broker();
         let router = broker.router_pid();
-        let before = (descriptors(router), resident(router));
-        vanish(broker, count);
-        let within = |open: &usize| *open <= before.0 + LEFTOVERS;
-        let after =
-            until("their connections are gone", PATIENCE, || Some(descriptors(router)).filter(within));
-        let report = broker.look(PATIENCE, "all is seen to", |report| {
-            report.requests.waiting == 0 && report.requests.in_flight == 0
-        });
+        let open = descriptors(router);
+        let gone = || {
+            // Connections are taken in the order in which they come: all before this one have been.
+            drop(Zmtp::connect(broker.frontend_port(), "REQ"));
+            let within = |left: &usize| *left <= open + LEFTOVERS;
+            until("their connections are gone", PATIENCE, || Some(descriptors(router)).filter(within))
+        };
+        let all_seen_to = || {
+            broker.look(PATIENCE, "all is seen to", |report| {
+                report.requests.waiting == 0 && report.requests.in_flight == 0
+            })
+        };
+        let play = || {
+            for _wave in 0..count / WAVE {
+                vanish(broker, WAVE);
+                gone();
+            }
+            all_seen_to();
+            resident(router).cast_signed()
+        };
+        // Tables and pools reach their sizes first.
+        let mut before = play();
+        let mut grown = Vec::new();
+        for _round in 0..rounds {
+            let after = play();
+            grown.push(after - before);
+            before = after;
+        }
+        let (report, left) = (all_seen_to(), gone());
         broker.check_counters();
-        Self { report, grown: resident(router).saturating_sub(before.1), descriptors: (before.0, after) }
+        assert_eq!(broker.ask("echo still there"), "still there");
+        Self { report, grown, descriptors: (open, left) }
+    }
+
+    /// What the router has grown by at the least: what is kept of each client is so in every round, while more
+    /// memory than ever before was needed at once in one or another.
+    pub fn left_behind(&self) -> i64 {
+        self.grown.iter().copied().min().unwrap_or_default()
     }
 }
 
-const THREADS: u64 = 4;
+/// One that gives back at once what it frees, so that what it has is what it uses.
+fn frugal_broker() -> Broker {
+    let settings =
+        [("MALLOC_MMAP_THRESHOLD_", "4096"), ("MALLOC_TRIM_THRESHOLD_", "0"), ("MALLOC_TOP_PAD_", "0")];
+    let serve = Serve::demo(2).variable("MALLOC_ARENA_MAX", "1");
+    settings.into_iter().fold(serve, |serve, (name, value)| serve.variable(name, value)).start()
+}
 
-/// One request in so many takes a while, so that others wait behind it.
-const LONG_ONES: u64 = 100;
+/// Clients of one wave.
+const WAVE: u32 = 40;
 
-fn vanish(broker: &Broker, count: u64) {
+const THREADS: u32 = 4;
+
+/// One request in so many takes a while, so that others wait behind it: two of a wave.
+const LONG_ONES: u32 = 20;
+
+/// One after the other in each of four threads.
+fn vanish(broker: &Broker, count: u32) {
     let port = broker.frontend_port();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {

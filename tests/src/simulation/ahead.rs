@@ -6,7 +6,7 @@ use std::time::Duration;
 use hornpipe::core::{Details, Event, MAX_AHEAD, Phase, RequestId, Speech, Timestamp, WorkerId};
 use hornpipe_proto::Token;
 
-use super::books::{Asked, Desk, State};
+use super::books::{Asked, Desk, Sheet, State};
 use super::model::{Model, in_order};
 use super::peer::PeerId;
 use super::world::World;
@@ -51,7 +51,9 @@ impl Model {
         }
     }
 
-    pub(super) fn is_withdrawing(&self, worker: WorkerId) -> bool {
+    /// Whether it is with a worker that has been asked for all that it has not begun.
+    pub(super) fn is_being_withdrawn(&self, asked: &Asked) -> bool {
+        let State::Held { worker, .. } = asked.state else { return false };
         self.desks.get(&worker).is_some_and(|desk| desk.withdrawing)
     }
 
@@ -184,21 +186,17 @@ impl Model {
     }
 
     /// After each step: nobody keeps for long what it has not begun.
-    pub(super) fn check_ahead(&self, now: Timestamp) {
-        let limit = patience(self.settings.prefetch.unwrap_or_default());
-        for (worker, desk) in self.desks.iter().filter(|(_, desk)| !desk.withdrawing) {
-            let late = desk.held.values().find(|sheet| sheet.ahead && sheet.since.after(limit) <= now);
-            law!(self, late.is_none(), "{worker} has kept {late:?} for too long, and not begun it");
-            // What the dead, and those who have said their last, have not begun goes to others at once.
-            let gone = desk.cut || desk.exiting || desk.death.is_some();
-            law!(self, !gone || desk.ahead_len() == 0, "{worker} is gone, and begins more");
+    pub(super) fn check_ahead(&self, (worker, desk): (WorkerId, &Desk), sheet: &Sheet, now: Timestamp) {
+        if !sheet.ahead || desk.withdrawing {
+            return;
         }
-        law!(
-            self,
-            self.paused.is_none()
-                || self.desks.values().all(|desk| desk.withdrawing || desk.ahead_len() == 0),
-            "paused, and more begins"
-        );
+        let limit = patience(self.settings.prefetch.unwrap_or_default());
+        let late = sheet.since.after(limit) <= now;
+        law!(self, !late, "{worker} has kept {sheet:?} for too long, and not begun it");
+        // What the dead, and those who have said their last, have not begun goes to others at once.
+        let gone = desk.cut || desk.exiting || desk.death.is_some();
+        law!(self, !gone, "{worker} is gone, and begins more");
+        law!(self, self.paused.is_none(), "paused, and more begins");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What will happen, in order. The same moment keeps the order of entry.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use hornpipe::core::{ClientId, Event, Generation, Place, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::Token;
@@ -96,22 +97,34 @@ pub(super) enum Signal {
 
 #[derive(Debug, Default)]
 pub(super) struct Calendar {
-    /// Boxed: entries move whenever others come between them.
-    entries: BTreeMap<(Timestamp, u64), Box<Happening>>,
+    /// When each happens, the how many-th it was to be entered, and where it is kept.
+    order: BinaryHeap<Reverse<(Timestamp, u64, usize)>>,
+    /// They are large, and stay where they are while others come between them.
+    kept: Vec<Option<Happening>>,
+    free: Vec<usize>,
     entered: u64,
 }
 
 impl Calendar {
     pub(super) fn enter(&mut self, at: Timestamp, happening: Happening) {
         self.entered += 1;
-        self.entries.insert((at, self.entered), Box::new(happening));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.kept.push(None);
+            self.kept.len() - 1
+        });
+        if let Some(kept) = self.kept.get_mut(place) {
+            *kept = Some(happening);
+        }
+        self.order.push(Reverse((at, self.entered, place)));
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.entries.first_key_value().map(|((at, _), _)| *at)
+        self.order.peek().map(|Reverse((at, ..))| *at)
     }
 
     pub(super) fn pop(&mut self) -> Option<(Timestamp, Happening)> {
-        self.entries.pop_first().map(|((at, _), happening)| (at, *happening))
+        let Reverse((at, _, place)) = self.order.pop()?;
+        self.free.push(place);
+        Some((at, self.kept.get_mut(place)?.take()?))
     }
 }

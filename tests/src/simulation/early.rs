@@ -31,6 +31,8 @@ pub(super) struct Early {
     degraded: bool,
     told: Option<Timestamp>,
     untold: u64,
+    /// The slots there are, and whether each is empty: room for a look at them.
+    open: Vec<(Slot, bool)>,
     /// The process whose end is heard of in this step.
     pub(super) ended_now: Option<(Place, Post)>,
 }
@@ -216,33 +218,37 @@ impl Model {
             law!(self, !core.is_degraded(), "degraded, and nothing has failed");
             return;
         }
-        let slots: BTreeMap<Slot, bool> = core.slots().collect();
-        if bad_now.is_some_and(|slot| slots.contains_key(&slot)) {
+        let mut slots = std::mem::take(&mut self.early.open);
+        slots.clear();
+        slots.extend(core.slots());
+        let find = |slot: &Slot| slots.binary_search_by_key(slot, |(slot, _)| *slot).ok();
+        if bad_now.is_some_and(|slot| find(&slot).is_some()) {
             self.early.last_bad = now;
         }
         let (early, posts) = (&mut self.early, &self.posts);
         let known = early.slots.len();
-        early.slots.retain(|slot, _| slots.contains_key(slot));
+        early.slots.retain(|slot, _| find(slot).is_some());
         if early.slots.len() < known {
             early.eased = now;
         }
         for (slot, row) in &mut early.slots {
-            let serves = posts.iter().any(|(place, post)| {
-                let since = !post.is_leaving() || row.failed < place.incarnation;
-                place.slot == *slot && post.ready && since
-            });
+            let of_it = || posts.range(places_in(*slot));
+            let serves = of_it()
+                .any(|(place, post)| post.ready && (!post.is_leaving() || row.failed < place.incarnation));
             if serves != row.served_since.is_some() {
                 early.eased = now;
             }
             row.served_since = serves.then(|| row.served_since.unwrap_or(now));
             let old = |post: &Post| post.ready && post.since.after(HEALTHY) <= now;
-            row.uncertain |= posts.iter().any(|(place, post)| place.slot == *slot && old(post));
+            row.uncertain |= of_it().any(|(_, post)| old(post));
         }
-        let bad = early.slots.iter().find(|(slot, row)| row.is_bad() && slots.get(slot) == Some(&true));
+        let empty = |slot| find(slot).and_then(|index| slots.get(index)).is_some_and(|(_, empty)| *empty);
+        let bad = early.slots.iter().find(|(slot, row)| row.is_bad() && empty(slot));
         let assessed = matches!(core.phase(), Phase::Serving | Phase::Failing);
         let degraded = core.is_degraded();
         law!(self, !assessed || bad.is_none() || degraded, "{bad:?} fails, and the pool is not degraded");
         law!(self, degraded == self.early.degraded, "degraded {degraded}, and the notes say otherwise");
+        self.early.open = slots;
         let filled = !early_is_bad(&self.early) && self.posts.len() == self.target as usize;
         let filled = filled && self.posts.values().all(|post| post.ready && !post.is_leaving());
         // One that a later process has relieved leaves after its request, of which nobody is told.
@@ -258,4 +264,10 @@ impl Model {
 
 fn early_is_bad(early: &Early) -> bool {
     early.slots.values().any(Row::is_bad)
+}
+
+/// All that a slot may have had.
+fn places_in(slot: Slot) -> std::ops::RangeInclusive<Place> {
+    let place = |incarnation| Place { slot, incarnation: Incarnation(incarnation) };
+    place(0)..=place(u32::MAX)
 }

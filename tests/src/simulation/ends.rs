@@ -1,4 +1,4 @@
-//! How connections end, as the model has it, and when what they held is judged.
+//! How processes and connections end, as the model has it, and when what they held is judged.
 
 use hornpipe::core::{Ending, Home, Place, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
@@ -27,6 +27,7 @@ impl Model {
             desk.barred = true;
             desk.cut = true;
             desk.gone_at = Some(now.after(LAST_WORDS));
+            self.await_end(now);
         } else {
             self.over(worker, now);
         }
@@ -53,8 +54,16 @@ impl Model {
         self.desks.remove(&worker);
     }
 
+    /// The end of a pipe is awaited from now on.
+    pub(super) fn await_end(&mut self, now: Timestamp) {
+        self.none_gone_before.get_or_insert(now.after(LAST_WORDS));
+    }
+
     /// Those whose pipe has not ended in time after their process did.
     pub(super) fn expire(&mut self, now: Timestamp) {
+        if self.none_gone_before.is_none_or(|at| now < at) {
+            return;
+        }
         let overdue = |desk: &Desk| desk.gone_at.filter(|at| *at <= now);
         let mut gone: Vec<_> =
             self.desks.iter().filter_map(|(id, desk)| Some((overdue(desk)?, *id))).collect();
@@ -71,6 +80,7 @@ impl Model {
             self.over(worker, now);
             self.gone_now.insert(worker);
         }
+        self.none_gone_before = self.desks.values().filter_map(|desk| desk.gone_at).min();
     }
 
     fn time_out(&mut self, worker: WorkerId, token: Token, at: Timestamp) {
@@ -99,6 +109,32 @@ impl Model {
             Home::External => place.is_none(),
         });
         law!(self, fits, "{request} timed out at {place:?}, which does not hold it");
+    }
+}
+
+/// Processes.
+impl Model {
+    pub(super) fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
+        let Some(post) = self.posts.remove(&place) else { return };
+        self.measures.exited += 1;
+        let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
+        self.early.ended_now = Some((place, post.clone()));
+        self.buried_now = Some((place, post));
+        let mut cut = Vec::new();
+        for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
+            desk.barred = true;
+            desk.death = Some(is_own_doing(ending) && !pushed);
+            if desk.cut {
+                cut.push(*worker);
+            } else {
+                desk.gone_at = Some(now.after(LAST_WORDS));
+            }
+        }
+        self.await_end(now);
+        for worker in cut {
+            self.over(worker, now);
+            self.gone_now.insert(worker);
+        }
     }
 }
 

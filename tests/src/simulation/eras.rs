@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hornpipe::core::{Generation, Memory, Place, RequestId, Settings, Timestamp};
 
-use super::books::{Asked, Post, State};
+use super::books::{Asked, Post};
+use super::checks::Open;
 use super::model::Model;
 
 /// How much may be held although less is allowed by now: what was there when that changed.
@@ -24,6 +25,27 @@ impl Room {
     pub(super) fn narrow(&mut self, settings: &Settings, waiting: usize, bytes: u64) {
         self.waiting = settings.backlog_limit.max(self.waiting.min(waiting));
         self.bytes = settings.held_bytes_limit.max(self.bytes.min(bytes));
+    }
+}
+
+/// The longest times that any settings of this life gave.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// `None` if there was a time in which a request could wait for ever.
+    pub(super) queue_timeout: Option<Duration>,
+    pub(super) term_grace: Duration,
+    pub(super) boot_timeout: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(eras: &[Settings]) -> Self {
+        let longest = |time: fn(&Settings) -> Duration| eras.iter().map(time).max().unwrap_or_default();
+        let endless = eras.iter().any(|settings| settings.queue_timeout.is_none());
+        Self {
+            queue_timeout: (!endless).then(|| longest(|settings| settings.queue_timeout.unwrap_or_default())),
+            term_grace: longest(|settings| settings.term_grace),
+            boot_timeout: longest(|settings| settings.boot_timeout),
+        }
     }
 }
 
@@ -51,6 +73,7 @@ impl Model {
         }
         self.settings = settings.clone();
         self.eras.push(settings.clone());
+        self.limits = Limits::of(&self.eras);
         self.scale(target);
     }
 
@@ -61,8 +84,8 @@ impl Model {
     }
 
     /// No more is held than may be, or than there was when less was allowed.
-    pub(super) fn check_room(&mut self) {
-        let (untried, bytes) = (self.untried(), self.bytes());
+    pub(super) fn check_room(&mut self, open: &Open) {
+        let Open { untried, bytes, .. } = *open;
         law!(self, untried <= self.room.waiting, "{untried} wait, at most {:?} may", self.room);
         law!(self, bytes <= self.room.bytes, "{bytes} bytes are held, at most {:?} may", self.room);
         self.room.narrow(&self.settings, untried, bytes);
@@ -75,13 +98,6 @@ impl Model {
         target.max(settings.min).min(settings.max)
     }
 
-    /// How long it may wait at most.
-    pub(super) fn queued_until(&self, asked: &Asked) -> Option<Timestamp> {
-        let endless = asked.state != State::Waiting || self.once(|settings| settings.queue_timeout.is_none());
-        let longest = self.longest(|settings| settings.queue_timeout.unwrap_or_default());
-        (!endless).then(|| asked.since.after(longest))
-    }
-
     /// Whether it has waited as long as it may at least.
     pub(super) fn may_have_waited(&self, asked: &Asked, now: Timestamp) -> bool {
         self.once(|settings| settings.queue_timeout.is_some_and(|timeout| asked.since.after(timeout) <= now))
@@ -90,11 +106,6 @@ impl Model {
     /// Whether that was so under any settings of this life.
     pub(super) fn once(&self, so: impl Fn(&Settings) -> bool) -> bool {
         self.eras.iter().any(so)
-    }
-
-    /// The longest time that any settings of this life gave.
-    pub(super) fn longest(&self, time: impl Fn(&Settings) -> Duration) -> Duration {
-        self.eras.iter().map(time).max().unwrap_or_default()
     }
 
     /// The settings that a process was made under.

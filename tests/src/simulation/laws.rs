@@ -1,21 +1,19 @@
-//! The laws: what the core may order, and what must hold after each step.
+//! The laws of what the core may order. What must hold after each step is in `checks`.
 
 use std::time::Duration;
 
 use hornpipe::core::{
-    AFFINITY_KEYS, Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place,
-    RequestId, Slot, Timestamp, WINDOW, WorkerId,
+    Action, Assignment, Ending, ExitReason, Generation, Home, Note, PauseMode, Phase, Place, RequestId, Slot,
+    Timestamp, WINDOW, WorkerId,
 };
 use hornpipe_proto::Status;
 
-use super::books::{Arrival, Desk, Due, Parting, Post, Sheet, State, Stopped};
+use super::books::{Desk, Due, Parting, Post, Sheet, State};
 use super::model::Model;
 use super::{Body, Core, PROBE};
 
-/// After the last answer, before the router parts.
-const LAST_CALL: Duration = Duration::from_millis(100);
-
-const HALT_GRACE: Duration = Duration::from_secs(5);
+/// How long a stopped process is waited for.
+pub(super) const HALT_GRACE: Duration = Duration::from_secs(5);
 
 /// What the core orders.
 impl Model {
@@ -356,142 +354,4 @@ impl Model {
 /// Least loaded first, then least recently used.
 fn rank(desk: &Desk) -> (usize, u64) {
     (desk.held.len(), desk.last_turn)
-}
-
-/// What must hold after each step.
-impl Model {
-    pub(super) fn check(&mut self, now: Timestamp, core: &Core) {
-        self.check_accounts(core);
-        self.note_turns(core);
-        if self.parting != Some(Parting::Done) {
-            self.check_measures(core);
-        }
-        self.check_deadlines(now);
-        self.check_ahead(now);
-        self.check_parts(now, core);
-        self.check_idle(core);
-        if self.parting != Some(Parting::Done) {
-            self.check_posts(now);
-        }
-        self.check_reload(core);
-        self.check_bounds(core);
-        self.check_quarantine(core);
-        self.check_load(now, core);
-        self.check_health(now, core);
-        law!(self, core.target() == self.target, "target {}, not {}", core.target(), self.target);
-        self.check_pause();
-        let late = |stopped: &Stopped| stopped.over_by.is_some_and(|end| end < now) && !self.finished;
-        law!(self, !self.stopped.as_ref().is_some_and(late), "stopping takes too long");
-        if let Some(Parting::Until(end)) = self.parting {
-            law!(self, now < end || self.requests.is_empty(), "requests are open after their time");
-            // The tick that ends the time may be late, and the last call is counted from it.
-            law!(self, now < end.after(2 * LAST_CALL), "handing over takes too long");
-        }
-        let over = self.stopped.is_some_and(|stopped| stopped.now);
-        law!(self, !over || self.requests.is_empty(), "stopped, and requests are open");
-    }
-
-    fn check_accounts(&self, core: &Core) {
-        let due = self.requests.iter().find(|(_, asked)| matches!(asked.state, State::Due(_)));
-        law!(self, due.is_none(), "{due:?} did not come");
-        let (waiting, held) = (self.line.len(), self.in_flight());
-        law!(self, core.backlog_len() == waiting, "{} wait, not {waiting}", core.backlog_len());
-        law!(self, core.in_flight_len() == held, "{} in flight, not {held}", core.in_flight_len());
-        let counters = core.counters();
-        let (answered, refused) = (counters.answered, counters.refused_total());
-        law!(
-            self,
-            counters.received == self.received,
-            "received {}, not {}",
-            counters.received,
-            self.received
-        );
-        law!(self, answered == self.answered, "answered {answered}, not {}", self.answered);
-        law!(self, refused == self.refused, "refused {refused}, not {}", self.refused);
-        law!(self, counters.probed == self.probed, "probed {}, not {}", counters.probed, self.probed);
-        law!(self, counters.dropped == self.dropped, "dropped {}, not {}", counters.dropped, self.dropped);
-        let ends = if self.settings.tell_ends { answered + refused + counters.dropped } else { 0 };
-        law!(self, self.ends_told == ends, "{} ends are told, of {ends}", self.ends_told);
-        let all = answered + refused + counters.dropped + (held + waiting) as u64;
-        law!(self, all == self.received, "a request was lost or doubled");
-    }
-
-    fn check_deadlines(&self, now: Timestamp) {
-        for (request, asked) in &self.requests {
-            let until = if let State::Held { until, .. } = asked.state { until } else { None };
-            let end = [asked.deadline, until].into_iter().flatten().min();
-            let asks = matches!(asked.state, State::Held { worker, .. } if self.is_withdrawing(worker));
-            law!(self, asks || end.is_none_or(|end| end > now), "{request} is past its deadline");
-            let end = self.queued_until(asked);
-            law!(self, end.is_none_or(|end| end > now), "{request} has waited for too long");
-        }
-    }
-
-    fn check_posts(&self, now: Timestamp) {
-        if self.parting == Some(Parting::Done) {
-            // They are the next router's.
-            return;
-        }
-        let grace = self.longest(|settings| settings.term_grace);
-        let boot_timeout = self.longest(|settings| settings.boot_timeout);
-        for (place, post) in &self.posts {
-            let overdue =
-                |since: Option<Timestamp>, grace| since.is_some_and(|since| since.after(grace) < now);
-            let killed = post.killed.is_some();
-            law!(self, killed || !post.overrun, "{place} holds too much memory, and lives");
-            law!(self, killed || !overdue(post.terminated, grace), "{place} outlives TERM");
-            law!(self, killed || !overdue(post.halted, HALT_GRACE), "{place} is stopped for too long");
-            let booting = !post.ready && !post.adopted && !post.is_leaving() && post.probe.is_none();
-            let boot = overdue(Some(post.since), boot_timeout);
-            law!(self, !booting || !boot, "{place} may boot for too long");
-            if let (Some((token, since)), false, false) = (post.probe, post.ready, post.is_leaving()) {
-                let late = !self
-                    .once(|settings| settings.probe_timeout.is_some_and(|time| !overdue(Some(since), time)));
-                law!(self, !late, "{place} may be silent for too long");
-                let held = self.desks.values().any(|desk| desk.held.contains_key(&token));
-                law!(self, held, "{place} has let go of its probe, and stays");
-            }
-            let desk = post.desk.and_then(|worker| self.desks.get(&worker));
-            // Since when it holds nothing, on none of its connections.
-            let idle = desk.filter(|desk| desk.held.is_empty() && !self.is_finishing(desk));
-            let idle = idle.map(|desk| desk.free_since);
-            if let (Some(dismissed), Some(idle)) = (post.dismissed, idle) {
-                let ignored = overdue(Some(dismissed.max(idle)), grace);
-                law!(self, killed || post.terminated.is_some() || !ignored, "{place} ignores its dismissal");
-            }
-        }
-    }
-
-    fn check_bounds(&mut self, core: &Core) {
-        self.check_room();
-        let limit = self.settings.backlog_limit;
-        if let Some(Arrival { request, waiting, idle, refused, .. }) = self.arrival.take() {
-            let admitted = !refused && self.requests.contains_key(&request);
-            let room = waiting < limit || (idle && waiting == 0);
-            law!(
-                self,
-                !admitted || self.parting.is_none(),
-                "{request} is admitted, and nobody is to serve it"
-            );
-            law!(self, !admitted || room, "{request} is admitted to a full queue");
-            let refusing = self.paused == Some(PauseMode::Refuse);
-            law!(self, !admitted || !refusing, "{request} is admitted, and new ones are refused");
-        }
-        if self.parting == Some(Parting::Done) {
-            // What it keeps, it keeps for good: nothing is waited for any more.
-            return;
-        }
-        let tables = core.tables();
-        let held: usize = self.desks.values().map(|desk| desk.held.len()).sum();
-        law!(self, tables.requests == self.requests.len(), "{} requests are kept", tables.requests);
-        law!(self, tables.held == held, "{} held, not {held}", tables.held);
-        law!(self, tables.affinities <= AFFINITY_KEYS, "{} affinity keys are kept", tables.affinities);
-        law!(self, tables.connections == self.desks.len(), "{} connections are kept", tables.connections);
-        law!(self, tables.processes == self.posts.len(), "{} processes are kept", tables.processes);
-        let (recorders, flights) = (tables.recorders, tables.flights);
-        law!(self, recorders <= tables.slots + 16, "{recorders} slots are recorded, of {}", tables.slots);
-        law!(self, flights <= 64, "{flights} requests are recorded of one slot");
-        let timers = 2 * tables.requests + 3 * held + 2 * tables.connections + 11 * tables.processes + 24;
-        law!(self, tables.timers <= timers, "{} timers are kept", tables.timers);
-    }
 }

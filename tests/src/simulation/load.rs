@@ -1,9 +1,9 @@
 //! The model's books and laws of a pool that follows the load: when the target may
 //! change by itself, and when it must.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use hornpipe::core::{Cause, Home, Phase, Timestamp, WorkerId};
+use hornpipe::core::{Cause, Home, Phase, Settings, Slot, Timestamp, WorkerId};
 
 use super::Core;
 use super::books::Desk;
@@ -43,7 +43,7 @@ impl Load {
 impl Model {
     pub(super) fn idle_locals(&self, core: &Core) -> u32 {
         let idle = |(worker, desk): &(&WorkerId, &Desk)| {
-            let holds = |other: &&Desk| other.home == desk.home && !other.held.is_empty();
+            let holds = |other: &&Desk| !other.held.is_empty() && other.home == desk.home;
             let free = desk.is_eligible() && desk.held.is_empty() && desk.home != Home::External;
             // What another connection of its process held when it was cut is over for it, unless
             // the process was to leave after that, of which nobody is told.
@@ -70,8 +70,7 @@ impl Model {
     /// Slots in which a process serves that is not on its way out.
     fn serving_slots(&self) -> u32 {
         let serving = self.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving());
-        let slots: BTreeSet<_> = serving.map(|(place, _)| place.slot).collect();
-        u32::try_from(slots.len()).unwrap_or(u32::MAX)
+        in_slots(serving.map(|(place, _)| place.slot))
     }
 
     /// Every slot has its one process, which serves, and has had it for long.
@@ -186,17 +185,28 @@ impl Model {
         within.chain(before).map(|(_, idle)| *idle).chain([now_idle]).min().unwrap_or(0)
     }
 
+    /// Other rules are to hold: those that go for idleness begin with who is idle as they come.
+    pub(super) fn note_idle_before(&mut self, settings: &Settings, core: &Core) {
+        if self.settings.autoscale.is_none() || settings.autoscale.is_none() {
+            self.load.idle.clear();
+            self.load.idle.push_back((Timestamp::default(), self.idle_locals(core)));
+        }
+    }
+
     pub(super) fn check_load(&mut self, now: Timestamp, core: &Core) {
         self.load.shrinks = false;
         if self.reloading.is_some() && core.reload_under_way().is_none() {
             // Nobody says so before the process that brought it down has ended.
             self.load.changed = now;
         }
-        let idle = self.idle_locals(core);
-        self.load.idle.push_back((now, idle));
-        let horizon = self.settings.autoscale.map_or(std::time::Duration::ZERO, |rules| rules.down_after * 3);
-        while self.load.idle.get(1).is_some_and(|(at, _)| at.after(horizon) < now) {
-            self.load.idle.pop_front();
+        if let Some(rules) = self.settings.autoscale {
+            self.load.idle.push_back((now, self.idle_locals(core)));
+            let horizon = rules.down_after * 3;
+            while self.load.idle.get(1).is_some_and(|(at, _)| at.after(horizon) < now) {
+                self.load.idle.pop_front();
+            }
+        } else if self.settings.spares.is_none() {
+            return;
         }
         if self.paused.is_some()
             || core.phase() != Phase::Serving
@@ -227,4 +237,10 @@ impl Model {
         let spare = self.settings.spares.map_or(0, |rules| rules.min);
         rules.then(|| spare.clamp(self.settings.min, self.settings.max))
     }
+}
+
+/// How many slots these are, which come in order.
+pub(super) fn in_slots(slots: impl Iterator<Item = Slot>) -> u32 {
+    let mut last = None;
+    slots.map(|slot| u32::from(last.replace(slot) != Some(slot))).sum()
 }

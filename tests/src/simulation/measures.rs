@@ -25,7 +25,9 @@ pub(super) struct Measures {
     /// Attempts that have ended, and how long they took.
     pub(super) attempts: u64,
     pub(super) processing: Duration,
-    /// How long there were connections with something in hand, all together.
+    /// Connections with something in hand, after the last step.
+    pub(super) in_hand: u32,
+    /// How long there were such, all together.
     busy: Duration,
     /// Up to when that is counted.
     counted_until: Timestamp,
@@ -39,9 +41,8 @@ pub(super) struct Measures {
 impl Model {
     /// Before anything is heard: what was in hand until now was so all the time.
     pub(super) fn count_busy(&mut self, now: Timestamp) {
-        let busy = self.desks.values().filter(|desk| !desk.held.is_empty()).count();
         let passed = now.since(self.measures.counted_until);
-        self.measures.busy += passed * u32::try_from(busy).unwrap_or(u32::MAX);
+        self.measures.busy += passed * self.measures.in_hand;
         self.measures.counted_until = now;
     }
 

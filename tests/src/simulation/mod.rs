@@ -31,6 +31,7 @@ mod trial;
 mod eras;
 mod wishes;
 mod laws;
+mod checks;
 mod order;
 mod ahead;
 mod renewal;

@@ -14,7 +14,7 @@ use hornpipe_proto::{Status, Token};
 use super::books::{Arrival, Asked, Desk, Due, Kept, Parting, Post, Sheet, State, Stopped};
 use super::early::Early;
 use super::ends::is_own_doing;
-use super::eras::Room;
+use super::eras::{Limits, Room};
 use super::load::Load;
 use super::measures::Measures;
 use super::order::Turns;
@@ -32,6 +32,7 @@ pub(super) struct Model {
     pub(super) settings: Settings,
     /// All that have held in this life, the last included.
     pub(super) eras: Vec<Settings>,
+    pub(super) limits: Limits,
     pub(super) room: Room,
     pub(super) requests: BTreeMap<RequestId, Asked>,
     /// The waiting, in the order in which they are due.
@@ -57,6 +58,8 @@ pub(super) struct Model {
     pub(super) poisoned: u64,
     pub(super) evicted: u64,
     pub(super) phase_before: Phase,
+    /// No connection is given up before.
+    pub(super) none_gone_before: Option<Timestamp>,
     /// Connections given up in this step.
     pub(super) gone_now: BTreeSet<WorkerId>,
     /// Processes that had something in hand on one of them until then.
@@ -65,6 +68,8 @@ pub(super) struct Model {
     pub(super) reloading: Option<Generation>,
     /// How many slots it may renew at once.
     pub(super) surge: u32,
+    /// Those that became ready, and when: whoever lives on works.
+    pub(super) young: VecDeque<(Timestamp, Place)>,
     /// Generations of which a process has shown that it works.
     pub(super) worked: BTreeSet<Generation>,
     /// Generations whose reload has failed.
@@ -94,9 +99,11 @@ impl Model {
             step: 0,
             target: Self::first_target(&settings, memory),
             eras: vec![settings.clone()],
+            limits: Limits::of(std::slice::from_ref(&settings)),
             room: Room::of(&settings),
             surge: settings.surge,
             reloading: None,
+            young: VecDeque::new(),
             worked: BTreeSet::new(),
             failed: BTreeSet::new(),
             probed: 0,
@@ -121,6 +128,7 @@ impl Model {
             poisoned: 0,
             evicted: 0,
             phase_before: Phase::Starting,
+            none_gone_before: None,
             gone_now: BTreeSet::new(),
             freed_now: BTreeSet::new(),
             ended_now: None,
@@ -135,10 +143,6 @@ impl Model {
         }
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.requests.values().filter(|asked| matches!(asked.state, State::Held { .. })).count()
-    }
-
     pub(super) fn bytes(&self) -> u64 {
         self.requests.values().map(|asked| asked.size + asked.partly.kept_bytes()).sum()
     }
@@ -149,13 +153,13 @@ impl Model {
         self.arrival = None;
         self.replied_now = None;
         self.now = now;
-        self.load.reload_in_step = core.reload_under_way().is_some();
         self.ended_now = None;
         self.buried_now = None;
         self.gone_now.clear();
         self.freed_now.clear();
         self.phase_before = core.phase();
         self.reloading = core.reload_under_way().map(|reload| reload.to);
+        self.load.reload_in_step = self.reloading.is_some();
         self.note_survivors(now);
         match event {
             Event::Request(request) => self.asked(request, now),
@@ -207,7 +211,10 @@ impl Model {
             Event::Shrink => self.scale(self.target.saturating_sub(1)),
             Event::ScaleTo { target } => self.scale(*target),
             Event::ScaleBy { change } => self.scale(self.target.saturating_add_signed(*change)),
-            Event::Configure { settings } => self.configured(settings, now),
+            Event::Configure { settings } => {
+                self.note_idle_before(settings, core);
+                self.configured(settings, now);
+            }
             Event::Reload { surge } => {
                 self.surge = surge.unwrap_or(self.settings.surge);
                 self.load.reload_in_step = true;
@@ -253,6 +260,7 @@ impl Model {
             } else {
                 desk.barred = true;
                 desk.gone_at = Some(now.after(LAST_WORDS));
+                self.await_end(now);
             }
         }
         self.desks.insert(worker, desk);
@@ -314,7 +322,9 @@ impl Model {
             && !post.is_leaving()
         {
             post.ready = true;
-            post.ready_since.get_or_insert(now);
+            if let Some(Home::Local(place)) = self.desks.get(&worker).map(|desk| desk.home) {
+                self.became_ready(place, now);
+            }
         }
     }
 
@@ -468,29 +478,4 @@ pub(super) fn in_order(desk: &Desk) -> Vec<Token> {
     let mut held: Vec<_> = desk.held.iter().map(|(token, sheet)| (sheet.ordinal, *token)).collect();
     held.sort_unstable_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
     held.into_iter().map(|(_, token)| token).collect()
-}
-
-/// Processes.
-impl Model {
-    fn ended(&mut self, place: Place, ending: &Ending, now: Timestamp) {
-        let Some(post) = self.posts.remove(&place) else { return };
-        self.measures.exited += 1;
-        let pushed = post.announced || post.terminated.is_some() || post.killed.is_some();
-        self.early.ended_now = Some((place, post.clone()));
-        self.buried_now = Some((place, post));
-        let mut cut = Vec::new();
-        for (worker, desk) in self.desks.iter_mut().filter(|(_, desk)| desk.home == Home::Local(place)) {
-            desk.barred = true;
-            desk.death = Some(is_own_doing(ending) && !pushed);
-            if desk.cut {
-                cut.push(*worker);
-            } else {
-                desk.gone_at = Some(now.after(LAST_WORDS));
-            }
-        }
-        for worker in cut {
-            self.over(worker, now);
-            self.gone_now.insert(worker);
-        }
-    }
 }

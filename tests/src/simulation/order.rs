@@ -16,15 +16,15 @@ use super::model::Model;
 pub(super) struct Turns {
     /// Who had each affinity key first, and lives.
     owners: BTreeMap<Arc<str>, WorkerId>,
-    /// Since when, and since which step, each could be handed out, were its worker idle; and the
-    /// last step in which that was so.
+    /// Since when, and since which step, each that has an affinity key could be handed out, were
+    /// its worker idle; and the last step in which that was so.
     lined_up: BTreeMap<RequestId, (Timestamp, u64, u64)>,
     /// How often each class has been passed over in a row.
     passed: BTreeMap<Priority, u32>,
     /// How often one client was served since another waits, where it waits.
     served: BTreeMap<(Priority, ClientId, ClientId), u32>,
-    /// Who could take something, now or later, before this step. That a busy plain worker
-    /// is to leave after its request is told to nobody. In order.
+    /// Which owners could take something, now or later, before this step. That a busy plain
+    /// worker is to leave after its request is told to nobody. In order.
     serving: Vec<WorkerId>,
     /// Whether requests come into the line later than they arrive, because of their keys.
     lines_change: bool,
@@ -125,18 +125,16 @@ impl Model {
     }
 
     /// All that this worker might get, in the order of the line.
-    fn eligible_for(&self, worker: WorkerId, now: Timestamp) -> impl Iterator<Item = (RequestId, &Asked)> {
+    fn eligible_for<'a>(
+        &'a self,
+        worker: WorkerId,
+        keys: &'a Exclusives<'a>,
+    ) -> impl Iterator<Item = (RequestId, &'a Asked)> {
         let known = self.line.iter().filter_map(|request| Some((*request, self.requests.get(request)?)));
-        let keys = self.exclusives();
         known.filter(move |(request, asked)| {
             !keys.park(*request, asked)
-                && self.reserved_for(*request, asked, now).is_none_or(|owner| owner == worker)
+                && self.reserved_for(*request, asked, self.now).is_none_or(|owner| owner == worker)
         })
-    }
-
-    /// Whether anything waits that this worker might have.
-    pub(super) fn has_work_for(&self, worker: WorkerId) -> bool {
-        self.eligible_for(worker, self.now).next().is_some()
     }
 
     /// Those that wait for whichever worker.
@@ -158,7 +156,8 @@ impl Model {
             self.turns_taken.owners.retain(|_key, owner| core.serves(*owner));
             return self.leave_line(request, worker, None);
         }
-        let eligible: Vec<_> = self.eligible_for(worker, now).collect();
+        let keys = self.exclusives();
+        let eligible: Vec<_> = self.eligible_for(worker, &keys).collect();
         let Some((_, asked)) = eligible.iter().find(|(one, _)| *one == request) else {
             law!(self, false, "{request} is given to {worker}, and must not be, of {:?}", self.line);
             return false;
@@ -254,7 +253,9 @@ impl Model {
             turns.lines_change = self.requests.values().any(keyed);
         }
         turns.serving.clear();
-        turns.serving.extend(desks.keys().copied().filter(|worker| core.serves(*worker)));
+        let lives = |worker: &WorkerId| desks.contains_key(worker) && core.serves(*worker);
+        turns.serving.extend(turns.owners.values().copied().filter(lives));
+        turns.serving.sort_unstable();
         if std::mem::take(&mut turns.unsure) {
             turns.passed = Priority::ALL.into_iter().zip(core.passed_over()).collect();
             turns.served.clear();
@@ -266,16 +267,7 @@ impl Model {
             // Who waited for a worker that is gone begins anew, in the line for all.
             turns.served.clear();
         }
-        let mut lined_up = std::mem::take(&mut turns.lined_up);
-        let keys = self.exclusives();
-        for request in &self.line {
-            let waits = self.requests.get(request).is_some_and(|asked| !keys.park(*request, asked));
-            if waits {
-                lined_up.entry(*request).or_insert((self.now, self.step, 0)).2 = self.step;
-            }
-        }
-        lined_up.retain(|_request, (_since, _step, last)| *last == self.step);
-        self.turns_taken.lined_up = lined_up;
+        self.line_up();
         let (line, requests) = (&self.line, &self.requests);
         let is_here = |class: Priority, client: ClientId| {
             let mut asked = line.iter().filter_map(|request| requests.get(request));
@@ -293,6 +285,23 @@ impl Model {
         });
     }
 
+    /// Since when those with affinity keys could be handed out. Nobody asks it of others.
+    fn line_up(&mut self) {
+        if !self.turns_taken.lines_change {
+            return;
+        }
+        let mut lined_up = std::mem::take(&mut self.turns_taken.lined_up);
+        let keys = self.exclusives();
+        for request in &self.line {
+            let asked = self.requests.get(request).filter(|asked| asked.wants.affinity.is_some());
+            if asked.is_some_and(|asked| !keys.park(*request, asked)) {
+                lined_up.entry(*request).or_insert((self.now, self.step, 0)).2 = self.step;
+            }
+        }
+        lined_up.retain(|_request, (_since, _step, last)| *last == self.step);
+        self.turns_taken.lined_up = lined_up;
+    }
+
     /// One arrives that may come into the line later than that, because of its keys.
     pub(super) fn note_keys(&mut self, wants: &Wants) {
         self.turns_taken.keys_came |= wants.affinity.is_some() || wants.exclusive.is_some();
@@ -302,23 +311,25 @@ impl Model {
 /// Nobody who could take a request is idle.
 impl Model {
     pub(super) fn check_idle(&self, core: &Core) {
+        let phase = core.phase();
+        let serving =
+            matches!(phase, Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. });
+        let serving = serving && self.paused.is_none() && !self.line.is_empty();
+        if !serving && phase != Phase::Failing {
+            return;
+        }
         let idle = self.desks.iter().filter(|(_, desk)| desk.is_eligible() && !self.is_finishing(desk));
         let mut idle = idle.map(|(worker, _)| *worker).peekable();
         let Some(any) = idle.peek().copied() else { return };
-        let idle = idle.find(|worker| self.has_work_for(*worker));
-        let serving = matches!(
-            core.phase(),
-            Phase::Starting | Phase::Serving | Phase::HandingOver | Phase::Draining { .. }
-        );
-        let serving = serving && self.paused.is_none();
-        law!(self, !serving || idle.is_none(), "{idle:?} is idle while {:?} wait", self.line);
-        law!(self, core.phase() != Phase::Failing, "{any} is idle, and requests are refused");
+        law!(self, phase != Phase::Failing, "{any} is idle, and requests are refused");
+        let keys = self.exclusives();
+        let missed = idle.find(|worker| self.eligible_for(*worker, &keys).next().is_some());
+        law!(self, missed.is_none(), "{missed:?} is idle while {:?} wait", self.line);
     }
 
     /// A process with two connections may be on its way out by the other one.
     pub(super) fn is_finishing(&self, desk: &Desk) -> bool {
-        self.desks
-            .values()
-            .any(|other| other.home == desk.home && other.home != Home::External && !other.held.is_empty())
+        let holds = |other: &Desk| !other.held.is_empty() && other.home == desk.home;
+        desk.home != Home::External && self.desks.values().any(holds)
     }
 }

@@ -1,10 +1,11 @@
 //! The model's books of replies in parts, and their laws: in order, never after the end, never
 //! more than a window ahead, and never a second attempt once a client has one.
 
-use hornpipe::core::{KEPT_PARTS, RequestId, Timestamp, WINDOW, WorkerId};
+use hornpipe::core::{KEPT_PARTS, RequestId, Tables, Timestamp, WINDOW, WorkerId};
 use hornpipe_proto::{Status, Token};
 
-use super::books::{Due, State};
+use super::books::{Desk, Due, Sheet, State};
+use super::checks::Open;
 use super::model::Model;
 use super::{Body, Core};
 
@@ -36,6 +37,11 @@ pub(super) struct Partly {
 impl Partly {
     pub(super) fn kept_bytes(&self) -> u64 {
         if self.gone > 0 { 0 } else { self.bytes }
+    }
+
+    /// Whether its client is to get one in this step.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_some()
     }
 
     pub(super) fn kept(&self) -> &[u64] {
@@ -216,29 +222,20 @@ fn desk_request(model: &Model, worker: WorkerId, token: Token) -> Option<Request
 
 /// What must hold after each step.
 impl Model {
-    pub(super) fn check_parts(&mut self, now: Timestamp, core: &Core) {
-        let due = self.requests.iter().find(|(_, asked)| asked.partly.due.is_some());
-        law!(self, due.is_none(), "a part did not come: {due:?}");
+    pub(super) fn check_parts(&mut self, open: &Open, tables: &Tables, core: &Core) {
         law!(self, core.counters().parts == self.flows.taken, "{} parts are counted", core.counters().parts);
-        let (bytes, held) = (self.bytes(), core.tables().bytes);
-        law!(self, bytes == held, "{held} bytes are held, not {bytes}");
-        for (worker, token) in std::mem::take(&mut self.flows.to_be_told) {
+        law!(self, open.bytes == tables.bytes, "{} bytes are held, not {}", tables.bytes, open.bytes);
+        while let Some((worker, token)) = self.flows.to_be_told.pop() {
             let desk = self.desks.get(&worker).filter(|desk| desk.is_native() && !desk.cut);
             let flow = desk.and_then(|desk| desk.held.get(&token)).and_then(|sheet| sheet.flow.as_ref());
             law!(self, flow.is_none_or(|flow| flow.told), "{worker} sends parts to nobody, and is not told");
         }
-        for (worker, desk) in self.desks.iter().filter(|(_, desk)| desk.is_native()) {
-            for (token, sheet) in &desk.held {
-                let Some(flow) = &sheet.flow else { continue };
-                let stuck = flow.left == 0 && flow.under_way == 0 && !flow.told && !desk.cut;
-                let waited = self.holds(sheet.request, *token);
-                law!(self, !stuck || !waited, "{worker} may send nothing, and everything was taken");
-            }
-        }
-        for (request, asked) in &self.requests {
-            let held = matches!(asked.state, State::Held { .. });
-            let end = asked.partly.silent_until.filter(|_at| held);
-            law!(self, end.is_none_or(|end| now < end), "{request} waits too long for a part");
-        }
+    }
+
+    pub(super) fn check_flow(&self, (worker, desk): (WorkerId, &Desk), (token, sheet): (Token, &Sheet)) {
+        let Some(flow) = &sheet.flow else { return };
+        let stuck = flow.left == 0 && flow.under_way == 0 && !flow.told && !desk.cut && desk.is_native();
+        let waited = stuck && self.holds(sheet.request, token);
+        law!(self, !waited, "{worker} may send nothing, and everything was taken");
     }
 }

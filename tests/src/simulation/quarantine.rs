@@ -1,8 +1,6 @@
 //! What becomes of a request whose worker let go of it; and the model's own quarantine:
 //! what goes into it, what has to go, what is tried again.
 
-use std::collections::BTreeMap;
-
 use hornpipe::core::{ClientId, Request, RequestId, Timestamp, WorkerId};
 use hornpipe_proto::{Status, Token};
 
@@ -102,14 +100,18 @@ impl Model {
 
     pub(super) fn check_quarantine(&self, core: &Core) {
         let quarantine = core.quarantine();
-        let theirs = quarantine.iter().map(|(number, entry)| {
+        law!(self, quarantine.len() == self.quarantine.len(), "{} are in quarantine", quarantine.len());
+        for ((number, entry), (own, kept)) in quarantine.iter().zip(&self.quarantine) {
             let bytes = if entry.body.is_some() { entry.size } else { 0 };
             let about = entry.body.map_or(entry.request, |body| body.request);
             law!(self, about == entry.request, "{number} in quarantine has the body of {about}");
-            (number, Kept { about, bytes, size: entry.size, retry: entry.retry })
-        });
-        let theirs: BTreeMap<u64, Kept> = theirs.collect();
-        law!(self, theirs == self.quarantine, "in quarantine are {theirs:?}, not {:?}", self.quarantine);
+            let entry = Kept { about, bytes, size: entry.size, retry: entry.retry };
+            law!(
+                self,
+                (number, &entry) == (*own, kept),
+                "in quarantine is {number}: {entry:?}, not {own}: {kept:?}"
+            );
+        }
         law!(self, quarantine.bytes() == self.quarantine_bytes(), "{} bytes kept", quarantine.bytes());
         law!(self, quarantine.len() <= self.settings.quarantine_limit, "{} are kept", quarantine.len());
         law!(self, quarantine.bytes() <= self.settings.quarantine_bytes_limit, "too much poison is kept");

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use hornpipe::core::{Home, Timestamp, WorkerId};
+use hornpipe::core::{Home, Place, Timestamp, WorkerId};
 use hornpipe_proto::Token;
 use hornpipe_proto::worker::ReplyStatus;
 
-use super::books::Post;
 use super::model::Model;
 
 /// A process that has been ready for so long works.
@@ -23,10 +22,21 @@ impl Model {
         post.probe.is_some() || (due && self.settings.probe_timeout.is_some())
     }
 
+    /// It is ready, for the first time.
+    pub(super) fn became_ready(&mut self, place: Place, now: Timestamp) {
+        if let Some(post) = self.posts.get_mut(&place)
+            && post.ready_since.is_none()
+        {
+            post.ready_since = Some(now);
+            self.young.push_back((now, place));
+        }
+    }
+
     /// Those that have been ready for a second.
     pub(super) fn note_survivors(&mut self, now: Timestamp) {
-        let old = |post: &&Post| post.ready_since.is_some_and(|since| since.after(YOUNG) <= now);
-        self.worked.extend(self.posts.values().filter(old).map(|post| post.generation));
+        while let Some((_, place)) = self.young.pop_front_if(|(since, _)| since.after(YOUNG) <= now) {
+            self.worked.extend(self.posts.get(&place).map(|post| post.generation));
+        }
     }
 
     pub(super) fn note_success(
@@ -41,13 +51,12 @@ impl Model {
         let passed = status == ReplyStatus::Ok && !post.is_leaving();
         if passed && post.probe.is_some_and(|(probe, _)| probe == token) {
             post.ready = true;
-            post.ready_since = Some(now);
+            self.became_ready(place, now);
             for desk in self.desks.values_mut().filter(|desk| desk.home == Home::Local(place)) {
                 desk.unproven = false;
             }
         }
-        if post.ready {
-            self.worked.insert(post.generation);
-        }
+        let shown = self.posts.get(&place).filter(|post| post.ready).map(|post| post.generation);
+        self.worked.extend(shown);
     }
 }

@@ -12,6 +12,7 @@ use hornpipe_proto::Status;
 use super::books::Parting;
 use super::calendar::{Calendar, Happening, Order, Signal};
 use super::faults::{self, Faults};
+use super::load::in_slots;
 use super::model::Model;
 use super::peer::{Link, Peer, PeerId, Queued, Word};
 use super::random::Random;
@@ -305,8 +306,8 @@ impl World {
         let lost = counters.refused().any(|(status, _)| status == Status::Lost);
         assert!(counters.retried == 0 && !lost, "seed {seed} step {step}: a request is interrupted");
         let serving = self.model.posts.iter().filter(|(_, post)| post.ready && !post.is_leaving());
-        let serving = serving.map(|(place, _)| place.slot).collect::<BTreeSet<_>>().len();
-        let target = self.core.target() as usize;
+        let serving = in_slots(serving.map(|(place, _)| place.slot));
+        let target = self.core.target();
         self.was_full |= serving >= target;
         let missed = self.was_full && serving < target;
         assert!(
