@@ -31,7 +31,7 @@ impl Broker {
         let settings = Settings { workers, prefetch, ..Settings::default() };
         let mut broker = Self {
             core: Core::new(settings, Generator::new(1, [0; 32]), None),
-            now: Timestamp(Duration::from_secs(1)),
+            now: Timestamp::new(Duration::from_secs(1)),
             asked: 0,
             answered: 0,
             jobs: VecDeque::new(),

@@ -1,21 +1,26 @@
 //! What each client has open: how much of it waits, and what it calls it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
+use super::few::{Few, Left};
 use super::ids::{ClientId, RequestId};
+use super::room::give_back;
 
 #[derive(Debug, Default)]
 pub(super) struct Askers {
-    table: BTreeMap<ClientId, Asker>,
+    table: FxHashMap<ClientId, Asker>,
+    /// The last request of each name that a client has given.
+    names: BTreeMap<(ClientId, Arc<str>), RequestId>,
 }
 
 /// A client with at least one request that is not over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Asker {
-    open: BTreeSet<RequestId>,
-    /// The last request of each name.
-    names: BTreeMap<Arc<str>, RequestId>,
+    open: Few,
     /// Of `open`, how many wait for a worker.
     waiting: usize,
     /// Bytes of the bodies of `open`.
@@ -24,25 +29,33 @@ struct Asker {
 
 impl Askers {
     pub(super) fn open(&mut self, client: ClientId, request: RequestId, name: Option<&Arc<str>>, size: u64) {
-        let asker = self.table.entry(client).or_default();
-        asker.open.insert(request);
-        asker.bytes += size;
+        match self.table.entry(client) {
+            Entry::Occupied(mut asker) => {
+                asker.get_mut().open.insert(request);
+                asker.get_mut().bytes += size;
+            }
+            Entry::Vacant(place) => {
+                place.insert(Asker { open: Few::One(request), waiting: 0, bytes: size });
+            }
+        }
         if let Some(name) = name {
-            asker.names.insert(Arc::clone(name), request);
+            self.names.insert((client, Arc::clone(name)), request);
         }
     }
 
     pub(super) fn close(&mut self, client: ClientId, request: RequestId, name: Option<&Arc<str>>, size: u64) {
-        let Some(asker) = self.table.get_mut(&client) else { return };
-        asker.open.remove(&request);
-        asker.bytes -= size;
-        if let Some(name) = name
-            && asker.names.get(name) == Some(&request)
-        {
-            asker.names.remove(name);
+        if let Entry::Occupied(mut asker) = self.table.entry(client) {
+            asker.get_mut().bytes -= size;
+            if asker.get_mut().open.remove(request) == Left::None {
+                asker.remove();
+                give_back(&mut self.table);
+            }
         }
-        if asker.open.is_empty() {
-            self.table.remove(&client);
+        if let Some(name) = name {
+            let name = (client, Arc::clone(name));
+            if self.names.get(&name) == Some(&request) {
+                self.names.remove(&name);
+            }
         }
     }
 
@@ -65,12 +78,12 @@ impl Askers {
 
     /// All that it has open.
     pub(super) fn of(&self, client: ClientId) -> Vec<RequestId> {
-        self.table.get(&client).into_iter().flat_map(|asker| asker.open.iter().copied()).collect()
+        self.table.get(&client).into_iter().flat_map(|asker| asker.open.iter()).collect()
     }
 
     /// Its last request of this name, if that is open.
-    pub(super) fn named(&self, client: ClientId, name: &str) -> Option<RequestId> {
-        self.table.get(&client)?.names.get(name).copied()
+    pub(super) fn named(&self, client: ClientId, name: &Arc<str>) -> Option<RequestId> {
+        self.names.get(&(client, Arc::clone(name))).copied()
     }
 
     /// How many of its requests wait, and how many bytes it has open.

@@ -22,6 +22,9 @@ impl<B: Clone> Core<B> {
             self.stop_scaling_down();
             if let Some(rules) = self.settings.autoscale {
                 self.pool.autoscale.start_afresh(turn.now, rules.up_wait);
+                self.requests.keep_ages();
+            } else {
+                self.requests.forget_ages();
             }
         }
         if self.settings.spares != earlier.spares {

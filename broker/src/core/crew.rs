@@ -344,25 +344,23 @@ impl Crew {
 
     pub(super) fn give(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         self.turns += 1;
-        let turns = self.turns;
-        self.change(id, |worker| {
-            worker.busy_since.get_or_insert(now);
-            worker.held.insert(token);
-            worker.sent += 1;
-            worker.last_turn = turns;
-            worker.set_state(WorkerState::Processing);
-        });
+        let turn = self.turns;
+        self.change(id, |worker| worker.receive(token, turn, now));
     }
 
     /// The same, while it is still at another.
     pub(super) fn give_ahead(&mut self, id: WorkerId, token: Token, now: Timestamp) {
-        self.give(id, token, now);
-        self.change(id, |worker| worker.ahead.push_back(Ahead { token, since: now }));
+        self.turns += 1;
+        let turn = self.turns;
+        self.change(id, |worker| {
+            worker.receive(token, turn, now);
+            worker.ahead.push_back(Ahead { token, since: now });
+        });
     }
 
     /// It is at this one from here on.
     pub(super) fn begin(&mut self, id: WorkerId, token: Token) {
-        self.change(id, |worker| worker.ahead.retain(|ahead| ahead.token != token));
+        self.change(id, |worker| worker.begin(token));
     }
 
     /// Busy workers who would take another ahead of its time, the next one first.
@@ -399,10 +397,9 @@ impl Crew {
         self.change(id, end).unwrap_or_default()
     }
 
-    /// It has replied after so long, or has not when it should have.
-    pub(super) fn observe(&mut self, id: WorkerId, run: Option<Duration>) {
-        let Some(budget) = self.prefetch else { return };
-        self.change(id, |worker| worker.tempo.observe(run, budget));
+    /// It has not begun what it should have.
+    pub(super) fn count_delay(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.tempo.distrust());
     }
 
     /// What it was just given has a key.
@@ -414,16 +411,14 @@ impl Crew {
     pub(super) fn find_with(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         self.change(id, |worker| {
             worker.busy_since.get_or_insert(now);
-            worker.held.insert(token);
+            worker.hold(token);
             worker.keyed = Some(token);
         });
     }
 
     pub(super) fn take(&mut self, id: WorkerId, token: Token, now: Timestamp) {
         let take = |worker: &mut Worker| {
-            worker.held.remove(&token);
-            worker.ahead.retain(|ahead| ahead.token != token);
-            worker.keyed.take_if(|keyed| *keyed == token);
+            worker.let_go(token);
             let since = if worker.is_busy() { None } else { worker.busy_since.take() };
             since.map(|since| (worker.home, now.since(since)))
         };
@@ -442,10 +437,15 @@ impl Crew {
         busy
     }
 
-    pub(super) fn count_reply(&mut self, id: WorkerId) {
+    /// It has replied after so long.
+    pub(super) fn count_reply(&mut self, id: WorkerId, run: Duration) {
+        let budget = self.prefetch;
         self.change(id, |worker| {
             worker.served += 1;
             worker.withdrawn = false;
+            if let Some(budget) = budget {
+                worker.tempo.observe(run, budget);
+            }
         });
     }
 

@@ -4,24 +4,16 @@
 use hornpipe_proto::{Status, Token};
 
 use super::action::{Action, Assignment};
-use super::backlog::Ticket;
 use super::crew::{Tongue, Worker};
 use super::event::Wants;
-use super::ids::{ClientId, RequestId, Timestamp, WorkerId};
+use super::ids::{RequestId, WorkerId};
 use super::parts::WINDOW;
+use super::record::Record;
 use super::timers::Timer;
 use super::{Core, Turn};
 
 /// Said of a request that one worker alone could have had.
 pub(super) const GONE: &str = "its worker has gone";
-
-impl Wants {
-    pub(super) fn ticket(&self, client: ClientId, since: Timestamp) -> Ticket {
-        let Self { priority, key: _, exclusive, affinity, strict: _, parts: _, worker } = self;
-        let (exclusive, affinity) = (exclusive.clone(), affinity.clone());
-        Ticket { client, priority: *priority, exclusive, affinity, worker: *worker, since }
-    }
-}
 
 impl<B: Clone> Core<B> {
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_, B>) {
@@ -66,7 +58,7 @@ impl<B: Clone> Core<B> {
         let backlog = &self.requests.backlog;
         let own = |worker: WorkerId| {
             let request = backlog.next(worker)?;
-            (backlog.reserved_for(request) == Some(worker)).then_some((worker, request))
+            (self.requests.reserved_for(request) == Some(worker)).then_some((worker, request))
         };
         // Whichever are fewer: either may be a thousand.
         if backlog.awaited().len() <= self.crew.eligible().len() {
@@ -94,7 +86,7 @@ impl<B: Clone> Core<B> {
         for worker in self.crew.take_ceased() {
             // It may have come back in the same moment.
             if !self.serves(worker) {
-                for request in self.requests.backlog.worker_gone(worker) {
+                for request in self.requests.worker_gone(worker) {
                     self.refuse(request, Status::Lost, GONE.into(), turn);
                 }
             }
@@ -116,9 +108,8 @@ impl<B: Clone> Core<B> {
     /// Nobody waits too long for one worker while others would do.
     fn limit_reservations(&mut self, turn: &Turn<'_, B>) {
         for request in self.requests.backlog.take_newly_reserved() {
-            let waits = |wants: &Wants| wants.strict || wants.worker.is_some();
-            let strict = self.requests.record(request).is_none_or(|record| waits(&record.wants));
-            if !strict && self.requests.backlog.reserved_for(request).is_some() {
+            let strict = self.requests.record(request).is_none_or(Record::waits_for_one);
+            if !strict && self.requests.reserved_for(request).is_some() {
                 let until = turn.now.after(self.settings.affinity_wait);
                 self.timers.arm(until, Timer::Affinity(request));
             }

@@ -9,7 +9,7 @@ use hornpipe_proto::Status;
 use super::action::{Note, Spent};
 use super::event::Request;
 use super::flight::Outcome;
-use super::ids::{ClientId, Place, RequestId, Timestamp};
+use super::ids::{ClientId, Place, RequestId};
 use super::requests::Record;
 use super::{Core, Turn};
 
@@ -37,38 +37,6 @@ pub struct Ended {
     pub outcome: Outcome,
 }
 
-/// Where the time of a request has gone so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Times {
-    waited: Duration,
-    ran: Duration,
-    handed: Timestamp,
-    place: Option<Place>,
-}
-
-impl Times {
-    /// It has waited since then, and is with a worker now.
-    pub(super) fn hand_over(&mut self, waiting_since: Timestamp, place: Option<Place>, now: Timestamp) {
-        self.waited += now.since(waiting_since);
-        self.handed = now;
-        self.place = place;
-    }
-
-    /// All of it, up to now; `waiting_since` is set while it waits.
-    pub(super) fn spent(&self, waiting_since: Option<Timestamp>, now: Timestamp) -> Spent {
-        match waiting_since {
-            Some(since) => Spent { wait: self.waited + now.since(since), run: self.ran },
-            None => Spent { wait: self.waited, run: self.ran + now.since(self.handed) },
-        }
-    }
-
-    /// It waits since then. One that no worker has touched has waited all the time.
-    pub(super) fn put_back(&mut self, since: Timestamp) {
-        self.ran += since.since(self.handed);
-        self.waited = self.waited.saturating_sub(self.handed.since(since));
-    }
-}
-
 impl<B: Clone> Core<B> {
     /// An admitted request has its last action next.
     pub(super) fn tell_end(
@@ -81,14 +49,13 @@ impl<B: Clone> Core<B> {
         if !self.settings.tell_ends {
             return;
         }
-        let times = record.times;
-        let Spent { wait, run } = times.spent(record.waiting_since(), turn.now);
+        let Spent { wait, run } = record.spent(turn.now);
         turn.note(Note::RequestEnded(Box::new(Ended {
             request,
             name: record.name.clone(),
             service: None,
             client: Some(record.client),
-            place: times.place,
+            place: record.place,
             attempt: record.attempt,
             size: record.size,
             reply_size,

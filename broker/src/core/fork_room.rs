@@ -41,7 +41,7 @@ mod tests {
         let mut room = ForkRoom::default();
         let mut forks = Vec::new();
         for millisecond in 0..5000 {
-            let now = Timestamp(Duration::from_millis(millisecond));
+            let now = Timestamp::new(Duration::from_millis(millisecond));
             match room.take(3, now) {
                 Ok(()) => forks.push(millisecond),
                 Err(later) => assert!(now < later),

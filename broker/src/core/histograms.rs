@@ -18,9 +18,9 @@ pub struct Histogram {
 
 impl Histogram {
     pub(super) fn observe(&mut self, time: Duration) {
-        // Rounded up: what lasted a nanosecond longer than a bound is beyond it.
-        let microseconds = u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_US.partition_point(|bound| *bound < microseconds);
+        // What lasted a nanosecond longer than a bound is beyond it.
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.partition_point(|bound| *bound * 1000 < nanoseconds);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }

@@ -9,7 +9,7 @@ use super::backlog::End;
 use super::flight::{self, Plan};
 use super::held::{Held, OnceBegun};
 use super::ids::{RequestId, Timestamp, WorkerId};
-use super::requests::Whereabouts;
+use super::record::Whereabouts;
 use super::timers::Timer;
 
 impl<B: Clone> Core<B> {
@@ -33,8 +33,8 @@ impl<B: Clone> Core<B> {
         (worker, token, ordinal): (WorkerId, Token, u64),
         now: Timestamp,
     ) -> Option<(RequestId, u32, Option<Duration>, B)> {
-        self.requests.backlog.take(request, worker);
-        let window = self.window_for(worker, &self.requests.table.get(&request)?.wants);
+        self.requests.take(request, worker);
+        let window = self.window_for(worker, self.requests.record(request)?);
         let record = self.requests.table.get_mut(&request)?;
         self.timers.disarm(Timer::Queue(request));
         self.timers.disarm(Timer::Affinity(request));
@@ -54,7 +54,7 @@ impl<B: Clone> Core<B> {
         };
         record.whereabouts = Whereabouts::Ahead { token };
         let deadline = self.settings.timeout.map(|timeout| now.after(timeout));
-        let left = [record.deadline, deadline].into_iter().flatten().min().map(|end| now.until(end));
+        let left = [record.deadline(), deadline].into_iter().flatten().min().map(|end| now.until(end));
         let attempt = record.attempt + 1;
         let handed = (request, attempt, left, record.body.clone());
         let held = Held {
@@ -68,8 +68,8 @@ impl<B: Clone> Core<B> {
             ahead: true,
             once_begun: OnceBegun::Runs,
             outcome: None,
-            exclusive: record.wants.exclusive.clone(),
-            key: record.wants.key.clone(),
+            exclusive: record.exclusive().cloned(),
+            key: record.key().cloned(),
             unclaimed: false,
             plan: Some(plan),
             window,
@@ -92,8 +92,7 @@ impl<B: Clone> Core<B> {
                 self.counters.times.queue_wait.observe(plan.wait);
             }
             record.attempt += 1;
-            record.times.hand_over(record.waiting_since, place, now);
-            record.whereabouts = Whereabouts::Worker { token };
+            record.hand_over(token, place, now);
             if record.attempt > 1 {
                 self.counters.retried += 1;
             }
@@ -105,8 +104,8 @@ impl<B: Clone> Core<B> {
 
     /// The worker no longer holds `token`. What it held must be answered or
     /// put back by the caller.
-    pub(super) fn take_back(&mut self, token: Token) -> Option<Held> {
-        let mut held = *self.requests.held.remove(&token)?;
+    pub(super) fn take_back(&mut self, token: Token) -> Option<Box<Held>> {
+        let mut held = self.requests.held.remove(&token)?;
         if let Some(request) = held.request {
             self.requests.in_flight -= 1;
             let orphan = self.requests.record(request).is_some_and(|record| record.orphan);
@@ -120,7 +119,7 @@ impl<B: Clone> Core<B> {
         self.timers.disarm(Timer::Part(token));
         self.timers.disarm(Timer::Cancelled(token));
         if let Some(exclusive) = &held.exclusive {
-            self.requests.backlog.release(exclusive);
+            self.requests.release(exclusive);
         }
         Some(held)
     }
@@ -129,19 +128,14 @@ impl<B: Clone> Core<B> {
     /// waited since then.
     pub(super) fn put_back(&mut self, request: RequestId, since: Timestamp) {
         if let Some(record) = self.requests.table.get_mut(&request) {
-            let earlier = std::mem::replace(&mut record.whereabouts, Whereabouts::Backlog);
-            self.requests.held_bytes -= std::mem::take(&mut record.partial).kept_bytes();
-            if matches!(earlier, Whereabouts::Worker { .. }) {
-                record.times.put_back(since);
-            }
-            record.waiting_since = since;
-            let ticket = record.wants.ticket(record.client, since);
+            self.requests.held_bytes -= record.take_partial().kept_bytes();
+            record.put_back(since);
             if record.orphan {
                 self.requests.orphans_waiting += 1;
             } else {
                 self.requests.askers.waits(record.client);
             }
-            self.requests.backlog.insert(request, ticket, End::Head);
+            self.requests.join_backlog(request, End::Head);
             self.limit_wait(request, since);
         }
     }

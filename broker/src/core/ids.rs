@@ -74,27 +74,60 @@ impl fmt::Display for Place {
     }
 }
 
-/// A moment: the time since the machine started (CLOCK_MONOTONIC), so that
-/// moments of one process mean the same in another.
+/// A moment: the nanoseconds since the machine started (CLOCK_MONOTONIC), so that
+/// moments of one process mean the same in another. There is room for six centuries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(pub Duration);
+pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// Later than all others.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
+    /// The moment at which the machine had run for so long.
+    #[must_use]
+    pub const fn new(since_start: Duration) -> Self {
+        Self(nanoseconds(since_start))
+    }
+
+    /// How long the machine had run then.
+    #[must_use]
+    pub const fn since_start(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
     /// The moment `delay` later; far enough in the future, it stays there.
     #[must_use]
-    pub fn after(self, delay: Duration) -> Self {
-        Self(self.0.saturating_add(delay))
+    pub const fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(nanoseconds(delay)))
     }
 
     /// How long ago `earlier` was; zero if it is still to come.
     #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
     /// How long until `later`; zero if it has passed.
     #[must_use]
-    pub fn until(self, later: Self) -> Duration {
+    pub const fn until(self, later: Self) -> Duration {
         later.since(self)
+    }
+}
+
+const fn nanoseconds(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_loses_nothing_and_stays_where_time_ends() {
+        let moment = Timestamp::new(Duration::new(86_400 * 365 * 100, 999_999_999));
+        assert_eq!(moment.since_start(), Duration::new(86_400 * 365 * 100, 999_999_999));
+        let end = moment.after(Duration::MAX);
+        assert_eq!((end, end.after(Duration::from_secs(1))), (Timestamp(u64::MAX), end));
+        assert_eq!(moment.since(end), Duration::ZERO);
     }
 }

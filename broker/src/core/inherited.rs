@@ -14,7 +14,6 @@ use super::ids::{Place, WorkerId};
 use super::journal::{Begun, Entry, Holder};
 use super::keys::{Done, Key};
 use super::loss::{Fate, Loss};
-use super::requests::Whereabouts;
 use super::settings::RETURN_GRACE;
 use super::timers::Timer;
 use super::{Core, Turn};
@@ -168,7 +167,7 @@ impl<B: Clone> Core<B> {
         }
         let run = request.request;
         if let Some(key) = request.wants.key.clone() {
-            self.open_key(Some(key), run);
+            self.open_key(key, run);
         }
         self.take_over(token, request, turn);
     }
@@ -276,8 +275,7 @@ impl<B: Clone> Core<B> {
         let Some(held) = self.requests.held.get_mut(&token) else { return };
         held.request = Some(id);
         record.attempt = held.attempt;
-        record.whereabouts = Whereabouts::Worker { token };
-        record.times.hand_over(turn.now, self.crew.place_of(held.worker), turn.now);
+        record.hand_over(token, self.crew.place_of(held.worker), turn.now);
         match self.settings.timeout.map(|timeout| held.since.after(timeout)) {
             Some(end) => self.timers.arm(end, Timer::Attempt(token)),
             None => self.timers.disarm(Timer::Attempt(token)),

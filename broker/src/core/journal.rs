@@ -9,6 +9,7 @@ use super::Core;
 use super::action::Action;
 use super::held::Held;
 use super::ids::{Place, Timestamp, WorkerId};
+use super::record::Record;
 use super::{Turn, crew};
 
 /// How it stands with one key.
@@ -62,7 +63,7 @@ impl<B: Clone> Core<B> {
     pub(super) fn journal_run(&self, token: Token, over: bool, turn: &mut Turn<'_, B>) {
         let Some(held) = self.requests.held(token) else { return };
         let Some(key) = held.key.clone() else { return };
-        let deadline = held.request.and_then(|run| self.requests.record(run)).and_then(|run| run.deadline);
+        let deadline = held.request.and_then(|run| self.requests.record(run)).and_then(Record::deadline);
         let entry = Entry::Begun(Begun {
             token,
             holder: self.holder(token, held),

@@ -168,11 +168,6 @@ impl<B> Keys<B> {
     }
 }
 
-/// The later of two ends, where none is the latest of all.
-fn later(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    one.zip(other).map(|(one, other)| one.max(other))
-}
-
 /// Arrival.
 impl<B: Clone> Core<B> {
     /// Why a request with a new key is not taken in, if it is not.
@@ -244,15 +239,14 @@ impl<B: Clone> Core<B> {
         let arrived = turn.now;
         self.keys.joined.insert(request.request, Joined { key, client, name, size, arrived });
         if let Some(record) = self.requests.record_mut(run) {
-            record.deadline = later(record.deadline, deadline);
+            record.prolong(deadline);
         }
         self.arm_deadline(run);
     }
 
     /// The request is the first of its key, as far as this router knows. Returns how many workers
     /// have had its work.
-    pub(super) fn open_key(&mut self, key: Option<Arc<str>>, run: RequestId) -> u32 {
-        let Some(key) = key else { return 0 };
+    pub(super) fn open_key(&mut self, key: Arc<str>, run: RequestId) -> u32 {
         let tried = match self.keys.get(&key) {
             Some(Key::Tried { attempt, .. }) => *attempt,
             _ => 0,
@@ -264,7 +258,7 @@ impl<B: Clone> Core<B> {
     /// Its client's time, while there is one, or that of the last who waits for the same.
     fn arm_deadline(&mut self, run: RequestId) {
         let Some(record) = self.requests.record(run) else { return };
-        let end = if record.orphan { record.deadline } else { record.own_deadline };
+        let end = if record.orphan { record.deadline() } else { record.own_deadline() };
         match end {
             Some(end) => self.timers.arm(end, Timer::Request(run)),
             None => self.timers.disarm(Timer::Request(run)),
@@ -409,7 +403,7 @@ impl<B: Clone> Core<B> {
     /// The time of the request's own client is over, and others wait on. False if nobody does.
     pub(super) fn own_deadline(&mut self, request: RequestId, turn: &mut Turn<'_, B>) -> bool {
         let Some(record) = self.requests.record(request) else { return false };
-        if record.orphan || record.deadline.is_some_and(|end| end <= turn.now) {
+        if record.orphan || record.deadline().is_some_and(|end| end <= turn.now) {
             return false;
         }
         let attempt = record.attempt;
@@ -426,7 +420,7 @@ impl<B: Clone> Core<B> {
             turn.act(Action::Forget { request });
             return true;
         }
-        if self.requests.record(request).is_none_or(|record| record.wants.key.is_none()) {
+        if self.requests.record(request).is_none_or(|record| record.key().is_none()) {
             return false;
         }
         self.leave_run(request, &Outcome::Dropped, "", turn);
@@ -449,7 +443,7 @@ impl<B: Clone> Core<B> {
             let orphan = self.requests.record(run).is_some_and(|record| record.orphan);
             return (last && orphan).then_some(run);
         }
-        let key = self.requests.record(request).and_then(|record| record.wants.key.clone());
+        let key = self.requests.record(request).and_then(|record| record.key().cloned());
         let others = key.is_some_and(|key| !self.keys.joined_to(&key).is_empty());
         if others {
             self.leave_run(request, &Outcome::Refused(Status::Cancelled), message, turn);

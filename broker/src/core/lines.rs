@@ -5,11 +5,15 @@
 //! client that waits has its turn, one request at a time, in the order in which its
 //! requests came.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hornpipe_proto::Priority;
+use rustc_hash::FxHashMap;
 
+use super::few::{Few, Left};
 use super::ids::{ClientId, RequestId};
+use super::room::give_back;
 
 /// Requests that wait for the same workers.
 #[derive(Debug, Default)]
@@ -23,14 +27,14 @@ pub(super) struct Line {
 struct Class {
     /// Back from a worker, the last one first.
     returned: BTreeMap<i64, RequestId>,
-    clients: BTreeMap<ClientId, Client>,
+    clients: FxHashMap<ClientId, Client>,
     turns: BTreeSet<(Turn, ClientId)>,
 }
 
 #[derive(Debug)]
 struct Client {
     turn: Turn,
-    waiting: BTreeMap<i64, RequestId>,
+    waiting: Few,
 }
 
 /// When a client is next, counted over all lines: the lower one goes first.
@@ -41,8 +45,13 @@ type Turn = u64;
 pub(super) struct Stand {
     pub(super) priority: Priority,
     pub(super) client: ClientId,
-    /// Rises with each arrival; below zero for requests that came back.
     pub(super) order: i64,
+}
+
+/// How a request stands that has just arrived: they are numbered in this order. Those that came
+/// back stand below zero, the last one first.
+pub(super) const fn order_of_arrival(request: RequestId) -> i64 {
+    request.0.cast_signed()
 }
 
 /// The first of a class. What came back goes before all others, the last one first.
@@ -85,8 +94,7 @@ impl Line {
             return Some(First::Returned(*order, *request));
         }
         let (turn, client) = class.turns.first()?;
-        let (_order, request) = class.clients.get(client)?.waiting.first_key_value()?;
-        Some(First::Arrived(*turn, *request))
+        Some(First::Arrived(*turn, class.clients.get(client)?.waiting.first()?))
     }
 
     /// How many of the class wait, and of how many clients.
@@ -108,25 +116,28 @@ impl Line {
             class.returned.insert(stand.order, request);
             return;
         }
-        let client = class.clients.entry(stand.client).or_insert_with(|| {
-            class.turns.insert((turn, stand.client));
-            Client { turn, waiting: BTreeMap::new() }
-        });
-        client.waiting.insert(stand.order, request);
+        match class.clients.entry(stand.client) {
+            Entry::Occupied(mut client) => client.get_mut().waiting.insert(request),
+            Entry::Vacant(place) => {
+                place.insert(Client { turn, waiting: Few::One(request) });
+                class.turns.insert((turn, stand.client));
+            }
+        }
     }
 
     /// Takes a request out, from wherever it stands.
-    pub(super) fn remove(&mut self, stand: Stand) {
+    pub(super) fn remove(&mut self, request: RequestId, stand: Stand) {
         let Some(class) = self.classes.get_mut(index(stand.priority)) else { return };
+        self.len -= 1;
         if stand.order < 0 {
-            self.len -= usize::from(class.returned.remove(&stand.order).is_some());
+            class.returned.remove(&stand.order);
             return;
         }
-        let Some(client) = class.clients.get_mut(&stand.client) else { return };
-        self.len -= usize::from(client.waiting.remove(&stand.order).is_some());
-        if client.waiting.is_empty() {
-            class.turns.remove(&(client.turn, stand.client));
-            class.clients.remove(&stand.client);
+        let Entry::Occupied(mut client) = class.clients.entry(stand.client) else { return };
+        if client.get_mut().waiting.remove(request) == Left::None {
+            class.turns.remove(&(client.get().turn, stand.client));
+            client.remove();
+            give_back(&mut class.clients);
         }
     }
 
@@ -143,11 +154,11 @@ impl Line {
         }
     }
 
-    /// Everybody in the line.
+    /// Everybody in the line, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = RequestId> + '_ {
         self.classes.iter().flat_map(|class| {
-            let arrived = class.clients.values().flat_map(|client| client.waiting.values());
-            class.returned.values().chain(arrived).copied()
+            let arrived = class.clients.values().flat_map(|client| client.waiting.iter());
+            class.returned.values().copied().chain(arrived)
         })
     }
 }

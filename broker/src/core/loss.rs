@@ -7,6 +7,7 @@ use super::action::{ExitReason, Note};
 use super::event::Ending;
 use super::flight::Outcome;
 use super::ids::Place;
+use super::parts::Partial;
 use super::requests::{Held, Record};
 use super::{Core, Turn};
 
@@ -146,7 +147,7 @@ impl std::fmt::Display for Loss {
 /// One death may be chance, or another's request on the same worker: two in a row, with
 /// nobody's help, are taken for the request's doing.
 fn is_poison<B>(record: &Record<B>) -> bool {
-    let deaths = record.losses.iter().filter(|attempt| attempt.loss.is_by_itself()).count();
+    let deaths = record.losses().iter().filter(|attempt| attempt.loss.is_by_itself()).count();
     record.attempt >= 2 && deaths == record.attempt as usize
 }
 
@@ -157,10 +158,10 @@ impl<B: Clone> Core<B> {
         let place = self.crew.place_of(held.worker);
         let Some(request) = held.request else { return self.lose_unclaimed(held, turn) };
         let Some(record) = self.requests.record_mut(request) else { return };
-        record.losses.push(Attempt { place, loss });
+        record.past_mut().losses.push(Attempt { place, loss });
         let attempt = record.attempt;
         // What it has of a reply cannot be taken back from a client.
-        let may_go_on = record.wants.worker.is_none() && !record.partial.has_gone_out();
+        let may_go_on = record.worker().is_none() && !record.has_gone_out();
         if attempt < record.attempts && may_go_on {
             self.counters.returned += 1;
             turn.note(Note::RequestRetried { request, attempt });
@@ -174,9 +175,9 @@ impl<B: Clone> Core<B> {
             self.quarantine_request(request, turn);
             return;
         }
-        let cut_short = record.partial.lost_message();
-        let end = last_end(attempt, &record.losses);
-        let last = record.losses.last().map(|attempt| attempt.loss.clone());
+        let cut_short = record.partial().and_then(Partial::lost_message);
+        let end = last_end(attempt, record.losses());
+        let last = record.losses().last().map(|attempt| attempt.loss.clone());
         turn.note(Note::RequestLost { request, attempt, last });
         let message = cut_short.unwrap_or_else(|| match attempt {
             1 => format!("its worker ended without a reply{end}"),
@@ -191,11 +192,11 @@ impl<B: Clone> Core<B> {
         let Some(request) = held.request else { return self.lose_unclaimed(held, turn) };
         match self.requests.record_mut(request) {
             // Whoever has chosen the worker chooses another, if it likes.
-            Some(record) if record.wants.worker.is_some() => {
+            Some(record) if record.worker().is_some() => {
                 self.refuse(request, Status::Lost, message, turn);
             }
-            Some(record) if record.attempt < record.attempts && !record.partial.has_gone_out() => {
-                record.losses.push(Attempt { place, loss: Loss::Declined });
+            Some(record) if record.attempt < record.attempts && !record.has_gone_out() => {
+                record.past_mut().losses.push(Attempt { place, loss: Loss::Declined });
                 self.counters.returned += 1;
                 self.put_back(request, turn.now);
             }

@@ -9,10 +9,12 @@ mod action;
 mod ids;
 mod settings;
 mod requests;
+mod record;
 mod admission;
 mod askers;
 mod backlog;
 mod lines;
+mod few;
 mod affinity;
 mod withdrawal;
 mod parts;
@@ -53,6 +55,7 @@ mod stopping;
 mod handover;
 mod backoff;
 mod timers;
+mod room;
 mod generator;
 mod counters;
 mod histograms;
@@ -95,6 +98,8 @@ pub use snapshot::{
 pub use stopping::Phase;
 pub use telling::Telling;
 pub use worker_state::WorkerState;
+
+pub(crate) use room::give_back;
 
 use hornpipe_proto::Token;
 
@@ -151,13 +156,17 @@ impl<B: Clone> Core<B> {
     pub fn new(settings: Settings, generator: Generator, memory: Option<&Memory>) -> Self {
         let mut crew = Crew::default();
         crew.set_prefetch(settings.prefetch);
+        let mut requests = Requests::default();
+        if settings.autoscale.is_some() {
+            requests.keep_ages();
+        }
         Self {
             pool: Pool::new(&settings, memory),
             roster: Roster::new(settings.first_slot, memory),
             settings,
             phase: Phase::Starting,
             pause: memory.and_then(|memory| memory.pause),
-            requests: Requests::default(),
+            requests,
             keys: Keys::default(),
             pace: Pace::default(),
             quarantine: Quarantine::default(),
@@ -317,7 +326,7 @@ impl<B: Clone> Core<B> {
     /// The key that it came with.
     #[doc(hidden)]
     pub fn key_of(&self, request: RequestId) -> Option<std::sync::Arc<str>> {
-        self.requests.record(request)?.wants.key.clone()
+        self.requests.record(request)?.key().cloned()
     }
 
     /// How often each class has been passed over in a row, the highest first.
@@ -331,7 +340,7 @@ impl<B: Clone> Core<B> {
             match timer {
                 Timer::Request(request) => self.request_deadline(request, turn),
                 Timer::Queue(request) => self.queue_deadline(request, turn),
-                Timer::Affinity(request) => self.requests.backlog.open_to_all(request),
+                Timer::Affinity(request) => self.requests.open_to_all(request),
                 Timer::Attempt(token) => self.attempt_deadline(token, turn),
                 Timer::Part(token) => self.part_deadline(token, turn),
                 Timer::Cancelled(token) => self.cancel_ignored(token, turn),

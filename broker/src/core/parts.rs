@@ -6,9 +6,9 @@ use hornpipe_proto::{Status, Token};
 
 use super::action::Action;
 use super::crew::Tongue;
-use super::event::Wants;
 use super::held::Held;
 use super::ids::{RequestId, WorkerId};
+use super::record::Record;
 use super::timers::Timer;
 use super::{Core, Turn};
 
@@ -116,13 +116,14 @@ impl<B> Partial<B> {
 
 impl<B: Clone> Core<B> {
     /// What a worker may send in parts, if it understands such words.
-    pub(super) fn window_for(&self, worker: WorkerId, wants: &Wants) -> Option<Window> {
+    pub(super) fn window_for(&self, worker: WorkerId, request: &Record<B>) -> Option<Window> {
         let record = self.crew.worker(worker)?;
         // Others may ask for the work of a key, and are to hear the same.
-        let live = wants.parts && wants.key.is_none();
+        let keyed = request.key().is_some();
+        let live = request.parts && !keyed;
         match record.tongue {
             // Parts of it would end with this router, while the reply may come to the next.
-            Tongue::Native if wants.key.is_some() => None,
+            Tongue::Native if keyed => None,
             Tongue::Native => Some(Window::new(live)),
             // Of those who beat Majordomo's have parts, and nobody else says such a word.
             Tongue::Plain | Tongue::PlainReadyByReply => record.beat.map(|_beat| Window::free(live)),
@@ -168,8 +169,9 @@ impl<B: Clone> Core<B> {
 
     fn pass_on(&mut self, request: RequestId, (size, body): (u64, B), turn: &mut Turn<'_, B>) {
         let Some(record) = self.requests.record_mut(request) else { return };
-        record.partial.gone += 1;
-        record.partial.bytes += size;
+        let partial = &mut record.past_mut().partial;
+        partial.gone += 1;
+        partial.bytes += size;
         turn.act(Action::Part { request, attempt: record.attempt, body });
     }
 
@@ -179,22 +181,24 @@ impl<B: Clone> Core<B> {
             return self.break_off(token, turn);
         }
         let Some(record) = self.requests.record_mut(request) else { return };
-        record.partial.kept.push(body);
-        record.partial.bytes += size;
+        let partial = &mut record.past_mut().partial;
+        partial.kept.push(body);
+        partial.bytes += size;
         self.requests.held_bytes += size;
         self.allow(token, 1, turn);
     }
 
     /// Why a kept reply cannot have so many bytes more, if it cannot.
-    fn too_large(&mut self, request: RequestId, size: u64) -> Option<String> {
+    fn too_large(&self, request: RequestId, size: u64) -> Option<String> {
         let (most, room) = (self.settings.body_limit, self.settings.held_bytes_limit);
         let held = self.requests.held_bytes();
-        let partial = &self.requests.record_mut(request)?.partial;
-        let whole = partial.bytes + size;
+        let partial = self.requests.record(request)?.partial();
+        let (bytes, kept) = partial.map_or((0, 0), |partial| (partial.bytes, partial.kept.len()));
+        let whole = bytes + size;
         if whole > most {
             return Some(format!("the parts of its reply have {whole} bytes, at most {most} are joined"));
         }
-        if partial.kept.len() >= KEPT_PARTS {
+        if kept >= KEPT_PARTS {
             return Some(format!(
                 "its reply has more than {KEPT_PARTS} parts, and its client reads one message"
             ));
@@ -203,11 +207,10 @@ impl<B: Clone> Core<B> {
     }
 
     /// The same of the last part. Nothing was promised to be joined if nothing is kept.
-    pub(super) fn end_is_too_large(&mut self, request: RequestId, size: u64) -> Option<String> {
-        let kept = self.requests.record_mut(request).is_some_and(|record| !record.partial.kept.is_empty());
-        let most = self.settings.body_limit;
-        let whole = self.requests.record_mut(request)?.partial.bytes + size;
-        (kept && whole > most)
+    pub(super) fn end_is_too_large(&self, request: RequestId, size: u64) -> Option<String> {
+        let partial = self.requests.record(request)?.partial()?;
+        let (most, whole) = (self.settings.body_limit, partial.bytes + size);
+        (!partial.kept.is_empty() && whole > most)
             .then(|| format!("the parts of its reply have {whole} bytes, at most {most} are joined"))
     }
 

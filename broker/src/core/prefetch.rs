@@ -11,11 +11,11 @@ use std::time::Duration;
 use hornpipe_proto::Token;
 
 use super::action::{Action, Assignment};
-use super::event::Wants;
 use super::held::OnceBegun;
 use super::ids::{Place, RequestId, Timestamp, WorkerId};
 use super::loss::Loss;
 use super::parts::WINDOW;
+use super::record::Record;
 use super::timers::Timer;
 use super::{Core, Phase, Turn};
 
@@ -43,15 +43,21 @@ pub(super) struct Tempo {
 }
 
 impl Tempo {
-    /// It has taken so long, or `None`: too long already.
-    pub(super) fn observe(&mut self, run: Option<Duration>, budget: Duration) {
-        self.mean = run.filter(|run| *run <= budget).map(|run| {
-            // After a slow one it is trusted with one first, and then with more.
-            let before = self.mean.unwrap_or(budget);
-            (before * (WEIGHT - 1) + run) / WEIGHT
-        });
-        let fit = self.mean.map_or(0, |mean| budget.as_nanos() / mean.as_nanos().max(1));
-        self.room = usize::try_from(fit).unwrap_or(MAX_AHEAD).min(MAX_AHEAD);
+    /// It has taken so long.
+    pub(super) fn observe(&mut self, run: Duration, budget: Duration) {
+        if run > budget {
+            return self.distrust();
+        }
+        // After a slow one it is trusted with one first, and then with more.
+        let before = self.mean.unwrap_or(budget);
+        let mean = (before * (WEIGHT - 1) + run) / WEIGHT;
+        self.mean = Some(mean);
+        self.room = fitting(mean, budget);
+    }
+
+    /// It has taken too long already.
+    pub(super) fn distrust(&mut self) {
+        *self = Self::default();
     }
 
     pub(super) fn room(self) -> usize {
@@ -59,17 +65,17 @@ impl Tempo {
     }
 }
 
+/// How many requests of this length fit, if not more than ever go ahead. Without a division by
+/// 128 bits: this follows each reply.
+fn fitting(run: Duration, budget: Duration) -> usize {
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let fit = nanoseconds(budget) / nanoseconds(run).max(1);
+    usize::try_from(fit).unwrap_or(MAX_AHEAD).min(MAX_AHEAD)
+}
+
 /// After this time what has not begun is taken back: twice what it should have taken.
 fn patience(budget: Duration) -> Duration {
     budget * 2
-}
-
-impl Wants {
-    /// Whether it wants nothing but any worker. Others wait for an idle one.
-    fn may_go_ahead(&self) -> bool {
-        let Self { priority: _, key, exclusive, affinity, strict: _, parts: _, worker } = self;
-        key.is_none() && exclusive.is_none() && affinity.is_none() && worker.is_none()
-    }
 }
 
 /// Handing over.
@@ -94,7 +100,7 @@ impl<B: Clone> Core<B> {
         let worker = self.crew.takers().find(|worker| self.may_wear_more(*worker))?;
         let request = self.requests.backlog.next(worker)?;
         // The order of the line stays: nobody goes before one that waits for an idle worker.
-        let fits = self.requests.record(request).is_some_and(|record| record.wants.may_go_ahead());
+        let fits = self.requests.record(request).is_some_and(Record::wants_any_worker);
         fits.then_some((worker, request))
     }
 
@@ -116,7 +122,7 @@ impl<B: Clone> Core<B> {
         let Some(worker) = self.crew.worker(id) else { return };
         let next = worker.ahead().next().map(|ahead| ahead.token);
         // Unless it holds what it has begun: it runs one at a time.
-        let free = worker.held().count() == worker.ahead().len();
+        let free = worker.held().len() == worker.ahead().len();
         if let Some(token) = next.filter(|_| free) {
             self.begin_ahead(token, turn);
         }
@@ -141,7 +147,7 @@ impl<B: Clone> Core<B> {
         if turn.now < until {
             self.timers.arm(until, Timer::Ahead(worker));
         } else {
-            self.crew.observe(worker, None);
+            self.crew.count_delay(worker);
             self.withdraw(worker, turn);
         }
     }

@@ -129,9 +129,9 @@ impl<B: Clone> Core<B> {
     /// The request has ended each worker that had it.
     pub(super) fn quarantine_request(&mut self, request: RequestId, turn: &mut Turn<'_, B>) {
         let Some(record) = self.requests.record_mut(request) else { return };
-        let (attempt, attempts) = (record.attempt, std::mem::take(&mut record.losses));
+        let (attempt, attempts) = (record.attempt, record.take_losses());
         let end = last_end(attempt, &attempts);
-        let number = if let Some(number) = record.quarantined_as {
+        let number = if let Some(number) = record.quarantined_as() {
             // Should an operator have dropped it meanwhile, it stays dropped.
             if let Some(entry) = self.quarantine.entries.get_mut(&number) {
                 (entry.attempts, entry.at) = (attempts, turn.now);

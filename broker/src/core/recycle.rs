@@ -94,7 +94,7 @@ impl<B: Clone> Core<B> {
     /// its limit.
     pub(super) fn may_wear_more(&self, worker: WorkerId) -> bool {
         let Some(place) = self.crew.place_of(worker) else { return true };
-        let held = self.crew.worker(worker).map_or(0, |worker| worker.held().count() as u64);
+        let held = self.crew.worker(worker).map_or(0, |worker| worker.held().len() as u64);
         self.roster.process(place).is_some_and(|process| {
             let rest = process.wear.limits.requests.is_none_or(|limit| process.served + held < limit);
             rest && process.spent().is_none()

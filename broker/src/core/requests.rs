@@ -1,30 +1,29 @@
 //! Every request from its arrival to its answer: what waits, what is held by a
 //! worker, and the accounts of both.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hornpipe_proto::{Status, Token};
+use rustc_hash::FxHashMap;
 
-use super::action::{Action, Spent};
+use super::action::Action;
 use super::askers::Askers;
 use super::backlog::{Backlog, End};
-use super::ended::Times;
-use super::event::{Request, Wants};
+use super::event::Request;
 use super::flight::Outcome;
 pub(super) use super::held::Held;
 use super::ids::{ClientId, RequestId, Timestamp};
-use super::loss::Attempt;
-use super::parts::Partial;
+pub(super) use super::record::Record;
+use super::room::give_back;
 use super::timers::Timer;
 use super::{Core, Turn};
 
 #[derive(Debug)]
 pub(super) struct Requests<B> {
     /// Boxed, as the held are: they are large, and the map moves what it holds.
-    pub(super) table: BTreeMap<RequestId, Box<Record<B>>>,
+    pub(super) table: FxHashMap<RequestId, Box<Record<B>>>,
     pub(super) backlog: Backlog,
-    pub(super) held: BTreeMap<Token, Box<Held>>,
+    pub(super) held: FxHashMap<Token, Box<Held>>,
     pub(super) askers: Askers,
     pub(super) held_bytes: u64,
     /// Of `held`, how many are not over.
@@ -34,89 +33,19 @@ pub(super) struct Requests<B> {
     pub(super) orphans_in_flight: usize,
 }
 
-#[derive(Debug)]
-pub(super) struct Record<B> {
-    pub(super) client: ClientId,
-    pub(super) name: Option<Arc<str>>,
-    pub(super) body: B,
-    pub(super) size: u64,
-    pub(super) arrived: Timestamp,
-    /// Since when it has waited for a worker, the last time it did.
-    pub(super) waiting_since: Timestamp,
-    pub(super) times: Times,
-    /// When nobody waits for the work any more.
-    pub(super) deadline: Option<Timestamp>,
-    /// When its own client waits no more: sooner, if others have joined it.
-    pub(super) own_deadline: Option<Timestamp>,
-    /// Its client has heard its last, and the work goes on for its key.
-    pub(super) orphan: bool,
-    /// How many workers have had it.
-    pub(super) attempt: u32,
-    /// How many may.
-    pub(super) attempts: u32,
-    /// How earlier attempts ended.
-    pub(super) losses: Vec<Attempt>,
-    /// Its number in quarantine, if it comes from there.
-    pub(super) quarantined_as: Option<u64>,
-    pub(super) wants: Wants,
-    /// What there is of its reply.
-    pub(super) partial: Partial<B>,
-    pub(super) whereabouts: Whereabouts,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whereabouts {
-    Backlog,
-    /// A busy worker has it, and begins it in a moment: it still waits.
-    Ahead {
-        token: Token,
-    },
-    Worker {
-        token: Token,
-    },
-}
-
-impl<B> Record<B> {
-    /// Where its time has gone, up to now.
-    pub(super) fn spent(&self, now: Timestamp) -> Spent {
-        self.times.spent(self.waiting_since(), now)
-    }
-
-    /// Since when it waits for a worker, if it does.
-    pub(super) fn waiting_since(&self) -> Option<Timestamp> {
-        match self.whereabouts {
-            Whereabouts::Backlog | Whereabouts::Ahead { .. } => Some(self.waiting_since),
-            Whereabouts::Worker { .. } => None,
-        }
-    }
-
-    fn held_bytes(&self) -> u64 {
-        self.size + self.partial.kept_bytes()
-    }
-
-    /// Under which token a worker has it, if one has.
-    pub(super) fn token(&self) -> Option<Token> {
-        match self.whereabouts {
-            Whereabouts::Backlog => None,
-            Whereabouts::Ahead { token } | Whereabouts::Worker { token } => Some(token),
-        }
-    }
-
-    /// Under which token a busy worker has it that has not begun it.
-    pub(super) fn ahead(&self) -> Option<Token> {
-        match self.whereabouts {
-            Whereabouts::Ahead { token } => Some(token),
-            Whereabouts::Backlog | Whereabouts::Worker { .. } => None,
-        }
-    }
+/// In the order in which they came: the table has none.
+fn sorted(requests: impl Iterator<Item = RequestId>) -> Vec<RequestId> {
+    let mut requests: Vec<RequestId> = requests.collect();
+    requests.sort_unstable();
+    requests
 }
 
 impl<B> Default for Requests<B> {
     fn default() -> Self {
         Self {
-            table: BTreeMap::new(),
+            table: FxHashMap::default(),
             backlog: Backlog::default(),
-            held: BTreeMap::new(),
+            held: FxHashMap::default(),
             askers: Askers::default(),
             held_bytes: 0,
             in_flight: 0,
@@ -146,16 +75,13 @@ impl<B> Requests<B> {
     pub(super) fn orphan(&mut self, request: RequestId) {
         let Some(record) = self.table.get_mut(&request) else { return };
         record.orphan = true;
-        match record.whereabouts {
-            Whereabouts::Backlog => self.orphans_waiting += 1,
-            Whereabouts::Ahead { .. } | Whereabouts::Worker { .. } => self.orphans_in_flight += 1,
+        if record.spot().is_some() {
+            self.orphans_waiting += 1;
+            self.askers.waits_no_more(record.client);
+        } else {
+            self.orphans_in_flight += 1;
         }
-        let (client, name, size) = (record.client, record.name.clone(), record.size);
-        let waits = record.whereabouts == Whereabouts::Backlog;
-        if waits {
-            self.askers.waits_no_more(client);
-        }
-        self.askers.close(client, request, name.as_ref(), size);
+        self.askers.close(record.client, request, record.name.as_ref(), record.size);
     }
 
     pub(super) fn record(&self, request: RequestId) -> Option<&Record<B>> {
@@ -182,11 +108,14 @@ impl<B> Requests<B> {
 
     /// Since when the one that has waited longest waits, whatever it waits for. Looks at all.
     pub(super) fn oldest_waiting(&self) -> Option<Timestamp> {
-        self.backlog
-            .iter()
-            .filter_map(|request| self.table.get(&request))
-            .map(|record| record.waiting_since)
-            .min()
+        let waiting = self.table.values().filter(|record| record.spot().is_some());
+        waiting.map(|record| record.waiting_since).min()
+    }
+
+    /// Everybody who waits, in the order of their numbers.
+    fn waiting(&self) -> Vec<RequestId> {
+        let waiting = self.table.iter().filter(|(_request, record)| record.spot().is_some());
+        sorted(waiting.map(|(request, _record)| *request))
     }
 
     pub(super) fn held(&self, token: Token) -> Option<&Held> {
@@ -212,19 +141,19 @@ impl<B> Requests<B> {
     }
 
     /// Takes the request out of every account.
-    pub(super) fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Record<B>> {
-        let record = *self.table.remove(&request)?;
+    pub(super) fn remove(&mut self, request: RequestId, outcome: Outcome) -> Option<Box<Record<B>>> {
+        let mut record = self.table.remove(&request)?;
         self.held_bytes -= record.held_bytes();
-        match record.whereabouts {
-            Whereabouts::Backlog => {
+        match record.token() {
+            None => {
                 if record.orphan {
                     self.orphans_waiting -= 1;
                 } else {
                     self.askers.waits_no_more(record.client);
                 }
-                self.backlog.remove(request);
+                self.leave_backlog(request, &mut record);
             }
-            Whereabouts::Ahead { token } | Whereabouts::Worker { token } => {
+            Some(token) => {
                 if let Some(held) = self.held.get_mut(&token) {
                     held.request = None;
                     held.outcome = Some(outcome);
@@ -236,6 +165,7 @@ impl<B> Requests<B> {
         if !record.orphan {
             self.askers.close(record.client, request, record.name.as_ref(), record.size);
         }
+        give_back(&mut self.table);
         Some(record)
     }
 
@@ -245,7 +175,7 @@ impl<B> Requests<B> {
         debug_assert_eq!(self.table.len(), self.backlog.len() + held, "a request is nowhere, or twice");
         let bytes: u64 = self.table.values().map(|record| record.held_bytes()).sum();
         debug_assert_eq!(bytes, self.held_bytes, "held bytes are miscounted");
-        self.backlog.check();
+        self.check_backlog();
     }
 }
 
@@ -259,41 +189,27 @@ impl<B: Clone> Core<B> {
         turn: &Turn<'_, B>,
     ) {
         let (id, client) = (request.request, request.client);
-        let ticket = request.wants.ticket(client, turn.now);
         let mut record = self.record_of(request, turn.now);
-        record.quarantined_as = quarantined_as;
-        record.attempt = self.open_key(record.wants.key.clone(), id);
+        if quarantined_as.is_some() {
+            record.past_mut().quarantined_as = quarantined_as;
+        }
+        if let Some(key) = record.key() {
+            record.attempt = self.open_key(Arc::clone(key), id);
+        }
         self.requests.insert(id, record);
         self.requests.askers.waits(client);
-        self.requests.backlog.insert(id, ticket, end);
+        self.requests.join_backlog(id, end);
         self.limit_wait(id, turn.now);
     }
 
     /// What is kept of a request that is taken in. Its own time begins.
     pub(super) fn record_of(&mut self, request: Request<B>, now: Timestamp) -> Record<B> {
-        let deadline = request.timeout.map(|timeout| now.after(timeout));
-        if let Some(deadline) = deadline {
-            self.timers.arm(deadline, Timer::Request(request.request));
+        let (id, attempts) = (request.request, self.attempts_for(request.attempts));
+        let record = Record::new(request, attempts, now);
+        if let Some(deadline) = record.own_deadline() {
+            self.timers.arm(deadline, Timer::Request(id));
         }
-        Record {
-            client: request.client,
-            name: request.name,
-            body: request.body,
-            size: request.size,
-            arrived: now,
-            waiting_since: now,
-            times: Times::default(),
-            deadline,
-            own_deadline: deadline,
-            orphan: false,
-            attempt: 0,
-            attempts: self.attempts_for(request.attempts),
-            losses: Vec::new(),
-            quarantined_as: None,
-            wants: request.wants,
-            partial: Partial::default(),
-            whereabouts: Whereabouts::Backlog,
-        }
+        record
     }
 
     /// How many workers may try a request whose client says so.
@@ -316,7 +232,7 @@ impl<B> Core<B> {
         self.timers.disarm(Timer::Queue(request));
         self.timers.disarm(Timer::Affinity(request));
         let times = &mut self.counters.times;
-        times.request.observe(now.since(record.arrived));
+        times.request.observe(now.since(record.arrived()));
         if let Some(since) = record.waiting_since() {
             times.queue_wait.observe(now.since(since));
         }
@@ -337,12 +253,12 @@ impl<B: Clone> Core<B> {
             return self.refuse(request, Status::TooLarge, why, turn);
         }
         if let Some(mut record) = self.requests.remove(request, Outcome::Answered) {
-            let (parts, size) = std::mem::take(&mut record.partial).finish(size);
+            let (parts, size) = record.take_partial().finish(size);
             self.close_account(request, &record, turn.now);
-            if let Some(number) = record.quarantined_as {
+            if let Some(number) = record.quarantined_as() {
                 self.quarantine.retry_succeeded(number);
             }
-            let (key, attempt) = (record.wants.key.as_ref(), record.attempt);
+            let (key, attempt) = (record.key(), record.attempt);
             let joined = self.keep_reply((key, attempt), (&parts, &body), size, turn);
             if !record.orphan {
                 self.counters.answered += 1;
@@ -363,12 +279,12 @@ impl<B: Clone> Core<B> {
     ) {
         if let Some(record) = self.requests.remove(request, Outcome::Refused(status)) {
             self.close_account(request, &record, turn.now);
-            if let Some(number) = record.quarantined_as {
+            if let Some(number) = record.quarantined_as() {
                 self.quarantine.retry_failed(number);
             }
             let (attempt, spent) = (record.attempt, record.spent(turn.now));
             let token = record.token().filter(|token| self.requests.held.contains_key(token));
-            let key = (record.wants.key.as_ref(), token);
+            let key = (record.key(), token);
             if record.orphan {
                 self.key_failed(key, (status, attempt, &message), turn);
                 return;
@@ -381,15 +297,13 @@ impl<B: Clone> Core<B> {
     }
 
     pub(super) fn refuse_waiting(&mut self, status: Status, message: &str, turn: &mut Turn<'_, B>) {
-        let waiting: Vec<RequestId> = self.requests.backlog.iter().collect();
-        for request in waiting {
+        for request in self.requests.waiting() {
             self.refuse(request, status, message.into(), turn);
         }
     }
 
     pub(super) fn refuse_everything(&mut self, status: Status, message: &str, turn: &mut Turn<'_, B>) {
-        let all: Vec<RequestId> = self.requests.table.keys().copied().collect();
-        for request in all {
+        for request in sorted(self.requests.table.keys().copied()) {
             self.refuse(request, status, message.into(), turn);
         }
     }

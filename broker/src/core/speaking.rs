@@ -199,9 +199,9 @@ impl<B: Clone> Core<B> {
             self.probe_answered(worker, status, message, turn);
             return;
         }
-        self.crew.count_reply(worker);
-        self.pace.observe(turn.now.since(held.since));
-        self.crew.observe(worker, Some(turn.now.since(held.since)));
+        let run = turn.now.since(held.since);
+        self.crew.count_reply(worker, run);
+        self.pace.observe(run);
         if held.request.is_none() && !held.unclaimed {
             self.counters.stale_replies += 1;
         }

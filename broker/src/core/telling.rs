@@ -46,7 +46,7 @@ mod tests {
     fn slots_that_keep_failing_have_one_line_a_second() {
         let mut teller = Teller::default();
         let mut tell =
-            |failures, millisecond| teller.tell(failures, Timestamp(Duration::from_millis(millisecond)));
+            |failures, millisecond| teller.tell(failures, Timestamp::new(Duration::from_millis(millisecond)));
         assert_eq!(tell(1, 0), Telling::Aloud { untold: 0 });
         assert_eq!(tell(2, 100), Telling::Counted);
         assert_eq!(tell(0, 200), Telling::Aloud { untold: 0 });

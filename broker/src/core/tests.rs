@@ -38,7 +38,7 @@ fn native(seen: u64) -> Speech {
 impl Story {
     fn with(settings: Settings) -> Self {
         let core = Core::new(settings, Generator::new(1, [7; 32]), None);
-        let mut story = Self { core, now: Timestamp(Duration::from_secs(50)), actions: Vec::new() };
+        let mut story = Self { core, now: Timestamp::new(Duration::from_secs(50)), actions: Vec::new() };
         story.hear(Event::Tick);
         story
     }
@@ -433,9 +433,9 @@ fn a_new_router_waits_for_the_workers_of_the_old_one() {
         ..super::Memory::default()
     };
     let core = Core::new(Settings::default(), Generator::new(2, [7; 32]), Some(&memory));
-    let mut story = Story { core, now: Timestamp(Duration::from_secs(50)), actions: Vec::new() };
+    let mut story = Story { core, now: Timestamp::new(Duration::from_secs(50)), actions: Vec::new() };
     for (slot, incarnation) in [(0, 4), (1, 1), (2, 1)] {
-        let (place, started) = (place(slot, incarnation), Timestamp(Duration::from_secs(9)));
+        let (place, started) = (place(slot, incarnation), Timestamp::new(Duration::from_secs(9)));
         story.hear(Event::Adopted { place, generation: super::Generation(0), pid: 7, started });
     }
     story.hear(Event::Joined { worker: FIRST, home: Home::Local(place(0, 4)) });

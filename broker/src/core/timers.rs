@@ -1,13 +1,15 @@
 //! Every deadline of the core, in order. A timer is armed for one moment at
 //! most: arming it again moves it, and what it waits for disarms it when it ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use hornpipe_proto::Token;
+use rustc_hash::FxHashMap;
 
 use super::ids::{Place, RequestId, Slot, Timestamp, WorkerId};
+use super::room::give_back;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Timer {
     /// The client waits no longer.
     Request(RequestId),
@@ -76,7 +78,7 @@ pub(super) enum Timer {
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     order: BTreeSet<(Timestamp, Timer)>,
-    armed: BTreeMap<Timer, Timestamp>,
+    armed: FxHashMap<Timer, Timestamp>,
 }
 
 impl Timers {
@@ -90,6 +92,7 @@ impl Timers {
     pub(super) fn disarm(&mut self, timer: Timer) {
         if let Some(at) = self.armed.remove(&timer) {
             self.order.remove(&(at, timer));
+            give_back(&mut self.armed);
         }
     }
 
@@ -122,6 +125,7 @@ impl Timers {
         let due = self.order.first().is_some_and(|(at, _timer)| *at <= now);
         let (_at, timer) = due.then(|| self.order.pop_first()).flatten()?;
         self.armed.remove(&timer);
+        give_back(&mut self.armed);
         Some(timer)
     }
 }

@@ -1,11 +1,14 @@
 //! Requests that their clients no longer want: taken back by a word, or by leaving.
 
+use std::sync::Arc;
+
 use hornpipe_proto::Status;
 
 use super::action::Action;
 use super::crew::Tongue;
 use super::flight::Outcome;
 use super::ids::{ClientId, RequestId};
+use super::record::Record;
 use super::{Core, Turn};
 
 impl<B: Clone> Core<B> {
@@ -15,12 +18,11 @@ impl<B: Clone> Core<B> {
             if self.outlives_client(request, turn) {
                 continue;
             }
-            let record = self.requests.record_mut(request);
+            let record = self.requests.record(request);
             // A reply that runs to a client ends with it.
-            let (token, runs) = record
-                .as_ref()
-                .map_or((None, false), |record| (record.token(), record.partial.has_gone_out()));
-            let ahead = record.and_then(|record| record.ahead());
+            let (token, runs) =
+                record.as_ref().map_or((None, false), |record| (record.token(), record.has_gone_out()));
+            let ahead = record.and_then(Record::ahead);
             self.forget(request, turn);
             if let Some(token) = ahead {
                 self.drop_ahead(token, self.settings.cancel_on_disconnect, turn);
@@ -41,7 +43,7 @@ impl<B: Clone> Core<B> {
     }
 
     /// The client takes back its request of this name.
-    pub(super) fn cancel_named(&mut self, client: ClientId, name: &str, turn: &mut Turn<'_, B>) {
+    pub(super) fn cancel_named(&mut self, client: ClientId, name: &Arc<str>, turn: &mut Turn<'_, B>) {
         match self.requests.askers.named(client, name) {
             Some(request) => {
                 if let Some(unwanted) = self.take_back_from_run(request, turn) {

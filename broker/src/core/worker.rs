@@ -1,6 +1,6 @@
 //! One worker as a connection: what it says, holds and understands, and whether it takes more.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub(super) struct Worker {
     pub(super) tongue: Tongue,
     pub(super) credits: u32,
     pub(super) state: WorkerState,
-    pub(super) held: BTreeSet<Token>,
+    /// In the order in which it was given them, which is about that in which it lets go.
+    pub(super) held: VecDeque<Token>,
     /// Of these, what it has not begun, in the order in which it will.
     pub(super) ahead: VecDeque<Ahead>,
     /// Of these, the one that has a key, if it is one at a time: until its reply is read, nothing
@@ -74,7 +75,7 @@ impl Worker {
             tongue: Tongue::Plain,
             credits: 1,
             state: WorkerState::Starting,
-            held: BTreeSet::new(),
+            held: VecDeque::new(),
             ahead: VecDeque::new(),
             keyed: None,
             tempo: Tempo::default(),
@@ -98,8 +99,40 @@ impl Worker {
         self.state
     }
 
-    pub(super) fn held(&self) -> impl Iterator<Item = Token> + '_ {
+    pub(super) fn held(&self) -> impl ExactSizeIterator<Item = Token> + '_ {
         self.held.iter().copied()
+    }
+
+    /// It has this from here on.
+    pub(super) fn hold(&mut self, token: Token) {
+        if !self.held.contains(&token) {
+            self.held.push_back(token);
+        }
+    }
+
+    /// It is given this, and is at it as soon as it can be.
+    pub(super) fn receive(&mut self, token: Token, turn: u64, now: Timestamp) {
+        self.busy_since.get_or_insert(now);
+        self.held.push_back(token);
+        self.sent += 1;
+        self.last_turn = turn;
+        self.set_state(WorkerState::Processing);
+    }
+
+    /// It has this no more.
+    pub(super) fn let_go(&mut self, token: Token) {
+        if let Some(place) = self.held.iter().position(|held| *held == token) {
+            self.held.remove(place);
+        }
+        self.keyed.take_if(|keyed| *keyed == token);
+        self.begin(token);
+    }
+
+    /// It has begun this, or never will.
+    pub(super) fn begin(&mut self, token: Token) {
+        if let Some(place) = self.ahead.iter().position(|ahead| ahead.token == token) {
+            self.ahead.remove(place);
+        }
     }
 
     /// Which job of its connection it is at, or about to begin, if it has one at a time.

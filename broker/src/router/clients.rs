@@ -1,6 +1,5 @@
 //! Clients: their messages become events, and answers find their way back.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +9,23 @@ use hornpipe_proto::client::{
 };
 use hornpipe_proto::dialect::majordomo::{Edition, MMI_PREFIX, Part};
 use hornpipe_proto::{MAGIC, Status};
+use rustc_hash::FxHashMap;
 
 use super::connections::{Connections, Sender};
 use super::frame::{Body, Frame, Passing, total_size};
 use super::outbox::{Matter, Outbox};
 use super::sockets::{Received, RouterSocket, RoutingId, What};
 use crate::config::{External, PlainErrors};
-use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants};
+use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants, give_back};
+
+/// Frames between the envelope of a reply and its body: three at most, for whoever reads them.
+const HEAD_FRAMES: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Clients {
     connections: Connections<Client>,
     /// Where the answer of each open request goes.
-    origins: HashMap<RequestId, Origin>,
+    origins: FxHashMap<RequestId, Origin>,
     plain_errors: PlainErrors,
     external: External,
     next_client: u64,
@@ -48,27 +51,47 @@ struct Client {
     last_request: Option<RequestId>,
 }
 
+/// Kept for each request that waits: what a plain request has not, is elsewhere.
 #[derive(Debug)]
 struct Origin {
     routing_id: Rc<[u8]>,
+    /// `None` if it is a plain request that came straight from its client.
+    manner: Option<Box<Manner>>,
+}
+
+/// How a request was put.
+#[derive(Debug)]
+struct Manner {
     /// The envelope before its empty frame.
-    envelope: Vec<Frame>,
+    envelope: Box<[Frame]>,
     speech: OriginSpeech,
 }
 
 impl Origin {
+    fn new(routing_id: Rc<[u8]>, envelope: Box<[Frame]>, speech: OriginSpeech) -> Self {
+        let plain = envelope.is_empty() && matches!(speech, OriginSpeech::Plain);
+        Self { routing_id, manner: (!plain).then(|| Box::new(Manner { envelope, speech })) }
+    }
+
+    fn speech(&self) -> &OriginSpeech {
+        self.manner.as_ref().map_or(&OriginSpeech::Plain, |manner| &manner.speech)
+    }
+
     /// A message to it: its envelope, and then what it is told.
     fn frames(&self, meta: Option<&[u8]>, body: &[Frame]) -> Vec<Frame> {
-        let mut frames = self.envelope.clone();
-        if !matches!(self.speech, OriginSpeech::Bare | OriginSpeech::Majordomo { edition: Edition::V2, .. }) {
-            frames.push(Frame::Own([].into()));
+        let envelope: &[Frame] = self.manner.as_ref().map_or(&[], |manner| &manner.envelope);
+        let mut frames = Vec::with_capacity(envelope.len() + body.len() + HEAD_FRAMES);
+        frames.extend_from_slice(envelope);
+        let speech = self.speech();
+        if !matches!(speech, OriginSpeech::Bare | OriginSpeech::Majordomo { edition: Edition::V2, .. }) {
+            frames.push(Frame::copied(&[]));
         }
-        if let OriginSpeech::Majordomo { edition, service } = &self.speech {
+        if let OriginSpeech::Majordomo { edition, service } = speech {
             let head = edition.reply_head(service, Part::Final).into_iter();
             frames.extend(head.map(|frame| Frame::Own(frame.into())));
         }
         if let Some(meta) = meta {
-            frames.push(Frame::Own(MAGIC.into()));
+            frames.push(Frame::copied(MAGIC));
             frames.push(Frame::Own(meta.into()));
         }
         frames.extend_from_slice(body);
@@ -112,7 +135,7 @@ impl Clients {
     pub(super) fn new(plain_errors: PlainErrors, external: External) -> Self {
         Self {
             connections: Connections::default(),
-            origins: HashMap::new(),
+            origins: FxHashMap::default(),
             plain_errors,
             external,
             next_client: 0,
@@ -139,7 +162,7 @@ impl Clients {
         let message = match ClientMessage::decode(frames) {
             Ok(message) => message,
             Err(ClientMessageError::NoDelimiter) if !frames.is_empty() => {
-                let request = self.open(received, (Vec::new(), OriginSpeech::Bare), events).0;
+                let request = self.open(received, (Box::default(), OriginSpeech::Bare), events).0;
                 let why = "no empty frame before the body: use a REQ socket, or send one".into();
                 events.push(Event::UnreadableRequest { request, why });
                 return;
@@ -154,9 +177,10 @@ impl Clients {
             }
         };
         let head_len = message.head_len().min(frames.len());
-        let body = frames.split_off(head_len);
+        let size = total_size(frames.get(head_len..).unwrap_or_default());
+        let body = Body::to_keep(frames.drain(head_len..));
         frames.truncate(message.envelope_len.saturating_sub(1));
-        let envelope = std::mem::take(frames);
+        let envelope = frames.drain(..).collect();
         let (speech, meta) = match message.speech {
             Speech::Plain => (OriginSpeech::Plain, Ok(RequestMeta::default())),
             Speech::Native(Ok(meta)) => (OriginSpeech::Native { id: meta.id.as_str().into() }, Ok(meta)),
@@ -188,7 +212,7 @@ impl Clients {
         let (request, client) = self.open(received, (envelope, speech), events);
         if let Some(service) = sought {
             if service.starts_with(MMI_PREFIX) {
-                let about = body.first().map(|frame| frame.as_ref().to_vec()).unwrap_or_default();
+                let about = body.frames().first().map(|frame| frame.as_ref().to_vec()).unwrap_or_default();
                 self.questions.push(Question { request, service, about });
                 return;
             }
@@ -218,12 +242,8 @@ impl Clients {
                     parts: meta.more,
                     worker: None,
                 },
-                size: total_size(&body),
-                body: Body::to_keep(body.into_iter()).with(Passing {
-                    key: meta.key,
-                    trace: meta.trace,
-                    headers: meta.headers,
-                }),
+                size,
+                body: body.with(Passing { key: meta.key, trace: meta.trace, headers: meta.headers }),
             }),
         });
     }
@@ -247,7 +267,7 @@ impl Clients {
     fn open(
         &mut self,
         received: &Received,
-        (envelope, speech): (Vec<Frame>, OriginSpeech),
+        (envelope, speech): (Box<[Frame]>, OriginSpeech),
         events: &mut Vec<Event<Body>>,
     ) -> (RequestId, ClientId) {
         let request = self.number_request();
@@ -270,7 +290,7 @@ impl Clients {
         if let Some(client) = self.connections.value_mut(id) {
             client.last_request = Some(request);
         }
-        self.origins.insert(request, Origin { routing_id, envelope, speech });
+        self.origins.insert(request, Origin::new(routing_id, envelope, speech));
         (request, client.id)
     }
 
@@ -295,7 +315,7 @@ impl Clients {
 
     /// The client's own name for a request, if it gave one.
     pub(super) fn name_of(&self, request: RequestId) -> Option<&str> {
-        match &self.origins.get(&request)?.speech {
+        match self.origins.get(&request)?.speech() {
             OriginSpeech::Native { id } if !id.is_empty() => Some(id),
             OriginSpeech::Native { .. }
             | OriginSpeech::Plain
@@ -322,7 +342,7 @@ impl Clients {
         body: &Body,
     ) {
         let Some(origin) = self.origins.get(&request) else { return };
-        let OriginSpeech::Native { id } = &origin.speech else { return };
+        let OriginSpeech::Native { id } = origin.speech() else { return };
         let meta = ReplyMeta { id: id.as_ref().to_owned(), attempt, more: true, ..ReplyMeta::default() };
         let (frames, to) =
             (origin.frames(Some(&meta.encode()), body.frames()), Rc::clone(&origin.routing_id));
@@ -336,8 +356,8 @@ impl Clients {
         (attempt, spent): (u32, Spent),
         body: &Body,
     ) {
-        let Some(origin) = self.origins.remove(&request) else { return };
-        let meta = match &origin.speech {
+        let Some(origin) = self.close(request) else { return };
+        let meta = match origin.speech() {
             OriginSpeech::Plain | OriginSpeech::Bare | OriginSpeech::Majordomo { .. } => None,
             OriginSpeech::Native { id } => {
                 let id = id.as_ref().to_owned();
@@ -349,9 +369,9 @@ impl Clients {
     }
 
     pub(super) fn refuse(&mut self, socket: &mut RouterSocket, request: RequestId, refusal: Refusal) {
-        let Some(origin) = self.origins.remove(&request) else { return };
+        let Some(origin) = self.close(request) else { return };
         let Refusal { status, attempt, spent, retry_after, message } = refusal;
-        if let OriginSpeech::Native { id } = &origin.speech {
+        if let OriginSpeech::Native { id } = origin.speech() {
             let (wait_us, run_us) = if attempt == 0 && spent.wait.is_zero() {
                 // Told at once: nothing has been spent.
                 (None, None)
@@ -371,7 +391,13 @@ impl Clients {
     }
 
     pub(super) fn forget(&mut self, request: RequestId) {
-        self.origins.remove(&request);
+        self.close(request);
+    }
+
+    fn close(&mut self, request: RequestId) -> Option<Origin> {
+        let origin = self.origins.remove(&request)?;
+        give_back(&mut self.origins);
+        Some(origin)
     }
 
     fn send(&mut self, socket: &mut RouterSocket, origin: &Origin, meta: Option<&[u8]>, body: &[Frame]) {
@@ -389,5 +415,15 @@ impl Clients {
 
     pub(super) fn undelivered(&self) -> u64 {
         self.outbox.dropped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_an_answer_goes_takes_no_more_room_than_it_must() {
+        assert_eq!(size_of::<Origin>(), 24);
     }
 }

@@ -46,7 +46,7 @@ fn look(timeout: Duration) -> Timestamp {
         let left_out = passed.min(late + TO_CATCH_UP);
         LEFT_OUT.fetch_add(u64::try_from(left_out.as_millis()).unwrap_or_default(), Ordering::Relaxed);
     }
-    Timestamp(time.saturating_sub(Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed))))
+    Timestamp::new(time.saturating_sub(Duration::from_millis(LEFT_OUT.load(Ordering::Relaxed))))
 }
 
 /// The time since 1970, for people and programs elsewhere. Nothing here is decided by it.

@@ -11,43 +11,78 @@ use super::ffi::SharedFrame;
 /// received it, it would pin the 8 KiB buffer it came in.
 const COPY_LIMIT: usize = 8 * 1024;
 
-/// One frame.
+/// Up to this size a copy costs less than a count of who shares the bytes.
+const COPY_AT_ONCE: usize = 256;
+
+/// One frame. Thousands wait, most of them short: what is larger is elsewhere.
 #[derive(Debug, Clone)]
 pub(super) enum Frame {
+    Short(Short),
     Own(Box<[u8]>),
-    Shared(SharedFrame),
+    Shared(Rc<SharedFrame>),
+}
+
+/// Bytes that need no more room than a reference to them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Short {
+    len: u8,
+    bytes: [u8; Short::MOST],
+}
+
+impl Short {
+    const MOST: usize = 22;
+
+    fn new(bytes: &[u8]) -> Option<Self> {
+        let mut short = Self { len: u8::try_from(bytes.len()).ok()?, bytes: [0; Self::MOST] };
+        short.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(short)
+    }
 }
 
 impl AsRef<[u8]> for Frame {
     fn as_ref(&self) -> &[u8] {
         match self {
+            Self::Short(Short { len, bytes }) => bytes.get(..usize::from(*len)).unwrap_or_default(),
             Self::Own(bytes) => bytes,
-            Self::Shared(frame) => frame.as_ref(),
+            Self::Shared(frame) => (**frame).as_ref(),
         }
     }
 }
 
 impl Frame {
+    pub(super) fn copied(bytes: &[u8]) -> Self {
+        Short::new(bytes).map_or_else(|| Self::Own(bytes.into()), Self::Short)
+    }
+
+    /// As libzmq hands it over.
+    pub(super) fn received(frame: SharedFrame) -> Self {
+        let bytes = frame.as_ref();
+        if bytes.len() <= COPY_AT_ONCE { Self::copied(bytes) } else { Self::Shared(Rc::new(frame)) }
+    }
+
     /// One that a worker has sent. A large one will not be copied on its way.
     pub(super) fn of_worker(bytes: Vec<u8>) -> Self {
-        let bytes = bytes.into_boxed_slice();
-        if bytes.len() <= COPY_LIMIT { Self::Own(bytes) } else { Self::Shared(SharedFrame::of(bytes)) }
+        match Short::new(&bytes) {
+            Some(short) => Self::Short(short),
+            None if bytes.len() <= COPY_LIMIT => Self::Own(bytes.into()),
+            None => Self::Shared(Rc::new(SharedFrame::of(bytes.into()))),
+        }
     }
 
     /// The frame as it is kept while it waits.
     fn settled(self) -> Self {
         match self {
-            Self::Shared(frame) if frame.as_ref().len() <= COPY_LIMIT => Self::Own(frame.as_ref().into()),
+            Self::Shared(frame) if (*frame).as_ref().len() <= COPY_LIMIT => Self::copied((*frame).as_ref()),
             other => other,
         }
     }
 
     pub(super) fn send(&self, socket: &mut zmq::Socket, flags: i32) -> Result<(), Errno> {
         match self {
-            Self::Own(bytes) => socket
-                .send(&bytes[..], flags | zmq::DONTWAIT)
+            Self::Short(_) | Self::Own(_) => socket
+                .send(self.as_ref(), flags | zmq::DONTWAIT)
                 .map_err(|error| Errno::from_raw(error.to_raw())),
-            Self::Shared(frame) => frame.clone().send(socket, flags),
+            Self::Shared(frame) => SharedFrame::clone(frame).send(socket, flags),
         }
     }
 }
@@ -107,4 +142,25 @@ impl Body {
 /// Bytes of all frames together.
 pub(super) fn total_size(frames: &[Frame]) -> u64 {
     frames.iter().map(|frame| frame.as_ref().len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_waits_is_as_small_as_a_reference_to_its_bytes() {
+        assert_eq!(size_of::<Frame>(), 24);
+        assert_eq!(size_of::<Body>(), 24);
+    }
+
+    #[test]
+    fn a_frame_holds_what_it_was_made_of_whatever_its_length() {
+        for len in 0..2 * Short::MOST {
+            let bytes: Vec<u8> = (1..).take(len).collect();
+            let frame = Frame::copied(&bytes);
+            assert_eq!(frame.as_ref(), bytes);
+            assert_eq!(matches!(frame, Frame::Short(_)), len <= Short::MOST, "{len} bytes");
+        }
+    }
 }

@@ -77,7 +77,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(1);
 
     fn at(seconds: u64) -> Timestamp {
-        Timestamp(Duration::from_secs(seconds))
+        Timestamp::new(Duration::from_secs(seconds))
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn at(milliseconds: u64) -> Timestamp {
-        Timestamp(Duration::from_millis(milliseconds))
+        Timestamp::new(Duration::from_millis(milliseconds))
     }
 
     #[test]

@@ -314,7 +314,7 @@ mod tests {
 
     fn done(frames: &[&[u8]]) -> Entry<Body> {
         let body = Body::to_pass(frames.iter().map(|frame| Frame::Own((*frame).into())));
-        let until = Timestamp(Duration::from_secs(7));
+        let until = Timestamp::new(Duration::from_secs(7));
         Entry::Done { reply: Some((Vec::new(), body)), size: 1, attempt: 1, until }
     }
 
@@ -323,8 +323,8 @@ mod tests {
             token: Token::new(3, 77),
             holder,
             attempt: 2,
-            since: Timestamp(Duration::from_millis(1)),
-            deadline: Some(Timestamp(Duration::from_millis(2))),
+            since: Timestamp::new(Duration::from_millis(1)),
+            deadline: Some(Timestamp::new(Duration::from_millis(2))),
             over: true,
         })
     }
@@ -347,7 +347,7 @@ mod tests {
         }
         journal.write("default", &key, &done(&[b"x", b"", b"yz"]));
         journal.write("images", &key, &done(&[b""]));
-        let tried = Entry::Tried { attempt: 3, until: Timestamp(Duration::from_secs(1)) };
+        let tried = Entry::Tried { attempt: 3, until: Timestamp::new(Duration::from_secs(1)) };
         journal.write("default", &"b".into(), &tried);
         journal.write("default", &"c".into(), &tried);
         journal.write("default", &"c".into(), &Entry::Free);

@@ -34,9 +34,10 @@ struct SavedPause {
 
 pub(super) fn encode(memory: &Memory) -> Vec<u8> {
     let incarnations = memory.incarnations.iter().map(|(slot, number)| (slot.0, number.0)).collect();
-    let pause = memory
-        .pause
-        .map(|pause| SavedPause { refuses: pause.mode == PauseMode::Refuse, since: pause.since.0 });
+    let pause = memory.pause.map(|pause| SavedPause {
+        refuses: pause.mode == PauseMode::Refuse,
+        since: pause.since.since_start(),
+    });
     let blob = Blob {
         target: memory.target,
         generation: memory.generation,
@@ -68,7 +69,7 @@ fn decode(bytes: &[u8]) -> Option<Memory> {
             .collect(),
         pause: blob.pause.map(|saved| Pause {
             mode: if saved.refuses { PauseMode::Refuse } else { PauseMode::Hold },
-            since: Timestamp(saved.since),
+            since: Timestamp::new(saved.since),
         }),
     })
 }
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_written_down_is_read() {
-        let since = Timestamp(Duration::from_millis(1_234_567));
+        let since = Timestamp::new(Duration::from_millis(1_234_567));
         for pause in [None, Some(PauseMode::Hold), Some(PauseMode::Refuse)] {
             let pause = pause.map(|mode| Pause { mode, since });
             let incarnations = incarnations([(1, 7)]);

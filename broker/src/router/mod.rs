@@ -157,7 +157,7 @@ impl Router {
             let place = parent::from_link(worker.place);
             crew.started(place, worker.pid);
             let generation = Generation(worker.generation);
-            let started = Timestamp(worker.started);
+            let started = Timestamp::new(worker.started);
             pending.push_back(Event::Adopted { place, generation, pid: worker.pid, started });
         }
         let mut clients = Clients::new(setup.plain_errors, setup.external);

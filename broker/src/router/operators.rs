@@ -86,7 +86,7 @@ impl Router {
             backend: self.setup.backend.clone(),
             parent_pid: self.parent_pid,
             life: self.life,
-            uptime: now.0.saturating_sub(self.parent_started),
+            uptime: now.since_start().saturating_sub(self.parent_started),
             undelivered: self.clients.undelivered(),
             services_refused: self.core.services_refused(),
             brokers: self.agent.as_ref().map(|agent| agent.report(now)).unwrap_or_default(),
@@ -107,7 +107,9 @@ impl Router {
         let unready = self.unready();
         let config_read = self.parent.config_read.map(|read| LastReload {
             succeeded: read.succeeded,
-            at_ms: report::milliseconds(clock::wall().saturating_sub(now.0.saturating_sub(read.at))),
+            at_ms: report::milliseconds(
+                clock::wall().saturating_sub(now.since_start().saturating_sub(read.at)),
+            ),
         });
         let surroundings = self.surroundings(now);
         metrics::metrics(self.core.snapshot(now), services, surroundings, (unready, config_read))

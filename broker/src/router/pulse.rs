@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn at(milliseconds: u64) -> Timestamp {
-        Timestamp(Duration::from_millis(milliseconds))
+        Timestamp::new(Duration::from_millis(milliseconds))
     }
 
     fn told(message: Option<ToParent>) -> Option<(u64, bool)> {

@@ -232,7 +232,7 @@ impl RouterSocket {
         while more {
             let frame = self.next_frame()?;
             more = frame.has_more();
-            if frames.len() < FRAME_LIMIT { frames.push(Frame::Shared(frame)) } else { overlong = true }
+            if frames.len() < FRAME_LIMIT { frames.push(Frame::received(frame)) } else { overlong = true }
         }
         let routing_id = RoutingId::Frame(routing_id);
         if overlong {

@@ -136,7 +136,7 @@ impl Uplink {
             };
             let more = frame.has_more();
             if frames.len() < FRAME_LIMIT {
-                frames.push(Frame::Shared(frame));
+                frames.push(Frame::received(frame));
             } else {
                 overlong = true;
             }

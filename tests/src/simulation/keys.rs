@@ -115,7 +115,7 @@ impl World {
             step: 0,
             random,
             keyless,
-            now: Timestamp(Duration::from_secs(1000)),
+            now: Timestamp::new(Duration::from_secs(1000)),
             core: Core::new(settings.clone(), Generator::new(1, seed_bytes(seed)), None),
             settings,
             last: 0,

@@ -118,7 +118,7 @@ impl Model {
             Cause::Idle { during, .. } => {
                 let rules = self.settings.autoscale;
                 law!(self, rules.is_some_and(|rules| rules.down_after <= during), "not idle for long");
-                let since = Timestamp(now.0.saturating_sub(during));
+                let since = Timestamp::new(now.since_start().saturating_sub(during));
                 law!(
                     self,
                     from - to <= self.least_idle(since, idle),

@@ -105,7 +105,7 @@ impl World {
         Self {
             ledger: Ledger::new(seed, &configured),
             names: if many { 600 } else { 6 },
-            now: Timestamp(Duration::from_secs(1000)),
+            now: Timestamp::new(Duration::from_secs(1000)),
             services,
             configured,
             broken,

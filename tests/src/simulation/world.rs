@@ -111,7 +111,7 @@ impl World {
         if faults.claims >= 60 && settings.prefetch.is_none() {
             settings.prefetch = Some(Duration::from_millis(20));
         }
-        let start = Timestamp(Duration::from_secs(1000));
+        let start = Timestamp::new(Duration::from_secs(1000));
         Self {
             seed,
             core: Core::new(settings.clone(), generator(1, seed), None),
@@ -243,7 +243,7 @@ impl World {
     #[expect(clippy::print_stdout, reason = "the run is shown when somebody asks for it")]
     fn show(&self, what: &impl std::fmt::Debug) {
         if self.trace {
-            println!("{:>6} {:?} {what:?}", self.model.step, self.now.0);
+            println!("{:>6} {:?} {what:?}", self.model.step, self.now.since_start());
         }
     }
 

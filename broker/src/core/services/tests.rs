@@ -45,7 +45,7 @@ impl Story {
             memories.iter().map(|(name, slot)| ((*name).into(), memory(*slot))).collect();
         let generator = Generator::new(1, [7; 32]);
         let services = Services::new((settings("default", 0), further), generator, &memories);
-        let now = Timestamp(Duration::from_secs(50));
+        let now = Timestamp::new(Duration::from_secs(50));
         let mut story = Self { services, now, decisions: Vec::new() };
         story.hear(Event::Tick);
         story

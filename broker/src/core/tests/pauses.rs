@@ -93,7 +93,10 @@ fn another_router_finds_the_pool_paused_and_the_queue_empty() {
         _ => None,
     });
     let memory = memories.last().unwrap();
-    assert_eq!(memory.pause.map(|pause| (pause.mode, pause.since.0.as_secs())), Some((PauseMode::Hold, 50)));
+    assert_eq!(
+        memory.pause.map(|pause| (pause.mode, pause.since.since_start().as_secs())),
+        Some((PauseMode::Hold, 50))
+    );
     let next: Core<Body> = Core::new(Settings::default(), Generator::new(2, [7; 32]), Some(&memory));
     assert_eq!(next.pause(), memory.pause);
 }

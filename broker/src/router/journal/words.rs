@@ -64,8 +64,8 @@ impl Word {
                     place,
                     instance,
                     attempt: begun.attempt,
-                    since: begun.since.0,
-                    deadline: begun.deadline.map(|deadline| deadline.0),
+                    since: begun.since.since_start(),
+                    deadline: begun.deadline.map(Timestamp::since_start),
                     over: begun.over,
                 }
             }
@@ -75,9 +75,9 @@ impl Word {
                     .map(|_kept| frames(entry).iter().map(|frame| frame.as_ref().len() as u64).collect()),
                 size: *size,
                 attempt: *attempt,
-                until: until.0,
+                until: until.since_start(),
             },
-            Entry::Tried { attempt, until } => Self::Tried { attempt: *attempt, until: until.0 },
+            Entry::Tried { attempt, until } => Self::Tried { attempt: *attempt, until: until.since_start() },
             Entry::Free => Self::Free,
         }
     }
@@ -97,8 +97,8 @@ impl Word {
                     token: Token::parse(token.as_bytes())?,
                     holder,
                     attempt,
-                    since: Timestamp(since),
-                    deadline: deadline.map(Timestamp),
+                    since: Timestamp::new(since),
+                    deadline: deadline.map(Timestamp::new),
                     over,
                 })
             }
@@ -107,9 +107,9 @@ impl Word {
                     Some(lengths) => Some((Vec::new(), cut(&lengths, body)?)),
                     None => None,
                 };
-                Entry::Done { reply, size, attempt, until: Timestamp(until) }
+                Entry::Done { reply, size, attempt, until: Timestamp::new(until) }
             }
-            Self::Tried { attempt, until } => Entry::Tried { attempt, until: Timestamp(until) },
+            Self::Tried { attempt, until } => Entry::Tried { attempt, until: Timestamp::new(until) },
             Self::Free => return None,
         })
     }
