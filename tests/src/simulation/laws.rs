@@ -236,7 +236,7 @@ impl Model {
             law!(self, proven, "work for {place}, which has not answered its probe");
             law!(self, fit, "work for {place}, which is leaving or stopped");
             if !ahead {
-                self.judge_share(place);
+                self.judge_share(place, own);
             }
         }
         let until = self.settings.timeout.map(|timeout| now.after(timeout));

@@ -14,8 +14,8 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 
 impl Model {
-    /// Another request for this process: may it have one more?
-    pub(super) fn judge_share(&mut self, place: Place) {
+    /// Another request for this process, which may be one that waits for this worker alone: may it have one more?
+    pub(super) fn judge_share(&mut self, place: Place, own: bool) {
         let Some(post) = self.posts.get_mut(&place) else { return };
         post.given += 1;
         post.given_at = self.step;
@@ -36,9 +36,11 @@ impl Model {
             let doubled = neighbours().find(|(other, post)| works(other, post)).map(|(other, _)| other);
             law!(self, doubled.is_none(), "{place} works beside {doubled:?}");
         }
-        // One on trial serves beside the process that it is to replace.
+        // One on trial serves beside the process that it is to replace. And while the next router is waited for,
+        // nobody is dismissed who has somebody waiting for him.
         let most = self.eras.get(era).and_then(|settings| settings.max_requests);
-        if most.is_some_and(|most| most <= served) && self.reloading.is_none() {
+        let spared = self.reloading.is_some() || (own && self.parting.is_some());
+        if most.is_some_and(|most| most <= served) && !spared {
             // One that holds a request may itself be about to leave, without a word of it.
             let idle = |post: &Post| post.desk.and_then(|worker| self.desks.get(&worker));
             let better = neighbours().find(|(other, post)| {
