@@ -1,6 +1,6 @@
 //! The end-to-end tests that take longer than a test suite may, with their figures.
 //!
-//! `cargo run --release -p hornpipe-tests --bin soak -- --kills-for 10m --requests 1000000`
+//! `cargo run --release -p hornpipe-tests --bin soak -- --kills-for 11m --requests 1000000`
 //! kills one worker a second under load, and fails unless every request had exactly one
 //! right answer. The other modes are in [`USAGE`]; docs/TESTS.md says what each proves.
 //! Build the binary with the same profile first: `cargo build --release -p hornpipe`.
