@@ -73,6 +73,6 @@ impl<T: Copy> Connections<T> {
 }
 
 /// The connection's descriptor in libzmq: two that live at once differ in it.
-fn descriptor(frame: &RoutingId) -> Option<String> {
-    frame.property(c"__fd")
+fn descriptor(routing_id: &RoutingId) -> Option<String> {
+    routing_id.property(c"__fd")
 }
