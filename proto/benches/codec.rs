@@ -92,11 +92,11 @@ fn carry(from: &mut Connection, to: &mut Connection) {
         for piece in from.unsent() {
             let mut piece = piece;
             while !piece.is_empty() {
-                let space = to.space();
-                let size = space.len().min(piece.len());
+                let buffer = to.buffer();
+                let size = (buffer.capacity() - buffer.len()).min(piece.len());
                 let (head, rest) = piece.split_at(size);
-                space.split_at_mut(size).0.copy_from_slice(head);
-                assert!(to.received(size).is_ok(), "the peer speaks ZMTP");
+                buffer.extend(head);
+                assert!(to.received().is_ok(), "the peer speaks ZMTP");
                 count += size;
                 piece = rest;
             }

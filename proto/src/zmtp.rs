@@ -2,7 +2,7 @@
 //! read go in, messages and the bytes to write come out.
 //!
 //! The NULL mechanism alone, for DEALER, ROUTER, REQ and REP, on either side of a
-//! connection. What a peer sends is checked against [`Limits`] before memory is taken
+//! connection. A ROUTER takes peers of ZMTP 2.0 as well. What a peer sends is checked against [`Limits`] before memory is taken
 //! for it. `docs/PROTOCOL.md` says which bytes these are.
 //!
 //! ```
@@ -15,8 +15,8 @@
 //!     let bytes: Vec<u8> = from.unsent().flatten().copied().collect();
 //!     from.sent(bytes.len());
 //!     for piece in bytes.chunks(10) {
-//!         to.space()[..piece.len()].copy_from_slice(piece);
-//!         to.received(piece.len()).unwrap();
+//!         to.buffer().extend(piece);
+//!         to.received().unwrap();
 //!     }
 //! }
 //! for _ in 0..2 {

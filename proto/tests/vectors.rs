@@ -27,7 +27,7 @@ use hornpipe_proto::mold::{ForkOrder, MoldOrder, MoldWord};
 use hornpipe_proto::worker::{
     Announcement, BrokerMessage, Control, JobMeta, ReplyMeta, ReplyStatus, State, WorkerMessage,
 };
-use hornpipe_proto::zmtp::{self, Connection, Event, SocketType, ZmtpError};
+use hornpipe_proto::zmtp::{self, Connection, Event, Peer, SocketType, ZmtpError};
 use hornpipe_proto::{Ended, MAGIC, Priority, Status, Token};
 
 type Frames = Vec<Vec<u8>>;
@@ -544,6 +544,12 @@ fn connection_bytes() -> Vec<(&'static str, Frames)> {
     };
     let (mut worker, greeted) = open(SocketType::Dealer);
     let (_router, accepted) = open(SocketType::Router);
+    let ready = accepted.concat().split_off(greeted[0].len());
+    let mut router = Connection::new(SocketType::Router, zmtp::Limits::default());
+    // As RFC 15 has it.
+    let old = [&b"\xff\0\0\0\0\0\0\0\0\x7f\x01\x05"[..], b"\0\x02me"].concat();
+    hand_over(&mut router, &old).unwrap();
+    let old_router = written(&mut router);
     worker.send([&b""[..], b"waiting"]);
     let message = vec![written(&mut worker)];
     worker.send([vec![b'x'; 256]]);
@@ -558,7 +564,9 @@ fn connection_bytes() -> Vec<(&'static str, Frames)> {
     vec![
         ("zmtp-greeting", vec![greeted[0].clone()]),
         ("zmtp-ready-dealer", vec![greeted[1].clone()]),
-        ("zmtp-ready-router", vec![accepted[1].clone()]),
+        ("zmtp-ready-router", vec![ready]),
+        ("zmtp-2-dealer", vec![old]),
+        ("zmtp-2-router", vec![old_router]),
         ("zmtp-message", message),
         ("zmtp-message-long", long),
         ("zmtp-ping", ping),
@@ -573,15 +581,9 @@ fn written(connection: &mut Connection) -> Vec<u8> {
     bytes
 }
 
-fn hand_over(connection: &mut Connection, mut bytes: &[u8]) -> Result<(), ZmtpError> {
-    while !bytes.is_empty() {
-        let space = connection.space();
-        let count = space.len().min(bytes.len());
-        space[..count].copy_from_slice(&bytes[..count]);
-        bytes = &bytes[count..];
-        connection.received(count)?;
-    }
-    Ok(())
+fn hand_over(connection: &mut Connection, bytes: &[u8]) -> Result<(), ZmtpError> {
+    connection.buffer().extend(bytes);
+    connection.received()
 }
 
 /// Every file of the folder.
@@ -781,6 +783,11 @@ fn golden_bytes_of_connections_are_understood() {
         hand_over(&mut connection, &vector(name).concat()).unwrap();
         assert_eq!(connection.next_event(), Some(meaning), "{name}");
     }
+    let mut router = Connection::new(SocketType::Router, zmtp::Limits::default());
+    hand_over(&mut router, &[vector("zmtp-2-dealer"), vector("zmtp-message")].concat().concat()).unwrap();
+    let peer = Peer { socket: SocketType::Dealer, identity: b"me".to_vec() };
+    assert_eq!(router.next_event(), Some(Event::Ready(peer)));
+    assert_eq!(router.next_event(), Some(Event::Message(message(&[b"", b"waiting"]))));
     let reason = "the peer is a \"DEALER\", which a REQ cannot talk to".to_owned();
     let refused = hand_over(&mut open(), &vector("zmtp-error").concat());
     assert_eq!(refused, Err(ZmtpError::Refused { reason }));

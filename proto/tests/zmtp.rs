@@ -13,4 +13,5 @@ mod zmtp {
     mod beside_libzmq;
     mod random;
     mod refused;
+    mod version_2;
 }

@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, MsgFlags, SockFlag, SockType, setsockopt, sockopt};
+use rustix::buffer::spare_capacity;
+use rustix::net::RecvFlags;
 use tracing::{debug, info, warn};
 
 use crate::endpoint::{Address, Endpoint};
@@ -229,7 +231,7 @@ impl Connection {
         }
         if watches.is_empty() && until.is_none() && self.is_open() && !self.has_unsent() {
             // One system call for each message, as long as there is nothing else to wait for.
-            self.read(MsgFlags::empty());
+            self.read(RecvFlags::empty());
             return Ok(());
         }
         let mut items: Vec<PollFd<'_>> =
@@ -259,7 +261,7 @@ impl Connection {
                 }
             }
             Link::Up { .. } => {
-                let more = self.read(MsgFlags::MSG_DONTWAIT);
+                let more = self.read(RecvFlags::DONTWAIT);
                 if !self.is_open() && late && matches!(self.link, Link::Up { .. }) {
                     self.fail(&Errno::ETIMEDOUT);
                 }
@@ -341,26 +343,24 @@ impl Connection {
     }
 
     /// Reads once. True if there may be more.
-    fn read(&mut self, flags: MsgFlags) -> bool {
+    fn read(&mut self, flags: RecvFlags) -> bool {
         let Link::Up { socket, zmtp, until } = &mut self.link else { return false };
-        let space = zmtp.space();
-        let room = space.len();
-        let count = match socket::recv(socket.as_raw_fd(), space, flags) {
-            Ok(count @ 1..) => count,
-            Ok(_) => {
-                self.fail(&Errno::ECONNRESET);
-                return true;
-            }
-            Err(Errno::EAGAIN | Errno::EINTR) => return false,
-            Err(errno) => {
-                self.fail(&errno);
+        let buffer = zmtp.buffer();
+        let room = buffer.capacity() - buffer.len();
+        let count = match rustix::net::recv(&*socket, spare_capacity(buffer), flags) {
+            Ok((count @ 1.., _)) => count,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return false,
+            ended => {
+                self.fail(&ended.err().unwrap_or(rustix::io::Errno::CONNRESET));
                 return true;
             }
         };
         let was_open = zmtp.is_open();
-        let result = zmtp.received(count);
+        let result = zmtp.received();
+        let mut overlong = false;
         while let Some(event) = zmtp.next_event() {
             match event {
+                Event::Overlong(_) => overlong = true,
                 Event::Ready(_) => {
                     *until = None;
                     self.news.push_back(News::Opened);
@@ -380,9 +380,10 @@ impl Connection {
         }
         // What belongs to the handshake, an answer to a ping, or a reason to part.
         self.write();
-        if let Err(error) = result {
-            warn!(endpoint = self.name, %error, "cannot talk to the broker");
-            self.fail(&error);
+        let error = result.err().map(Box::<dyn std::error::Error>::from);
+        if let Some(error) = error.or_else(|| overlong.then(|| "a message has too many frames".into())) {
+            warn!(endpoint = self.name, error, "cannot talk to the broker");
+            self.fail(&*error);
             return true;
         }
         count == room

@@ -26,12 +26,10 @@ pub(crate) fn take_unsent(zmtp: &mut Connection) -> Vec<u8> {
     bytes
 }
 
-/// A handshake is shorter than any space for it, and understood by our own kind.
+/// A handshake is understood by our own kind.
 fn hand_over(bytes: &[u8], reader: &mut Connection) {
-    for (place, byte) in reader.space().iter_mut().zip(bytes) {
-        *place = *byte;
-    }
-    if let Err(error) = reader.received(bytes.len()) {
+    reader.buffer().extend(bytes);
+    if let Err(error) = reader.received() {
         warn!(%error, "a handshake with ourselves fails");
     }
 }

@@ -102,16 +102,16 @@ struct Berth {
 
 impl Agent {
     pub(super) fn new(
-        context: &zmq::Context,
         setup: &CrewSetup,
         (body_limit, now): (u64, Timestamp),
         clients: &mut Clients,
     ) -> Result<Self, RouterError> {
+        let context = zmq::Context::new();
         let frame_limit = i64::try_from(body_limit.saturating_mul(2)).unwrap_or(i64::MAX);
         let mut socket_numbers = 0;
         let mut open = |endpoint: &String| {
             Ok(Link {
-                uplink: Uplink::open(context, endpoint, frame_limit, &mut socket_numbers)?,
+                uplink: Uplink::open(&context, endpoint, frame_limit, &mut socket_numbers)?,
                 is_up: false,
                 since: now,
                 told: false,

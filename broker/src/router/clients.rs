@@ -1,6 +1,5 @@
 //! Clients: their messages become events, and answers find their way back.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +13,10 @@ use rustc_hash::FxHashMap;
 use super::connections::{Connections, Sender};
 use super::frame::{Body, Frame, Passing, total_size};
 use super::outbox::{Matter, Outbox};
-use super::sockets::{Received, RouterSocket, RoutingId, What};
+use super::router_socket::RouterSocket;
+use super::sockets::{Received, RoutingId, What};
 use crate::config::{External, PlainErrors};
 use crate::core::{ClientId, Event, Request, RequestId, Spent, Timestamp, Wants, give_back};
-
-/// Frames between the envelope of a reply and its body: three at most, for whoever reads them.
-const HEAD_FRAMES: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -54,7 +51,7 @@ struct Client {
 /// Kept for each request that waits: what a plain request has not, is elsewhere.
 #[derive(Debug)]
 struct Origin {
-    routing_id: Rc<[u8]>,
+    routing_id: RoutingId,
     /// `None` if it is a plain request that came straight from its client.
     manner: Option<Box<Manner>>,
 }
@@ -68,7 +65,7 @@ struct Manner {
 }
 
 impl Origin {
-    fn new(routing_id: Rc<[u8]>, envelope: Box<[Frame]>, speech: OriginSpeech) -> Self {
+    fn new(routing_id: RoutingId, envelope: Box<[Frame]>, speech: OriginSpeech) -> Self {
         let plain = envelope.is_empty() && matches!(speech, OriginSpeech::Plain);
         Self { routing_id, manner: (!plain).then(|| Box::new(Manner { envelope, speech })) }
     }
@@ -77,25 +74,21 @@ impl Origin {
         self.manner.as_ref().map_or(&OriginSpeech::Plain, |manner| &manner.speech)
     }
 
-    /// A message to it: its envelope, and then what it is told.
-    fn frames(&self, meta: Option<&[u8]>, body: &[Frame]) -> Vec<Frame> {
-        let envelope: &[Frame] = self.manner.as_ref().map_or(&[], |manner| &manner.envelope);
-        let mut frames = Vec::with_capacity(envelope.len() + body.len() + HEAD_FRAMES);
-        frames.extend_from_slice(envelope);
+    /// All that stands before the body of a message to it.
+    fn head<'a>(&'a self, meta: Option<&'a [u8]>) -> Vec<&'a [u8]> {
+        let envelope = self.manner.iter().flat_map(|manner| &manner.envelope).map(Frame::as_ref);
+        let mut head: Vec<&[u8]> = envelope.collect();
         let speech = self.speech();
         if !matches!(speech, OriginSpeech::Bare | OriginSpeech::Majordomo { edition: Edition::V2, .. }) {
-            frames.push(Frame::copied(&[]));
+            head.push(&[]);
         }
         if let OriginSpeech::Majordomo { edition, service } = speech {
-            let head = edition.reply_head(service, Part::Final).into_iter();
-            frames.extend(head.map(|frame| Frame::Own(frame.into())));
+            head.extend(edition.reply_head(service, Part::Final));
         }
         if let Some(meta) = meta {
-            frames.push(Frame::copied(MAGIC));
-            frames.push(Frame::Own(meta.into()));
+            head.extend([MAGIC, meta]);
         }
-        frames.extend_from_slice(body);
-        frames
+        head
     }
 }
 
@@ -153,8 +146,8 @@ impl Clients {
         events: &mut Vec<Event<Body>>,
     ) {
         if received.what == What::Farewell {
-            self.outbox.forget(received.routing_id.as_ref());
-            if let Some(client) = self.connections.remove(received.routing_id.as_ref()) {
+            self.outbox.forget(&received.routing_id);
+            if let Some(client) = self.connections.remove(&received.routing_id) {
                 events.push(Event::ClientLeft { client: client.id });
             }
             return;
@@ -255,7 +248,7 @@ impl Clients {
             events.push(Event::CancelKey { service, key });
             return;
         }
-        events.push(match self.connections.sender(&received.routing_id) {
+        events.push(match self.connections.sender(received) {
             Sender::Known(client) if !meta.id.is_empty() => {
                 Event::Cancel { client: client.id, name: meta.id.as_str().into() }
             }
@@ -272,25 +265,25 @@ impl Clients {
     ) -> (RequestId, ClientId) {
         let request = self.number_request();
         let id = &received.routing_id;
-        let (client, routing_id) = match self.connections.sender(id) {
+        let client = match self.connections.sender(received) {
             Sender::Known(client) => {
                 let open = client.last_request.is_some_and(|last| self.origins.contains_key(&last));
                 if client.only_one && open {
                     events.push(Event::ClientLeft { client: client.id });
                 }
-                (client, self.connections.key(id).unwrap_or_else(|| id.as_ref().into()))
+                client
             }
-            Sender::New => self.greet(id),
+            Sender::New => self.greet(received),
             Sender::Replaced(earlier) => {
-                self.outbox.forget(id.as_ref());
+                self.outbox.forget(id);
                 events.push(Event::ClientLeft { client: earlier.id });
-                self.greet(id)
+                self.greet(received)
             }
         };
         if let Some(client) = self.connections.value_mut(id) {
             client.last_request = Some(request);
         }
-        self.origins.insert(request, Origin::new(routing_id, envelope, speech));
+        self.origins.insert(request, Origin::new(id.clone(), envelope, speech));
         (request, client.id)
     }
 
@@ -306,11 +299,11 @@ impl Clients {
         ClientId(self.next_client)
     }
 
-    fn greet(&mut self, id: &RoutingId) -> (Client, Rc<[u8]>) {
+    fn greet(&mut self, received: &Received) -> Client {
         self.next_client += 1;
-        let only_one = id.property(c"Socket-Type").is_some_and(|kind| kind == "REQ");
-        let client = Client { id: ClientId(self.next_client), only_one, last_request: None };
-        (client, self.connections.insert(id, client))
+        let client = Client { id: ClientId(self.next_client), only_one: received.is_req, last_request: None };
+        self.connections.insert(received, client);
+        client
     }
 
     /// The client's own name for a request, if it gave one.
@@ -344,9 +337,9 @@ impl Clients {
         let Some(origin) = self.origins.get(&request) else { return };
         let OriginSpeech::Native { id } = origin.speech() else { return };
         let meta = ReplyMeta { id: id.as_ref().to_owned(), attempt, more: true, ..ReplyMeta::default() };
-        let (frames, to) =
-            (origin.frames(Some(&meta.encode()), body.frames()), Rc::clone(&origin.routing_id));
-        self.outbox.send(socket, &to, frames, Matter::PartOf(request));
+        let meta = meta.encode();
+        let head = origin.head(Some(&meta));
+        self.outbox.send(socket, &origin.routing_id, (&head, body.frames()), Matter::PartOf(request));
     }
 
     pub(super) fn answer(
@@ -382,8 +375,7 @@ impl Clients {
             let (id, message) = (id.as_ref().to_owned(), Some(message));
             let meta =
                 ReplyMeta { id, status, message, attempt, more: false, wait_us, run_us, retry_after_ms };
-            let meta = meta.encode();
-            self.send(socket, &origin, Some(&meta), &[]);
+            self.send(socket, &origin, Some(&meta.encode()), &[]);
         } else if self.plain_errors == PlainErrors::Text {
             let text = Frame::Own(plain_error(status, &message).into_bytes().into());
             self.send(socket, &origin, None, &[text]);
@@ -401,7 +393,7 @@ impl Clients {
     }
 
     fn send(&mut self, socket: &mut RouterSocket, origin: &Origin, meta: Option<&[u8]>, body: &[Frame]) {
-        self.outbox.send(socket, &origin.routing_id, origin.frames(meta, body), Matter::Answer);
+        self.outbox.send(socket, &origin.routing_id, (&origin.head(meta), body), Matter::Answer);
     }
 
     /// When an answer that had no room is tried again.

@@ -11,7 +11,7 @@ use crate::core::Timestamp;
 /// been stopped.
 const LATE: Duration = Duration::from_millis(250);
 
-/// What libzmq's thread gets to hand over what came while nobody could read it.
+/// What came while nobody could read it is read in this time.
 const TO_CATCH_UP: Duration = Duration::from_millis(100);
 
 /// The time that has been left out, in milliseconds.

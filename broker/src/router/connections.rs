@@ -3,21 +3,22 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::sockets::RoutingId;
+use rustc_hash::FxHashMap;
 
-/// libzmq makes ids that begin with this byte, one for each connection; any
-/// other was chosen by the peer, and may come back over another connection.
-const GENERATED: u8 = 0;
+use super::sockets::{Received, RoutingId};
 
 /// Peers, each with something of the caller's.
 #[derive(Debug)]
 pub(super) struct Connections<T> {
-    peers: HashMap<Rc<[u8]>, Peer<T>>,
+    numbered: FxHashMap<u64, T>,
+    /// Names are the peers' choice, so they are not to be hashed in a way that can be foreseen.
+    named: HashMap<Rc<[u8]>, Named<T>>,
 }
 
+/// A peer with a name may come back over another connection.
 #[derive(Debug)]
-struct Peer<T> {
-    descriptor: Option<String>,
+struct Named<T> {
+    connection: u64,
     value: T,
 }
 
@@ -27,52 +28,64 @@ pub(super) enum Sender<T> {
     Known(T),
     /// Not heard before.
     New,
-    /// A peer with this id was heard over a connection that is gone; this was its value.
+    /// A peer with this name was heard over a connection that is gone; this was its value.
     Replaced(T),
 }
 
 impl<T> Default for Connections<T> {
     fn default() -> Self {
-        Self { peers: HashMap::new() }
+        Self { numbered: FxHashMap::default(), named: HashMap::new() }
     }
 }
 
 impl<T: Copy> Connections<T> {
-    pub(super) fn sender(&mut self, routing_id: &RoutingId) -> Sender<T> {
-        let bytes = routing_id.as_ref();
-        let Some(peer) = self.peers.get(bytes) else { return Sender::New };
-        let chosen = bytes.first().is_some_and(|first| *first != GENERATED);
-        if chosen && peer.descriptor != descriptor(routing_id) {
-            let value = peer.value;
-            self.peers.remove(bytes);
-            return Sender::Replaced(value);
+    pub(super) fn sender(&mut self, received: &Received) -> Sender<T> {
+        match &received.routing_id {
+            RoutingId::Number(number) => match self.numbered.get(number) {
+                Some(value) => Sender::Known(*value),
+                None => Sender::New,
+            },
+            RoutingId::Name(name) => match self.named.get(name) {
+                Some(peer) if peer.connection == received.connection => Sender::Known(peer.value),
+                Some(peer) => {
+                    let value = peer.value;
+                    self.named.remove(name);
+                    Sender::Replaced(value)
+                }
+                None => Sender::New,
+            },
         }
-        Sender::Known(peer.value)
     }
 
-    /// Remembers a new peer; returns its id, to be shared.
-    pub(super) fn insert(&mut self, routing_id: &RoutingId, value: T) -> Rc<[u8]> {
-        let id: Rc<[u8]> = routing_id.as_ref().into();
-        let chosen = id.first().is_some_and(|first| *first != GENERATED);
-        let descriptor = chosen.then(|| descriptor(routing_id)).flatten();
-        self.peers.insert(Rc::clone(&id), Peer { descriptor, value });
-        id
+    /// Remembers a new peer.
+    pub(super) fn insert(&mut self, received: &Received, value: T) {
+        let connection = received.connection;
+        match &received.routing_id {
+            RoutingId::Number(number) => drop(self.numbered.insert(*number, value)),
+            RoutingId::Name(name) => {
+                self.named.insert(Rc::clone(name), Named { connection, value });
+            }
+        }
     }
 
-    pub(super) fn key(&self, routing_id: &RoutingId) -> Option<Rc<[u8]>> {
-        self.peers.get_key_value(routing_id.as_ref()).map(|(id, _peer)| Rc::clone(id))
+    pub(super) fn is_known(&self, routing_id: &RoutingId) -> bool {
+        match routing_id {
+            RoutingId::Number(number) => self.numbered.contains_key(number),
+            RoutingId::Name(name) => self.named.contains_key(name),
+        }
     }
 
     pub(super) fn value_mut(&mut self, routing_id: &RoutingId) -> Option<&mut T> {
-        self.peers.get_mut(routing_id.as_ref()).map(|peer| &mut peer.value)
+        match routing_id {
+            RoutingId::Number(number) => self.numbered.get_mut(number),
+            RoutingId::Name(name) => self.named.get_mut(name).map(|peer| &mut peer.value),
+        }
     }
 
-    pub(super) fn remove(&mut self, routing_id: &[u8]) -> Option<T> {
-        self.peers.remove(routing_id).map(|peer| peer.value)
+    pub(super) fn remove(&mut self, routing_id: &RoutingId) -> Option<T> {
+        match routing_id {
+            RoutingId::Number(number) => self.numbered.remove(number),
+            RoutingId::Name(name) => self.named.remove(name).map(|peer| peer.value),
+        }
     }
-}
-
-/// The connection's descriptor in libzmq: two that live at once differ in it.
-fn descriptor(routing_id: &RoutingId) -> Option<String> {
-    routing_id.property(c"__fd")
 }

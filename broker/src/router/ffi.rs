@@ -4,10 +4,10 @@
 #![expect(unsafe_code, reason = "the calls of libzmq that the zmq crate does not offer")]
 
 use std::cell::UnsafeCell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::fs::{File, OpenOptions, read_link};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
@@ -16,9 +16,6 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use zmq_sys::zmq_msg_t;
-
-/// What libzmq wants as "no descriptor" in `ZMQ_USE_FD`.
-const NO_DESCRIPTOR: c_int = -1;
 
 fn errno() -> Errno {
     // SAFETY: it takes nothing and reads the calling thread's errno.
@@ -42,55 +39,6 @@ pub(super) fn set_bytes(socket: &mut zmq::Socket, option: c_int, value: &[u8]) -
     checked(result).map(|_zero| ())
 }
 
-/// Binds to a listener that somebody else has made. libzmq closes the
-/// descriptor at unbind, so it is given one of its own by the caller.
-pub(super) fn bind_inherited(
-    socket: &mut zmq::Socket,
-    listener: BorrowedFd<'_>,
-    endpoint: &CStr,
-) -> Result<(), Errno> {
-    set_number(socket, zmq_sys::ZMQ_USE_FD, listener.as_raw_fd())?;
-    // SAFETY: the socket is open while it is borrowed, and the endpoint is a C string.
-    let result = unsafe { zmq_sys::zmq_bind(socket.as_mut_ptr(), endpoint.as_ptr()) };
-    let bound = checked(result).map(|_zero| ());
-    // Left in place, the next ordinary bind would reuse the descriptor and abort.
-    set_number(socket, zmq_sys::ZMQ_USE_FD, NO_DESCRIPTOR)?;
-    bound
-}
-
-/// Makes the kernel drop whatever comes to a listener that would become a connection: those
-/// who ask go on asking. Connections that exist are not concerned. See socket(7), SO_ATTACH_FILTER.
-pub(super) fn close_gate(listener: BorrowedFd<'_>) -> Result<(), Errno> {
-    // A program of one instruction: take none of the packet's bytes.
-    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default();
-    let mut drop_all = libc::sock_filter { code, jt: 0, jf: 0, k: 0 };
-    let program = libc::sock_fprog { len: 1, filter: &raw mut drop_all };
-    let (value, size) = ((&raw const program).cast::<c_void>(), size_of_val(&program));
-    set_on_listener(listener, libc::SO_ATTACH_FILTER, (value, size))
-}
-
-/// Undoes `close_gate`. Nothing happens if it was not closed.
-pub(super) fn open_gate(listener: BorrowedFd<'_>) -> Result<(), Errno> {
-    let unused: c_int = 0;
-    let (value, size) = ((&raw const unused).cast::<c_void>(), size_of_val(&unused));
-    match set_on_listener(listener, libc::SO_DETACH_FILTER, (value, size)) {
-        Err(Errno::ENOENT) => Ok(()),
-        result => result,
-    }
-}
-
-fn set_on_listener(
-    listener: BorrowedFd<'_>,
-    option: c_int,
-    (value, size): (*const c_void, usize),
-) -> Result<(), Errno> {
-    let size = libc::socklen_t::try_from(size).unwrap_or_default();
-    // SAFETY: the descriptor is open while it is borrowed; `value` points to `size` bytes that
-    // live in the caller, and the kernel copies them and what they point to.
-    let result = unsafe { libc::setsockopt(listener.as_raw_fd(), libc::SOL_SOCKET, option, value, size) };
-    Errno::result(result).map(|_zero| ())
-}
-
 /// Becomes readable when libzmq's thread has something for the socket to hear: see `zmq_getsockopt`(3), `ZMQ_FD`.
 pub(super) fn descriptor(socket: &zmq::Socket) -> BorrowedFd<'_> {
     let number = socket.get_fd().unwrap_or_default();
@@ -99,7 +47,7 @@ pub(super) fn descriptor(socket: &zmq::Socket) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Seeds the generator that libzmq takes routing ids from, and never seeds itself.
+/// Seeds the generator that libzmq spreads its attempts to connect by, and never seeds itself.
 pub(super) fn seed_rand(seed: u32) {
     // SAFETY: called before the first socket, while this process has one thread.
     unsafe { libc::srand(seed) };
@@ -162,18 +110,6 @@ impl SharedFrame {
         // SAFETY: the message is initialized, and reading it changes nothing.
         unsafe { zmq_sys::zmq_msg_more(self.message.get()) == 1 }
     }
-
-    /// What libzmq knows of the connection it came over: see zmq_msg_gets(3).
-    pub(super) fn property(&self, name: &CStr) -> Option<String> {
-        // SAFETY: the message is initialized and the name is a C string.
-        let value = unsafe { zmq_sys::zmq_msg_gets(self.message.get(), name.as_ptr()) };
-        if value.is_null() {
-            return None;
-        }
-        // SAFETY: libzmq keeps the C string as long as the message.
-        let value = unsafe { CStr::from_ptr(value) };
-        value.to_str().ok().map(str::to_owned)
-    }
 }
 
 /// Frees what was a box of `size` bytes: see `SharedFrame::of`.
@@ -181,23 +117,6 @@ unsafe extern "C" fn give_back(data: *mut c_void, size: *mut c_void) {
     let bytes = std::ptr::slice_from_raw_parts_mut(data.cast::<u8>(), size.addr());
     // SAFETY: the caller says that it was one, and nobody uses it any more.
     drop(unsafe { Box::from_raw(bytes) });
-}
-
-impl SharedFrame {
-    /// Makes the kernel keep what is sent on the connection this came over until the
-    /// connection ends, or for 200 ms. Nothing happens if it is gone.
-    pub(super) fn hold_back_replies(&self) {
-        let Some(number) = self.property(c"__fd").and_then(|number| number.parse::<c_int>().ok()) else {
-            return;
-        };
-        if number < 0 {
-            return;
-        }
-        // SAFETY: it is used for one call. If libzmq has closed it meanwhile, the call fails,
-        // or reaches another connection, which is then late by 200 ms at most.
-        let connection = unsafe { BorrowedFd::borrow_raw(number) };
-        rustix::net::sockopt::set_tcp_cork(connection, true).ok();
-    }
 }
 
 impl Clone for SharedFrame {

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 
 use super::ffi::SharedFrame;
 
-/// A request's frame up to this size, in bytes, is copied: kept as libzmq
-/// received it, it would pin the 8 KiB buffer it came in.
+/// A frame up to this size, in bytes, is copied: kept as libzmq received it, it would pin the
+/// 8 KiB buffer it came in, and one of a connection of ours is shared for no less.
 const COPY_LIMIT: usize = 8 * 1024;
 
 /// Up to this size a copy costs less than a count of who shares the bytes.
@@ -60,8 +60,8 @@ impl Frame {
         if bytes.len() <= COPY_AT_ONCE { Self::copied(bytes) } else { Self::Shared(Rc::new(frame)) }
     }
 
-    /// One that a worker has sent. A large one will not be copied on its way.
-    pub(super) fn of_worker(bytes: Vec<u8>) -> Self {
+    /// One that a peer has sent. A large one will not be copied on its way.
+    pub(super) fn of_peer(bytes: Vec<u8>) -> Self {
         match Short::new(&bytes) {
             Some(short) => Self::Short(short),
             None if bytes.len() <= COPY_LIMIT => Self::Own(bytes.into()),

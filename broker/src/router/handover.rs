@@ -1,8 +1,7 @@
 //! Making room for the next router: the frontend is not read while what was accepted is
 //! finished, and at the very end what lies in its pipes is refused.
 //!
-//! It goes on accepting connections, because libzmq ends every connection that it has
-//! accepted on an endpoint when that is unbound.
+//! Who connects meanwhile is accepted by the next router.
 
 use hornpipe_proto::control::ControlResponse;
 
@@ -54,9 +53,10 @@ impl Router {
     /// nobody reads any more, and wait for ever.
     pub(super) fn part(&mut self) {
         let mut events = Vec::new();
+        self.sockets.frontend.read_the_rest();
         for _message in 0..LATE_LIMIT {
             let Some(received) = self.sockets.frontend.receive(&mut self.frames) else { break };
-            received.routing_id.hold_back_replies();
+            self.sockets.frontend.hold_back(received.connection);
             self.clients.read(&received, &mut self.frames, &mut events);
             self.pending.extend(events.drain(..));
             self.settle();

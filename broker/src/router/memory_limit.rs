@@ -1,13 +1,12 @@
-//! A bound on what the router may allocate: an endless multipart message is
-//! kept by libzmq until it ends, and no option of its own stops that. Beyond
-//! the bound an allocation fails, which costs one router's life, not the machine.
+//! A bound on what the router may allocate: many peers at once may each have sent most of
+//! a large message. Beyond the bound an allocation fails, which costs one router's life, not the machine.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Setup;
 use crate::config::External;
 
-/// What libzmq, threads and our own tables need at most, besides bodies.
+/// What our own tables need at most, besides bodies.
 const BASE: u64 = 1024 * 1024 * 1024;
 
 /// Bodies exist in more than one place for a moment: received, held, being sent.

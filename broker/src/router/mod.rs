@@ -3,7 +3,9 @@
 
 mod setup;
 mod sockets;
-mod crew_socket;
+mod router_socket;
+mod entrance;
+mod wire;
 mod waiting;
 mod connections;
 mod clients;
@@ -43,7 +45,6 @@ mod journal;
 mod ending;
 mod room;
 mod handover;
-mod capabilities;
 mod memory_limit;
 mod watch;
 mod memory_watch;
@@ -56,14 +57,13 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::core::{Action, Decision, Event, Generation, Generator, Services, Timestamp};
+use crate::core::{Decision, Event, Generation, Generator, Services, Timestamp};
 use crate::link::Signal;
 use agent::Agent;
 use clients::Clients;
 pub(crate) use configuration::encode_all as encode_configurations;
 use control::ControlSocket;
 use crew::CrewList;
-use crew_socket::CrewSocket;
 use events::Events;
 use frame::{Body, Frame};
 use handover::Handover;
@@ -75,17 +75,15 @@ use pulse::Pulse;
 use recycles::Recycles;
 use reloads::Reloads;
 use room::Room;
+use router_socket::RouterSocket;
 use setup::RouterError;
 pub(crate) use setup::{CrewSetup, LiveWorker, ServiceSetup, Setup, Start};
-use sockets::{Door, RouterSocket, Sockets};
+use sockets::{Door, Sockets};
 use watch::Watches;
 use workers::Workers;
 
 /// Messages taken off one socket before the others have their turn.
 const BATCH: usize = 256;
-
-/// So many jobs and answers are sent together, if as many messages are there to be read.
-const TOGETHER: usize = 16;
 
 /// So often what comes meanwhile is read before anything else is looked at.
 const PASSES: usize = 4;
@@ -136,13 +134,11 @@ struct Router {
 
 impl Router {
     fn new(setup: &Setup, start: Start) -> Result<Self, RouterError> {
-        capabilities::check()?;
         memory_limit::apply(setup);
         ffi::seed_rand(u32::from_ne_bytes(random()?));
         let room = Room::new(clock::now());
-        let context = zmq::Context::new();
         let body_limit = setup.services().map(|(_, service)| service.settings.body_limit).max();
-        let limits = (random()?, body_limit.unwrap_or_default());
+        let body_limit = body_limit.unwrap_or_default();
         let memories = memory::read(start.memory.as_deref(), &start.named_memories, &start.used);
         let settings = (
             setup.default.settings.clone(),
@@ -161,7 +157,7 @@ impl Router {
             pending.push_back(Event::Adopted { place, generation, pid: worker.pid, started });
         }
         let mut clients = Clients::new(setup.plain_errors, setup.external);
-        let open = |crew| Agent::new(&context, crew, (limits.1, clock::now()), &mut clients);
+        let open = |crew| Agent::new(crew, (body_limit, clock::now()), &mut clients);
         let agent = setup.crew.as_ref().map(open).transpose()?;
         // The first event makes the core ask for workers.
         pending.push_back(Event::Tick);
@@ -172,9 +168,9 @@ impl Router {
             parent_started: start.parent_started,
             core: Services::new(settings, generator, &memories),
             sockets: Sockets {
-                frontend: RouterSocket::open(&context, Door::Frontend, start.frontend, limits)?,
-                backend: RouterSocket::open(&context, Door::Backend, start.backend, limits)?,
-                crew: CrewSocket::open(start.crew, limits.1)?,
+                frontend: RouterSocket::open(Door::Frontend, start.frontend, body_limit)?,
+                backend: RouterSocket::open(Door::Backend, start.backend, body_limit)?,
+                crew: RouterSocket::open(Door::Crew, Some(start.crew), body_limit)?,
                 control: ControlSocket::new(start.control, start.control_read, setup.operators.clone()),
             },
             clients,
@@ -206,6 +202,7 @@ impl Router {
                 if self.is_handing_over() {
                     self.part();
                 }
+                self.sockets.linger();
                 self.parent.say_the_last_word();
                 return code;
             }
@@ -255,11 +252,10 @@ impl Router {
         self.retry_clients(now);
         self.workers.beat(&mut self.sockets, now);
         self.workers.say_partings(&mut self.sockets);
-        self.sockets.crew.keep_time(now);
-        self.sockets.crew.flush();
+        self.sockets.keep_time(now);
+        self.sockets.flush();
         self.answer_asker();
-        let work = self.core.backlog_len() + self.core.in_flight_len();
-        self.room.look(&mut self.sockets, work, now);
+        self.room.look(&mut self.sockets, now);
         self.tell_watchers(now);
         crate::logging::tell_left_out();
         self.tell_pulse(now);
@@ -301,8 +297,7 @@ impl Router {
         }
     }
 
-    /// While much comes, asking what has come costs more than looking. And what libzmq's sockets have been told since they
-    /// were last read is found by reading alone.
+    /// While much comes, asking what has come costs more than looking.
     fn read_on(&mut self, mut messages: usize) -> Result<(), Orphaned> {
         for _pass in 0..PASSES {
             let much = 1 < messages;
@@ -328,15 +323,13 @@ impl Router {
         let mut events = Vec::new();
         for message in 0..BATCH {
             let Some(received) = self.sockets.frontend.receive(&mut self.frames) else {
-                self.settle();
                 return message;
             };
             self.clients.read(&received, &mut self.frames, &mut events);
             self.pending.extend(events.drain(..));
-            self.consider();
+            self.settle();
             self.answer_mmi();
         }
-        self.settle();
         BATCH
     }
 
@@ -344,8 +337,7 @@ impl Router {
     fn read_workers(&mut self, door: Door) -> Result<usize, Orphaned> {
         let mut events = Vec::new();
         for message in 0..BATCH {
-            let Some(received) = self.sockets.receive(door, &mut self.frames) else {
-                self.settle();
+            let Some(received) = self.sockets.at(door).receive(&mut self.frames) else {
                 return Ok(message);
             };
             if door == Door::Crew && self.workers.is_new(door, &received.routing_id) {
@@ -354,40 +346,23 @@ impl Router {
             }
             self.workers.read((door, &received), &mut self.frames, &self.crew, &mut events);
             self.pending.extend(events.drain(..));
-            self.consider();
+            self.settle();
             self.workers.say_partings(&mut self.sockets);
         }
-        self.settle();
         Ok(BATCH)
     }
 
-    /// Hands every pending event to the core and performs what follows.
+    /// Hands every pending event to the core and performs what follows. What is said to peers thereby is written at
+    /// the end of the turn, together.
     fn settle(&mut self) {
-        self.consider();
-        while !self.decisions.is_empty() {
-            // What is performed may have consequences.
-            self.perform_all();
-            self.consider();
-        }
-        self.conclude_agent();
-        self.sockets.crew.flush();
-    }
-
-    /// The same, except that jobs and answers may wait for those of the next messages: together
-    /// they wake libzmq's thread once.
-    fn consider(&mut self) {
+        self.perform_all();
         while let Some(event) = self.pending.pop_front() {
             self.pulse.stir();
-            let before = self.decisions.len();
             self.core.handle(event, clock::now(), &mut self.decisions);
-            let may_wait = |decision: &Decision<Body>| {
-                matches!(decision.action, Action::Assign(_) | Action::Answer { .. })
-            };
-            let new = self.decisions.get(before..).unwrap_or_default();
-            if self.decisions.len() >= TOGETHER || !new.iter().all(may_wait) {
-                self.perform_all();
-            }
+            // What is performed may have consequences.
+            self.perform_all();
         }
+        self.conclude_agent();
     }
 
     fn perform_all(&mut self) {

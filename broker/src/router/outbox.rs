@@ -1,16 +1,15 @@
 //! Answers that a slow client has no room for yet, in a line for each client. They are tried
 //! again, and dropped and counted when one client has too many: the others notice nothing.
 //!
-//! libzmq counts messages and not bytes, so its own queue for a client is short and most of
-//! what waits is here.
+//! What is on its way to one client is little; what waits beyond that is here.
 
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::clock;
 use super::frame::{Body, Frame, total_size};
-use super::sockets::{RouterSocket, Sent};
+use super::router_socket::RouterSocket;
+use super::sockets::{RoutingId, Sent};
 use crate::core::{Event, RequestId, Timestamp};
 
 /// Between two tries while somebody makes room, and at most. A router that has nothing else to
@@ -31,9 +30,9 @@ const TOTAL_LIMIT: u64 = 4 * BYTES_LIMIT;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    lines: HashMap<Rc<[u8]>, Line>,
+    lines: HashMap<RoutingId, Line>,
     /// Whose line is tried next.
-    turns: VecDeque<Rc<[u8]>>,
+    turns: VecDeque<RoutingId>,
     bytes: u64,
     retry_at: Option<Timestamp>,
     pause: Duration,
@@ -86,17 +85,19 @@ impl Outbox {
     pub(super) fn send(
         &mut self,
         socket: &mut RouterSocket,
-        routing_id: &Rc<[u8]>,
-        frames: Vec<Frame>,
+        routing_id: &RoutingId,
+        (head, body): (&[&[u8]], &[Frame]),
         matter: Matter,
     ) {
-        if self.lines.contains_key(routing_id) {
-            return self.keep(routing_id, frames, matter);
-        }
-        match socket.send(routing_id, &[], frames.iter()) {
+        let others_wait = !self.lines.is_empty() && self.lines.contains_key(routing_id);
+        let sent = if others_wait { Sent::Full } else { socket.send(routing_id, head, body.iter()) };
+        match sent {
             Sent::Yes => self.news.extend(matter.delivered()),
             Sent::Gone => self.lose(matter),
-            Sent::Full => self.keep(routing_id, frames, matter),
+            Sent::Full => {
+                let head = head.iter().map(|bytes| Frame::copied(bytes));
+                self.keep(routing_id, head.chain(body.iter().cloned()).collect(), matter);
+            }
         }
     }
 
@@ -110,15 +111,15 @@ impl Outbox {
         self.news.extend(matter.undelivered());
     }
 
-    fn keep(&mut self, routing_id: &Rc<[u8]>, frames: Vec<Frame>, matter: Matter) {
+    fn keep(&mut self, routing_id: &RoutingId, frames: Vec<Frame>, matter: Matter) {
         let size = total_size(&frames);
         if self.lines.get(routing_id).is_some_and(|line| line.is_full(size)) {
             return self.lose(matter);
         }
         if !self.lines.contains_key(routing_id) {
-            self.turns.push_back(Rc::clone(routing_id));
+            self.turns.push_back(routing_id.clone());
         }
-        let line = self.lines.entry(Rc::clone(routing_id)).or_default();
+        let line = self.lines.entry(routing_id.clone()).or_default();
         line.bytes += size;
         line.answers.push_back(Message { frames, size, matter });
         self.bytes += size;
@@ -144,11 +145,11 @@ impl Outbox {
     }
 
     /// The client has left: nobody takes what waits for it.
-    pub(super) fn forget(&mut self, routing_id: &[u8]) {
+    pub(super) fn forget(&mut self, routing_id: &RoutingId) {
         if let Some(line) = self.lines.remove(routing_id) {
             self.bytes -= line.bytes;
             self.dropped += line.answers.len() as u64;
-            self.turns.retain(|waiting| **waiting != *routing_id);
+            self.turns.retain(|waiting| waiting != routing_id);
         }
     }
 
@@ -156,9 +157,10 @@ impl Outbox {
         self.retry_at
     }
 
-    /// Tries each client once more, if it is time.
+    /// Tries each client once more, if somebody has made room, or it is time.
     pub(super) fn retry(&mut self, socket: &mut RouterSocket, now: Timestamp) {
-        if self.retry_at.is_none_or(|at| now < at) {
+        let has_room = socket.take_made_room();
+        if self.retry_at.is_none_or(|at| now < at && !has_room) {
             return;
         }
         let mut moved = false;
@@ -201,7 +203,7 @@ impl Line {
     fn flush(
         &mut self,
         socket: &mut RouterSocket,
-        routing_id: &[u8],
+        routing_id: &RoutingId,
         news: &mut Vec<Event<Body>>,
     ) -> Flushed {
         let mut flushed = Flushed::default();

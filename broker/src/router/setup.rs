@@ -108,8 +108,6 @@ pub(crate) struct LiveWorker {
 /// Why there is no router.
 #[derive(Debug)]
 pub(super) enum RouterError {
-    /// libzmq was built without what failure detection needs.
-    NoDrafts,
     /// A descriptor the parent handed over is not what it should be.
     Listener { door: Door, why: &'static str },
     /// A call of libzmq failed.
@@ -125,9 +123,6 @@ pub(super) enum RouterError {
 impl std::fmt::Display for RouterError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoDrafts => f.write_str(
-                "this libzmq has no draft interface, so departed peers go unnoticed: build with the zmq-sys of this project",
-            ),
             Self::Listener { door, why } => write!(f, "the {door} listener cannot be used: {why}"),
             Self::Socket { door, error } => write!(f, "the {door} socket failed: {error}"),
             Self::Uplink { endpoint, error } => write!(f, "cannot connect to {endpoint}: {error}"),
@@ -142,7 +137,7 @@ impl std::error::Error for RouterError {
         match self {
             Self::Socket { error, .. } | Self::Uplink { error, .. } => Some(error),
             Self::NoWakeUp(error) => Some(error),
-            Self::NoDrafts | Self::Listener { .. } | Self::NoRandomness(_) => None,
+            Self::Listener { .. } | Self::NoRandomness(_) => None,
         }
     }
 }

@@ -7,7 +7,7 @@ use zmq::SocketEvent;
 use super::ffi::{self, SharedFrame};
 use super::frame::Frame;
 use super::setup::RouterError;
-use super::sockets::{FRAME_LIMIT, LINGER_MS, WORKER_KEEPALIVE, WORKER_SILENCE_MS};
+use super::sockets::{FRAME_LIMIT, KEEPALIVE_QUESTIONS, LINGER, WORKER_KEEPALIVE, WORKER_SILENCE_MS};
 use nix::errno::Errno;
 
 /// After a connection that did not come about, libzmq tries again after this many
@@ -188,13 +188,13 @@ fn connect(
 ) -> Result<(zmq::Socket, zmq::Socket), RouterError> {
     let failed = |error: zmq::Error| failed(endpoint, error);
     let mut dealer = context.socket(zmq::DEALER).map_err(failed)?;
-    dealer.set_linger(LINGER_MS).map_err(failed)?;
+    dealer.set_linger(i32::try_from(LINGER.as_millis()).unwrap_or(i32::MAX)).map_err(failed)?;
     dealer.set_ipv6(endpoint.contains('[')).map_err(failed)?;
     dealer.set_maxmsgsize(frame_limit).map_err(failed)?;
     dealer.set_tcp_keepalive(1).map_err(failed)?;
     dealer.set_tcp_keepalive_idle(WORKER_KEEPALIVE.0).map_err(failed)?;
     dealer.set_tcp_keepalive_intvl(WORKER_KEEPALIVE.1).map_err(failed)?;
-    dealer.set_tcp_keepalive_cnt(3).map_err(failed)?;
+    dealer.set_tcp_keepalive_cnt(KEEPALIVE_QUESTIONS).map_err(failed)?;
     ffi::set_number(&mut dealer, zmq_sys::ZMQ_TCP_MAXRT, WORKER_SILENCE_MS)
         .map_err(|error| RouterError::Uplink { endpoint: endpoint.to_owned(), error })?;
     dealer.set_connect_timeout(CONNECT_MS).map_err(failed)?;

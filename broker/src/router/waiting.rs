@@ -29,8 +29,8 @@ type Source = fn(&mut Ready) -> &mut bool;
 impl Router {
     /// Waits until there is something to read, or something is due.
     ///
-    /// A socket of libzmq has a descriptor that becomes readable when libzmq's thread has something for it to
-    /// hear. Whatever is done with the socket may have heard that already, and the descriptor is silent again: see
+    /// A socket of libzmq, as a crew's agent has them, has a descriptor that becomes readable when libzmq's thread has
+    /// something for it to hear. Whatever is done with the socket may have heard that already, and the descriptor is silent again: see
     /// `zmq_getsockopt`(3), `ZMQ_FD`. So nobody sleeps before such a socket was read to its end once more.
     pub(super) fn wait(&mut self) -> Ready {
         let reads_clients = !self.is_handing_over();
@@ -94,7 +94,7 @@ impl Router {
             self.core.next_deadline(),
             self.clients.next_deadline(),
             self.workers.next_deadline(),
-            self.sockets.crew.next_deadline(),
+            self.sockets.next_deadline(),
             Some(self.room.next_deadline()),
             self.watches.next_deadline(),
             self.events_deadline(),

@@ -1,15 +1,12 @@
 //! Workers: their messages become events, and jobs and orders become frames.
 //! The crew's socket and the backend differ only in who may speak there.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::rc::Rc;
-
 use hornpipe_proto::Token;
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::dialect::majordomo::Edition;
 use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
 use hornpipe_proto::worker::{Announcement, Control, JobMeta, WorkerMessage};
+use rustc_hash::FxHashMap;
 
 use super::Sockets;
 use super::claims::Claims;
@@ -20,6 +17,7 @@ use super::heartbeats::Heartbeats;
 use super::majordomo::{self, Greeting, Heard, Standing};
 use super::members::Bands;
 use super::sockets::{Door, Received, RoutingId, Sent, What};
+use super::wire::Origin;
 use super::words::{claims_of, event};
 use super::{clock, paranoid};
 use crate::config::External;
@@ -30,20 +28,20 @@ pub(super) struct Workers {
     crew: Connections<WorkerId>,
     backend: Connections<WorkerId>,
     /// How to reach each.
-    table: HashMap<WorkerId, Address>,
+    table: FxHashMap<WorkerId, Address>,
     external: External,
     pub(super) next_worker: u64,
     /// Connections that are several workers.
     pub(super) bands: Bands,
     heartbeats: Heartbeats,
     /// Whom to tell to begin anew.
-    partings: Vec<(Door, Rc<[u8]>, Edition)>,
+    partings: Vec<(Door, RoutingId, Edition)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Address {
     door: Door,
-    routing_id: Rc<[u8]>,
+    routing_id: RoutingId,
     /// Its process, if that is ours.
     place: Option<Place>,
     /// What it speaks, once it has spoken.
@@ -60,7 +58,7 @@ impl Workers {
         Self {
             crew: Connections::default(),
             backend: Connections::default(),
-            table: HashMap::new(),
+            table: FxHashMap::default(),
             external,
             next_worker: 0,
             bands: Bands::default(),
@@ -71,7 +69,7 @@ impl Workers {
 
     /// Whether the sender has not been heard before, so that the crew list must be fresh.
     pub(super) fn is_new(&mut self, door: Door, id: &RoutingId) -> bool {
-        self.connections(door).key(id).is_none()
+        !self.connections(door).is_known(id)
     }
 
     fn connections(&mut self, door: Door) -> &mut Connections<WorkerId> {
@@ -91,12 +89,12 @@ impl Workers {
     ) {
         let id = &received.routing_id;
         if received.what == What::Farewell {
-            if let Some(worker) = self.connections(door).remove(id.as_ref()) {
+            if let Some(worker) = self.connections(door).remove(id) {
                 self.lose(worker, events);
             }
             return;
         }
-        let known = match self.connections(door).sender(id) {
+        let known = match self.connections(door).sender(received) {
             Sender::Known(worker) => Some(worker),
             Sender::New => None,
             Sender::Replaced(earlier) => {
@@ -110,16 +108,16 @@ impl Workers {
         let worker = if let Some(worker) = known {
             worker
         } else {
-            let Some(home) = self.identify(door, id, crew_list, events) else { return };
+            let Some(home) = self.identify((door, received.origin), crew_list, events) else { return };
             match majordomo::greeting(dialect, frames) {
                 Greeting::Welcome if Self::begins_band(door, frames) => {
-                    let connection = self.admit(door, id, home);
+                    let connection = self.admit(door, received, home);
                     self.bands.begin(connection);
                     connection
                 }
-                Greeting::Welcome => self.greet(door, id, home, events),
+                Greeting::Welcome => self.greet(door, received, home, events),
                 Greeting::BeginAnew(edition) => {
-                    return self.partings.push((door, id.as_ref().into(), edition));
+                    return self.partings.push((door, id.clone(), edition));
                 }
                 Greeting::Farewell => return,
             }
@@ -229,7 +227,7 @@ impl Workers {
     /// A member of a connection that is several workers can be reached like that.
     pub(super) fn enlist(&mut self, connection: WorkerId, worker: WorkerId, number: u32) -> Option<()> {
         let Address { door, routing_id, .. } = self.table.get(&connection)?;
-        let (door, routing_id, dialect) = (*door, Rc::clone(routing_id), Some(Dialect::Hornpipe));
+        let (door, routing_id, dialect) = (*door, routing_id.clone(), Some(Dialect::Hornpipe));
         let member = Some((connection, number));
         let (pid, claims) = (None, Claims::default());
         let address = Address { door, routing_id, place: None, dialect, member, pid, claims };
@@ -266,7 +264,7 @@ impl Workers {
     pub(super) fn say_partings(&mut self, sockets: &mut Sockets) {
         for (door, routing_id, edition) in self.partings.drain(..) {
             // Who has no room for it will hear it in answer to its next word.
-            let _sent = sockets.send(door, &routing_id, &edition.disconnect(), &[]);
+            let _sent = sockets.at(door).send(&routing_id, &edition.disconnect(), [].iter());
         }
     }
 
@@ -291,15 +289,14 @@ impl Workers {
     /// Finds out who a new peer is; `None` if it may not be a worker here.
     fn identify(
         &mut self,
-        door: Door,
-        id: &RoutingId,
+        (door, origin): (Door, Origin),
         crew_list: &CrewList,
         events: &mut Vec<Event<Body>>,
     ) -> Option<Home> {
-        let peer = id.pid().map_or(Peer::Stranger, |pid| crew_list.peer(pid));
+        let peer = origin.pid().map_or(Peer::Stranger, |pid| crew_list.peer(pid));
         match peer {
             Peer::Ours(place) => Some(Home::Local(place)),
-            Peer::Stranger if door == Door::Backend && self.admits(id) => Some(Home::External),
+            Peer::Stranger if door == Door::Backend && self.admits(origin) => Some(Home::External),
             Peer::Stranger => {
                 events.push(Event::Stranger);
                 None
@@ -308,33 +305,39 @@ impl Workers {
         }
     }
 
-    fn greet(&mut self, door: Door, id: &RoutingId, home: Home, events: &mut Vec<Event<Body>>) -> WorkerId {
-        let worker = self.admit(door, id, home);
+    fn greet(
+        &mut self,
+        door: Door,
+        received: &Received,
+        home: Home,
+        events: &mut Vec<Event<Body>>,
+    ) -> WorkerId {
+        let worker = self.admit(door, received, home);
         events.push(Event::Joined { worker, home });
         worker
     }
 
     /// Keeps how the peer can be reached.
-    fn admit(&mut self, door: Door, id: &RoutingId, home: Home) -> WorkerId {
+    fn admit(&mut self, door: Door, received: &Received, home: Home) -> WorkerId {
         self.next_worker += 1;
         let worker = WorkerId(self.next_worker);
-        let routing_id = self.connections(door).insert(id, worker);
+        self.connections(door).insert(received, worker);
+        let routing_id = received.routing_id.clone();
         let place = match home {
             Home::Local(place) => Some(place),
             Home::External => None,
         };
-        let pid = id.pid();
+        let pid = received.origin.pid();
         let (dialect, claims, member) = (None, Claims::default(), None);
         let address = Address { door, routing_id, place, dialect, member, pid, claims };
         self.table.insert(worker, address);
         worker
     }
 
-    fn admits(&self, id: &RoutingId) -> bool {
-        let address = || id.property(c"Peer-Address").unwrap_or_default();
+    fn admits(&self, origin: Origin) -> bool {
         match self.external {
             External::Anybody => true,
-            External::Loopback => address().parse().is_ok_and(|ip: IpAddr| ip.is_loopback()),
+            External::Loopback => origin.is_loopback(),
             External::Nobody => false,
         }
     }
@@ -447,6 +450,6 @@ impl Workers {
 
     fn send(&mut self, sockets: &mut Sockets, worker: WorkerId, head: &[&[u8]], body: &[Frame]) -> Sent {
         let Some(address) = self.table.get(&worker) else { return Sent::Gone };
-        sockets.send(address.door, &address.routing_id, head, body)
+        sockets.at(address.door).send(&address.routing_id, head, body.iter())
     }
 }

@@ -5,9 +5,6 @@ use super::{SocketType, ZmtpError};
 /// What a PING may bring along, to come back in its PONG.
 const CONTEXT_LIMIT: usize = 16;
 
-/// A routing id has at most so many bytes.
-const IDENTITY_LIMIT: usize = 255;
-
 /// A command's meaning.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
@@ -95,9 +92,6 @@ fn ready(mut data: &[u8]) -> Result<Command<'_>, ZmtpError> {
         }
         data = rest;
     }
-    if IDENTITY_LIMIT < identity.len() {
-        return Err(wrong("an identity of more than 255 bytes"));
-    }
     let socket = socket.ok_or(wrong("a READY without a Socket-Type"))?;
     Ok(Command::Ready { socket, identity })
 }
@@ -175,7 +169,5 @@ mod tests {
         {
             assert!(Command::decode(bytes).is_err(), "{bytes:?}");
         }
-        let identity = [named(b"READY"), property(b"Socket-Type", b"REQ"), property(b"Identity", &[1; 256])];
-        assert!(Command::decode(&identity.concat()).is_err());
     }
 }

@@ -1,20 +1,31 @@
 //! One side of a connection: greeting, handshake, then messages.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::command::Command;
-use super::frame::{Head, Limits};
+use super::frame::{Head, Limits, Version};
+use super::greeting::{self, Greeting};
 use super::outbox::Outbox;
 use super::reader::{Reader, Unit};
-use super::{SocketType, ZmtpError, greeting};
+use super::{SocketType, ZmtpError};
 
 /// More than this is not kept for a peer that pings and does not read.
 const PONGS_BYTES: usize = 64 * 1024;
 
+/// RFC 23: an identity has at most so many bytes.
+const IDENTITY_BYTES: usize = 255;
+
+/// What a peer of version 2 may send before it is known: its identity.
+const IDENTITY: Limits =
+    Limits { frame_bytes: IDENTITY_BYTES as u64, message_bytes: IDENTITY_BYTES as u64, frames: 1 };
+
 /// One side of a connection, the connecting or the accepting one: they say the same.
 ///
-/// Read into [`space`](Self::space) and say with [`received`](Self::received) how much it was; write
-/// what is [`unsent`](Self::unsent), and say with [`sent`](Self::sent) how much was taken; and take what
+/// A ROUTER also serves peers of ZMTP 2.0 (RFC 15): libzmq 3, and what was written beside it. They have no
+/// commands, so they are sent none, and are told of no errors.
+///
+/// Append what was read to the [`buffer`](Self::buffer) and say [`received`](Self::received); write what is [`unsent`](Self::unsent), and say with [`sent`](Self::sent) how much was taken; and take what
 /// has happened with [`next_event`](Self::next_event).
 ///
 /// Large frames that wait to be written are kept as `F`.
@@ -23,6 +34,8 @@ pub struct Connection<F = Vec<u8>> {
     socket: SocketType,
     limits: Limits,
     stage: Stage,
+    /// The ttl of the peer's last ping.
+    silence_tenths: u16,
     reader: Reader,
     outbox: Outbox<F>,
     events: VecDeque<Event>,
@@ -35,6 +48,8 @@ pub enum Event {
     Ready(Peer),
     /// A message, with at least one frame.
     Message(Vec<Vec<u8>>),
+    /// The first frames of a message that had more of them than [`Limits`] allow; the others are gone.
+    Overlong(Vec<Vec<u8>>),
     /// The peer's answer to a [`ping`](Connection::ping).
     Pong {
         /// What the ping brought along.
@@ -53,8 +68,13 @@ pub struct Peer {
 
 #[derive(Debug)]
 enum Stage {
-    Greeting,
+    /// Until the peer's greeting is complete. A part of ours may wait for its version.
+    Greeting {
+        is_said: bool,
+    },
     Handshake,
+    /// Version 2's handshake: this kind of socket is yet to say its identity.
+    Naming(SocketType),
     Open,
     Failed(ZmtpError),
 }
@@ -115,30 +135,40 @@ impl<F: AsRef<[u8]>> Connection<F> {
     #[must_use]
     pub fn with_frames(socket: SocketType, limits: Limits) -> Self {
         let mut outbox = Outbox::default();
-        outbox.push_raw(&greeting::encode());
+        outbox.push_raw(&greeting::opening(socket));
         Self {
             socket,
             limits,
-            stage: Stage::Greeting,
-            reader: Reader::new(),
+            stage: Stage::Greeting { is_said: false },
+            silence_tenths: 0,
+            reader: Reader::default(),
             outbox,
             events: VecDeque::new(),
         }
     }
 
-    /// Where the next bytes of the peer belong: at least one. The rest of a large frame is read into its own
-    /// memory, so that it is not copied.
-    pub fn space(&mut self) -> &mut [u8] {
-        self.reader.space()
+    /// Where the next bytes of the peer belong: behind those that are there. It has room for at least one, and should
+    /// not be made larger. The rest of a large frame is read into its own memory, so that it is not copied.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.reader.buffer()
     }
 
-    /// So many bytes were read into [`space`](Self::space).
+    /// Reads into this buffer, which is empty, until [`give_back`](Self::give_back): one is enough for many connections.
+    pub fn lend(&mut self, buffer: &mut Vec<u8>) {
+        self.reader.lend(buffer);
+    }
+
+    /// Gives the buffer back, empty. What was read and is not complete is kept.
+    pub fn give_back(&mut self, buffer: &mut Vec<u8>) {
+        self.reader.give_back(buffer);
+    }
+
+    /// There is more in the [`buffer`](Self::buffer).
     ///
     /// # Errors
     /// The connection is of no use any more. What came before that is still there to be taken;
     /// [`unsent`](Self::unsent) may hold a reason for the peer.
-    pub fn received(&mut self, count: usize) -> Result<(), ZmtpError> {
-        self.reader.filled(count);
+    pub fn received(&mut self) -> Result<(), ZmtpError> {
         let progress = self.progress();
         if let Err(error) = &progress {
             self.fail(error.clone());
@@ -151,6 +181,12 @@ impl<F: AsRef<[u8]>> Connection<F> {
         self.events.pop_front()
     }
 
+    /// Whether something has happened that was not taken yet.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Whether the handshake is over and nothing has gone wrong.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -159,10 +195,25 @@ impl<F: AsRef<[u8]>> Connection<F> {
 
     /// Asks the peer for a sign of life, which is an [`Event::Pong`] with the same context, of at most 16 bytes.
     /// The peer may give this side up after `ttl` tenths of a second without another word; 0 is never.
-    pub fn ping(&mut self, ttl: u16, context: &[u8]) {
-        if self.is_open() {
+    ///
+    /// False if nothing was sent: it is too early or too late, or the peer speaks version 2, which has no
+    /// commands, and its silence tells nothing.
+    pub fn ping(&mut self, ttl: u16, context: &[u8]) -> bool {
+        let may_ping = self.is_open() && self.reader.version() == Version::V3;
+        if may_ping {
             self.command(&Command::Ping { ttl, context });
         }
+        may_ping
+    }
+
+    /// How long the peer may be silent before it should be given up, as its last ping has it. None if it has sent
+    /// no ping, or the last one sets no limit.
+    ///
+    /// RFC 37, "Connection Heartbeating": the ttl of a PING counts from then on, in tenths of a second, and any
+    /// bytes end the silence. libzmq waits so long after each PING and drops the limit with whatever comes next;
+    /// here it holds until the next PING, so that a peer that dies behind a message is missed too.
+    pub fn silence_allowed(&self) -> Option<Duration> {
+        (self.silence_tenths != 0).then(|| Duration::from_millis(u64::from(self.silence_tenths) * 100))
     }
 
     /// The bytes to write, in order, in pieces for one vectored write. Some may be empty.
@@ -185,29 +236,58 @@ impl<F: AsRef<[u8]>> Connection<F> {
         if let Stage::Failed(error) = &self.stage {
             return Err(error.clone());
         }
-        if matches!(self.stage, Stage::Greeting) {
-            if !self.reader.take_greeting()? {
-                return Ok(());
+        if matches!(self.stage, Stage::Greeting { .. }) {
+            self.say_rest_of_greeting();
+            match self.reader.take_greeting(self.socket)? {
+                None => return Ok(()),
+                Some(Greeting::V2(theirs)) => self.stage = Stage::Naming(theirs),
+                Some(Greeting::V3) => {
+                    self.stage = Stage::Handshake;
+                    self.command(&Command::ready(self.socket));
+                }
             }
-            self.stage = Stage::Handshake;
-            self.command(&Command::ready(self.socket));
         }
         while let Some(unit) = self.take_unit()? {
             match unit {
-                Unit::Message(frames) => self.events.push_back(Event::Message(frames)),
+                Unit::Message(frames) => self.hear(frames)?,
+                Unit::Overlong(_) if !self.is_open() => return Err(several_frames()),
+                Unit::Overlong(frames) => self.events.push_back(Event::Overlong(frames)),
                 Unit::Command(bytes) => self.obey(&Command::decode(&bytes)?)?,
             }
         }
         Ok(())
     }
 
-    fn take_unit(&mut self) -> Result<Option<Unit>, ZmtpError> {
-        if self.is_open() {
-            return self.reader.take_unit(&self.limits);
+    /// Before the peer's greeting is judged: RFC 37 wants ours to be complete when the peer's is, and a peer of
+    /// another mechanism reads in it what the matter is.
+    fn say_rest_of_greeting(&mut self) {
+        if matches!(self.stage, Stage::Greeting { is_said: false })
+            && let Some(rest) = greeting::rest(self.reader.unread(), self.socket)
+        {
+            self.outbox.push_raw(&rest);
+            self.stage = Stage::Greeting { is_said: true };
         }
-        // No memory for what may not come yet.
-        let unit = self.reader.take_unit(&Limits { frames: 0, ..self.limits });
-        if matches!(unit, Err(ZmtpError::TooManyFrames { .. })) { Err(ZmtpError::EarlyMessage) } else { unit }
+    }
+
+    fn take_unit(&mut self) -> Result<Option<Unit>, ZmtpError> {
+        let limits = &self.limits;
+        match self.stage {
+            Stage::Open => self.reader.take_unit(limits),
+            Stage::Naming(_) => match self.reader.take_unit(&IDENTITY) {
+                Err(ZmtpError::FrameTooLarge { .. } | ZmtpError::MessageTooLarge { .. }) => Err(too_long()),
+                Err(ZmtpError::EndlessMessage { .. }) => Err(several_frames()),
+                unit => unit,
+            },
+            Stage::Greeting { .. } | Stage::Handshake | Stage::Failed(_) => self.reader.take_command(limits),
+        }
+    }
+
+    fn hear(&mut self, mut frames: Vec<Vec<u8>>) -> Result<(), ZmtpError> {
+        if let Stage::Naming(socket) = self.stage {
+            return self.admit(socket, frames.pop().unwrap_or_default());
+        }
+        self.events.push_back(Event::Message(frames));
+        Ok(())
     }
 
     fn obey(&mut self, command: &Command<'_>) -> Result<(), ZmtpError> {
@@ -218,7 +298,8 @@ impl<F: AsRef<[u8]>> Connection<F> {
             (Command::Ready { socket, identity }, false) => self.meet(socket, identity),
             (Command::Ready { .. }, true) => Err(ZmtpError::Command { what: "a second READY" }),
             (_, false) => Err(ZmtpError::Command { what: "anything but READY in the handshake" }),
-            (Command::Ping { context, .. }, true) => {
+            (Command::Ping { ttl, context }, true) => {
+                self.silence_tenths = *ttl;
                 if self.outbox.unsent_bytes() < PONGS_BYTES {
                     self.command(&Command::Pong { context });
                 }
@@ -237,13 +318,26 @@ impl<F: AsRef<[u8]>> Connection<F> {
             let theirs = String::from_utf8_lossy(socket.get(..255).unwrap_or(socket)).into_owned();
             return Err(ZmtpError::SocketType { ours: self.socket, theirs });
         };
+        self.admit(theirs, identity.to_vec())
+    }
+
+    fn admit(&mut self, socket: SocketType, identity: Vec<u8>) -> Result<(), ZmtpError> {
+        if IDENTITY_BYTES < identity.len() {
+            return Err(too_long());
+        }
+        if identity.first() == Some(&0) {
+            // RFC 37 reserves them for ROUTERs, which make them for peers that want none.
+            return Err(ZmtpError::Identity {
+                what: "begins with a zero byte, as only those do that routers make",
+            });
+        }
         self.stage = Stage::Open;
-        self.events.push_back(Event::Ready(Peer { socket: theirs, identity: identity.to_vec() }));
+        self.events.push_back(Event::Ready(Peer { socket, identity }));
         Ok(())
     }
 
     fn fail(&mut self, error: ZmtpError) {
-        // Later a peer would take it for nonsense, and before its greeting for a part of ours.
+        // Later a peer would take it for nonsense, and before its greeting for a part of ours; of version 2 always.
         if matches!(self.stage, Stage::Handshake) && !matches!(error, ZmtpError::Refused { .. }) {
             self.command(&Command::Error { reason: error.to_string().as_bytes() });
         }
@@ -256,4 +350,12 @@ impl<F: AsRef<[u8]>> Connection<F> {
         let bytes = command.encode();
         self.outbox.push_copy(Head::of_command(bytes.len()), &bytes);
     }
+}
+
+fn too_long() -> ZmtpError {
+    ZmtpError::Identity { what: "has more than 255 bytes" }
+}
+
+fn several_frames() -> ZmtpError {
+    ZmtpError::Identity { what: "has more than one frame" }
 }

@@ -5,12 +5,14 @@ use super::SocketType;
 /// Why a connection is of no use any more: close it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ZmtpError {
-    /// The first bytes are not ZMTP's.
+    /// The first bytes are not ZMTP's, or of its version 1, which had no signature.
     NotZmtp,
-    /// The peer speaks a version before 3.
+    /// The peer speaks a version that is too old.
     Version {
         /// Its major version.
         major: u8,
+        /// The oldest that is spoken here.
+        least: u8,
     },
     /// The peer wants another security mechanism than NULL.
     Mechanism {
@@ -23,6 +25,11 @@ pub enum ZmtpError {
         ours: SocketType,
         /// The peer's, as it calls it.
         theirs: String,
+    },
+    /// The peer wants a routing id that no peer can have.
+    Identity {
+        /// What is wrong with it.
+        what: &'static str,
     },
     /// The peer has refused the connection, and says why.
     Refused {
@@ -53,9 +60,9 @@ pub enum ZmtpError {
         /// What is allowed.
         limit: u64,
     },
-    /// A message has more frames than is allowed.
-    TooManyFrames {
-        /// What is allowed.
+    /// A message has so many frames that it may have no end.
+    EndlessMessage {
+        /// How many are read.
         limit: usize,
     },
 }
@@ -63,9 +70,9 @@ pub enum ZmtpError {
 impl std::fmt::Display for ZmtpError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotZmtp => f.write_str("the peer does not speak ZeroMQ's protocol"),
-            Self::Version { major } => {
-                write!(f, "the peer speaks version {major} of ZeroMQ's protocol, and 3 is the least")
+            Self::NotZmtp => f.write_str("the peer does not speak ZeroMQ's protocol, or version 1 of it"),
+            Self::Version { major, least } => {
+                write!(f, "the peer speaks version {major} of ZeroMQ's protocol, and {least} is the least")
             }
             Self::Mechanism { name } => {
                 write!(f, "the peer wants the security mechanism {name:?}, and here is NULL alone")
@@ -73,15 +80,18 @@ impl std::fmt::Display for ZmtpError {
             Self::SocketType { ours, theirs } => {
                 write!(f, "the peer is a {theirs:?}, which a {} cannot talk to", ours.as_str())
             }
+            Self::Identity { what } => write!(f, "the peer's identity (routing id) {what}"),
             Self::Refused { reason } => write!(f, "the peer refuses the connection: {reason}"),
-            Self::Flags { flags } => write!(f, "a frame begins with {flags:#04x}, which no frame does"),
+            Self::Flags { flags } => {
+                write!(f, "a frame begins with {flags:#04x}, which no frame of this version does")
+            }
             Self::Command { what } => write!(f, "a command cannot be read: {what}"),
             Self::EarlyMessage => f.write_str("a message came before the end of the handshake"),
             Self::FrameTooLarge { size, limit } => {
                 write!(f, "a frame has {size} bytes, and {limit} are allowed")
             }
             Self::MessageTooLarge { limit } => write!(f, "a message has more than {limit} bytes"),
-            Self::TooManyFrames { limit } => write!(f, "a message has more than {limit} frames"),
+            Self::EndlessMessage { limit } => write!(f, "a message has more than {limit} frames"),
         }
     }
 }

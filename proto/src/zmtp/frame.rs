@@ -6,6 +6,25 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
+/// How frames are read: what the two sides have agreed upon.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// ZMTP 2.0 (RFC 15), without commands.
+    V2,
+    /// ZMTP 3.1 (RFC 37).
+    #[default]
+    V3,
+}
+
+impl Version {
+    const fn flags(self) -> u8 {
+        match self {
+            Self::V2 => MORE | LONG,
+            Self::V3 => MORE | LONG | COMMAND,
+        }
+    }
+}
+
 /// The longest head: flags and eight bytes of size.
 pub(super) const HEAD_LIMIT: usize = 9;
 
@@ -19,7 +38,8 @@ pub struct Limits {
     pub frame_bytes: u64,
     /// Bytes of all frames of a message.
     pub message_bytes: u64,
-    /// Frames of a message.
+    /// Frames of a message that are kept. More than these are read to the message's end, if it ends before there
+    /// are 16 times as many; their bytes count.
     pub frames: usize,
 }
 
@@ -63,10 +83,10 @@ impl Head {
     }
 
     /// The head at the start of these bytes, and its length; `None` if there are too few.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, ZmtpError> {
+    pub(super) fn decode(bytes: &[u8], version: Version) -> Result<Option<(Self, usize)>, ZmtpError> {
         let Some((&flags, rest)) = bytes.split_first() else { return Ok(None) };
         let (command, more) = (flags & COMMAND != 0, flags & MORE != 0);
-        if flags & !(MORE | LONG | COMMAND) != 0 || (command && more) {
+        if flags & !version.flags() != 0 || (command && more) {
             return Err(ZmtpError::Flags { flags });
         }
         let size = if flags & LONG == 0 {
@@ -77,11 +97,8 @@ impl Head {
         Ok(size.map(|(size, len)| (Self { command, more, size }, len)))
     }
 
-    /// Whether the frame may come, after so many frames and bytes of the same message.
-    pub(super) fn check(self, (frames, bytes): (usize, u64), limits: &Limits) -> Result<(), ZmtpError> {
-        if !self.command && limits.frames <= frames {
-            return Err(ZmtpError::TooManyFrames { limit: limits.frames });
-        }
+    /// Whether the frame may come, after so many bytes of the same message.
+    pub(super) fn check(self, bytes: u64, limits: &Limits) -> Result<(), ZmtpError> {
         let limit = if self.command { COMMAND_BYTES } else { limits.frame_bytes };
         if limit < self.size {
             return Err(ZmtpError::FrameTooLarge { size: self.size, limit });
@@ -108,14 +125,21 @@ mod tests {
                 let mut bytes = Vec::new();
                 head.encode(&mut bytes);
                 assert_eq!(bytes.len(), len);
-                assert_eq!(Head::decode(&bytes), Ok(Some((head, len))));
+                assert_eq!(Head::decode(&bytes, Version::V3), Ok(Some((head, len))));
                 for end in 0..len {
-                    assert_eq!(Head::decode(&bytes[..end]), Ok(None));
+                    assert_eq!(Head::decode(&bytes[..end], Version::V3), Ok(None));
                 }
+                let old = Head::decode(&bytes, Version::V2);
+                assert_eq!(old.is_err(), head.command);
             }
         }
         for flags in [0x08, 0x80, 0x05, 0x07] {
-            assert_eq!(Head::decode(&[flags, 0]), Err(ZmtpError::Flags { flags }));
+            for version in [Version::V2, Version::V3] {
+                assert_eq!(Head::decode(&[flags, 0], version), Err(ZmtpError::Flags { flags }));
+            }
+        }
+        for flags in [4, 6] {
+            assert_eq!(Head::decode(&[flags], Version::V2), Err(ZmtpError::Flags { flags }));
         }
     }
 }

@@ -1,112 +1,159 @@
 //! Bytes to frames, and frames to messages, each bounded before memory is taken for it.
 
-use super::frame::{Head, Limits};
-use super::{ZmtpError, greeting};
+use super::frame::{Head, Limits, Version};
+use super::greeting::{self, Greeting};
+use super::{SocketType, ZmtpError};
 
-/// What is read in one go.
+/// What is read in one go, by a connection that has a buffer of its own.
 const BUFFER: usize = 16 * 1024;
 
 /// A frame larger than this that has not come in full gets its own memory, and the rest of it is
 /// read right there.
 const LARGE: u64 = 4096;
 
+/// So many times the frames that are allowed are read, to find a message's end.
+const ENDLESS: usize = 16;
+
+/// So much memory is taken at once for a large frame; and then, as it comes, as much again each time.
+const ANNOUNCED: usize = 1024 * 1024;
+
 /// What has been read in full.
 #[derive(Debug)]
 pub(super) enum Unit {
     Command(Vec<u8>),
     Message(Vec<Vec<u8>>),
+    /// The first of its frames: there were more than are allowed.
+    Overlong(Vec<Vec<u8>>),
 }
 
 /// The reading side of a connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Reader {
-    buffer: Box<[u8]>,
-    /// What is read and not yet used lies between these two.
+    buffer: Vec<u8>,
+    /// What comes before in the buffer is used.
     begin: usize,
-    end: usize,
     large: Option<Large>,
+    version: Version,
     /// The frames of a message that is not complete, and their bytes.
     message: Vec<Vec<u8>>,
     message_bytes: u64,
+    /// Frames beyond those that are allowed, which are gone.
+    surplus: usize,
 }
 
 /// A frame that is read into its own memory.
 #[derive(Debug)]
 struct Large {
     head: Head,
+    size: usize,
+    /// What has come; when more than the frame has come, the next frame's beginning is in it, too.
     frame: Vec<u8>,
-    filled: usize,
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
-        Self {
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            begin: 0,
-            end: 0,
-            large: None,
-            message: Vec::new(),
-            message_bytes: 0,
+    /// Where the next bytes belong, behind what is there. It has room for at least one.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        if let Some(Large { size, frame, .. }) = &mut self.large {
+            if frame.len() == frame.capacity() {
+                let missing = size.saturating_sub(frame.len());
+                frame.reserve_exact(missing.min(frame.len().max(ANNOUNCED)));
+            }
+            return frame;
         }
+        if self.begin == self.buffer.len() {
+            self.buffer.clear();
+            self.begin = 0;
+        }
+        if self.buffer.capacity() - self.buffer.len() < BUFFER / 4 {
+            self.buffer.drain(..self.begin);
+            self.begin = 0;
+            self.buffer.reserve(BUFFER - self.buffer.len().min(BUFFER / 2));
+        }
+        &mut self.buffer
     }
 
-    /// Where the next bytes belong. Never empty once all units were taken.
-    pub(super) fn space(&mut self) -> &mut [u8] {
-        if let Some(Large { frame, filled, .. }) = &mut self.large {
-            return frame.get_mut(*filled..).unwrap_or_default();
-        }
-        if self.begin == self.end {
-            (self.begin, self.end) = (0, 0);
-        } else if self.buffer.len() - self.end < BUFFER / 4 {
-            self.buffer.copy_within(self.begin..self.end, 0);
-            (self.begin, self.end) = (0, self.end - self.begin);
-        }
-        self.buffer.get_mut(self.end..).unwrap_or_default()
+    /// Reads into this buffer, which is empty, until it is given back.
+    pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
+        buffer.extend(self.unread());
+        self.buffer = std::mem::take(buffer);
+        self.begin = 0;
     }
 
-    /// So many bytes were put there.
-    pub(super) fn filled(&mut self, count: usize) {
-        match &mut self.large {
-            Some(Large { frame, filled, .. }) => *filled = frame.len().min(filled.saturating_add(count)),
-            None => self.end = self.buffer.len().min(self.end.saturating_add(count)),
-        }
+    /// Gives back the buffer it was lent, and keeps what is not used yet.
+    pub(super) fn give_back(&mut self, buffer: &mut Vec<u8>) {
+        let rest = self.unread().to_vec();
+        *buffer = std::mem::replace(&mut self.buffer, rest);
+        buffer.clear();
+        self.begin = 0;
     }
 
-    /// Takes the peer's greeting: true once it is complete.
-    pub(super) fn take_greeting(&mut self) -> Result<bool, ZmtpError> {
-        let complete = greeting::check(self.bytes())?;
-        if complete {
-            self.begin += greeting::GREETING_LEN;
+    /// Takes the peer's greeting once it is complete. What follows is read in its version.
+    pub(super) fn take_greeting(&mut self, ours: SocketType) -> Result<Option<Greeting>, ZmtpError> {
+        let greeting = greeting::check(self.unread(), ours)?;
+        if let Some(greeting) = greeting {
+            self.begin += greeting.len();
+            self.version = greeting.version();
         }
-        Ok(complete)
+        Ok(greeting)
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     /// Takes what is complete.
     pub(super) fn take_unit(&mut self, limits: &Limits) -> Result<Option<Unit>, ZmtpError> {
-        while let Some((head, frame)) = self.take_frame(limits)? {
+        self.take(limits, true)
+    }
+
+    /// The same, where no message may come yet.
+    pub(super) fn take_command(&mut self, limits: &Limits) -> Result<Option<Unit>, ZmtpError> {
+        self.take(limits, false)
+    }
+
+    fn take(&mut self, limits: &Limits, messages: bool) -> Result<Option<Unit>, ZmtpError> {
+        while let Some((head, frame)) = self.take_frame(limits, messages)? {
             if head.command {
                 return Ok(Some(Unit::Command(frame)));
             }
-            self.message.push(frame);
+            if self.message.len() < limits.frames {
+                self.message.push(frame);
+            } else {
+                self.surplus += 1;
+                let limit = limits.frames.saturating_mul(ENDLESS);
+                if limit <= limits.frames + self.surplus && head.more {
+                    return Err(ZmtpError::EndlessMessage { limit });
+                }
+            }
             if !head.more {
                 self.message_bytes = 0;
-                return Ok(Some(Unit::Message(std::mem::take(&mut self.message))));
+                let frames = std::mem::take(&mut self.message);
+                let surplus = std::mem::take(&mut self.surplus);
+                return Ok(Some(if 0 < surplus { Unit::Overlong(frames) } else { Unit::Message(frames) }));
             }
             self.message_bytes = self.message_bytes.saturating_add(head.size);
         }
         Ok(None)
     }
 
-    fn take_frame(&mut self, limits: &Limits) -> Result<Option<(Head, Vec<u8>)>, ZmtpError> {
-        if let Some(large) = self.large.take_if(|large| large.filled == large.frame.len()) {
-            return Ok(Some((large.head, large.frame)));
+    fn take_frame(&mut self, limits: &Limits, messages: bool) -> Result<Option<(Head, Vec<u8>)>, ZmtpError> {
+        if let Some(Large { head, size, mut frame }) =
+            self.large.take_if(|large| large.size <= large.frame.len())
+        {
+            // The buffer was used up before this frame had memory of its own.
+            self.buffer.extend(frame.drain(size..));
+            return Ok(Some((head, frame)));
         }
         if self.large.is_some() {
             return Ok(None);
         }
-        let bytes = self.buffer.get(self.begin..self.end).unwrap_or_default();
-        let Some((head, head_len)) = Head::decode(bytes)? else { return Ok(None) };
-        head.check((self.message.len(), self.message_bytes), limits)?;
+        let bytes = self.unread();
+        let Some((head, head_len)) = Head::decode(bytes, self.version)? else { return Ok(None) };
+        if !head.command && !messages {
+            // No memory for what may not come yet.
+            return Err(ZmtpError::EarlyMessage);
+        }
+        head.check(self.message_bytes, limits)?;
         let limit = limits.frame_bytes;
         let Ok(size) = usize::try_from(head.size) else {
             return Err(ZmtpError::FrameTooLarge { size: head.size, limit });
@@ -118,17 +165,17 @@ impl Reader {
             return Ok(Some((head, frame)));
         }
         if LARGE < head.size {
-            let mut frame = vec![0; size];
-            for (place, byte) in frame.iter_mut().zip(bytes) {
-                *place = *byte;
-            }
-            self.large = Some(Large { head, frame, filled: bytes.len() });
-            (self.begin, self.end) = (0, 0);
+            let mut frame = Vec::with_capacity(size.min(bytes.len().max(ANNOUNCED)));
+            frame.extend(bytes);
+            self.large = Some(Large { head, size, frame });
+            self.buffer.clear();
+            self.begin = 0;
         }
         Ok(None)
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.begin..self.end).unwrap_or_default()
+    /// What is read and not yet taken.
+    pub(super) fn unread(&self) -> &[u8] {
+        self.buffer.get(self.begin..).unwrap_or_default()
     }
 }

@@ -1,5 +1,8 @@
 //! The kinds of sockets that requests and replies travel between.
 
+/// All kinds of sockets that version 2 knows, each at its number.
+const NUMBERED: [&str; 9] = ["PAIR", "PUB", "SUB", "REQ", "REP", "DEALER", "ROUTER", "PULL", "PUSH"];
+
 /// What kind of socket a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketType {
@@ -31,6 +34,27 @@ impl SocketType {
             .find(|socket| socket.as_str().as_bytes() == name)
     }
 
+    /// Its number on the wire of version 2.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Req => 3,
+            Self::Rep => 4,
+            Self::Dealer => 5,
+            Self::Router => 6,
+        }
+    }
+
+    pub(super) fn numbered(number: u8) -> Option<Self> {
+        [Self::Dealer, Self::Router, Self::Req, Self::Rep]
+            .into_iter()
+            .find(|socket| socket.number() == number)
+    }
+
+    /// The name of any kind, or its number if it has none.
+    pub(super) fn name_of(number: u8) -> String {
+        NUMBERED.get(usize::from(number)).map_or_else(|| number.to_string(), |name| (*name).to_owned())
+    }
+
     /// Whether ZeroMQ lets the two be connected.
     #[must_use]
     pub const fn may_talk_to(self, other: Self) -> bool {
@@ -48,7 +72,17 @@ impl SocketType {
 
 #[cfg(test)]
 mod tests {
+    use super::SocketType;
     use super::SocketType::{Dealer, Rep, Req, Router};
+
+    #[test]
+    fn names_and_numbers_belong_together() {
+        for socket in [Dealer, Router, Req, Rep] {
+            assert_eq!(SocketType::numbered(socket.number()), Some(socket));
+            assert_eq!(SocketType::name_of(socket.number()), socket.as_str());
+        }
+        assert_eq!(SocketType::numbered(8), None);
+    }
 
     #[test]
     fn who_may_talk_to_whom_is_the_same_from_both_sides() {

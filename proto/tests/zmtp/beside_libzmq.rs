@@ -43,11 +43,17 @@ impl Ours {
             if let Some(event) = self.connection.next_event() {
                 return event;
             }
-            let count = self.stream.read(self.connection.space()).unwrap();
-            assert_ne!(count, 0, "libzmq has closed the connection");
-            self.connection.received(count).unwrap();
-            self.flush();
+            self.read();
         }
+    }
+
+    fn read(&mut self) {
+        let mut bytes = [0; 4096];
+        let count = self.stream.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "libzmq has closed the connection");
+        self.connection.buffer().extend(&bytes[..count]);
+        self.connection.received().unwrap();
+        self.flush();
     }
 
     fn meet(&mut self, expected: SocketType) {
@@ -75,7 +81,9 @@ fn unix(stream: UnixStream) -> Box<dyn Stream> {
 
 fn theirs(kind: zmq::SocketType) -> zmq::Socket {
     let socket = zmq::Context::new().socket(kind).unwrap();
-    socket.set_rcvtimeo(i32::try_from(DEADLINE.as_millis()).unwrap()).unwrap();
+    let deadline = i32::try_from(DEADLINE.as_millis()).unwrap();
+    socket.set_rcvtimeo(deadline).unwrap();
+    socket.set_sndtimeo(deadline).unwrap();
     socket.set_linger(0).unwrap();
     socket
 }
@@ -123,7 +131,7 @@ fn our_dealer_talks_to_a_router_of_libzmq_over_a_unix_socket() {
 }
 
 /// Our ROUTER, without routing ids, and libzmq's DEALER and REQ.
-fn accepting(mut ours: Ours, dealer: &zmq::Socket) {
+fn accepting(ours: &mut Ours, dealer: &zmq::Socket) {
     ours.meet(SocketType::Dealer);
     for message in messages() {
         dealer.send_multipart(&message, 0).unwrap();
@@ -141,8 +149,17 @@ fn we_accept_a_dealer_of_libzmq_over_tcp_and_answer_its_heartbeats() {
     // It gives up who does not answer, and would connect anew.
     dealer.set_heartbeat_ivl(20).unwrap();
     dealer.set_heartbeat_timeout(2000).unwrap();
+    dealer.set_heartbeat_ttl(3000).unwrap();
     dealer.connect(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
-    accepting(Ours::new(SocketType::Router, tcp(listener.accept().unwrap().0)), &dealer);
+    let mut ours = Ours::new(SocketType::Router, tcp(listener.accept().unwrap().0));
+    accepting(&mut ours, &dealer);
+    // One read is a ping, or a part of one.
+    for _ in 0..20 {
+        if ours.connection.silence_allowed().is_none() {
+            ours.read();
+        }
+    }
+    assert_eq!(ours.connection.silence_allowed(), Some(Duration::from_secs(3)));
 }
 
 #[test]
@@ -151,7 +168,7 @@ fn we_accept_a_dealer_of_libzmq_over_a_unix_socket() {
     let listener = UnixListener::bind(&path).unwrap();
     let dealer = theirs(zmq::DEALER);
     dealer.connect(&format!("ipc://{path}")).unwrap();
-    accepting(Ours::new(SocketType::Router, unix(listener.accept().unwrap().0)), &dealer);
+    accepting(&mut Ours::new(SocketType::Router, unix(listener.accept().unwrap().0)), &dealer);
     std::fs::remove_file(path).unwrap();
 }
 

@@ -52,14 +52,24 @@ fn feed(
     dice: &mut Dice,
 ) -> (Vec<Event>, Result<(), ZmtpError>) {
     let mut events = Vec::new();
+    let mut lent = Vec::with_capacity(1000);
     let largest = [1, 3, 100, 5000, 100_000][dice.below(5)];
     while !bytes.is_empty() {
-        let space = connection.space();
-        assert!(!space.is_empty(), "an empty read would look like the end");
-        let count = space.len().min(bytes.len()).min(1 + dice.below(largest));
-        space[..count].copy_from_slice(&bytes[..count]);
+        let lends = dice.below(2) == 0;
+        if lends {
+            connection.lend(&mut lent);
+        }
+        let buffer = connection.buffer();
+        assert!(buffer.len() < buffer.capacity(), "an empty read would look like the end");
+        // More than there is room for would only cost time.
+        let count = bytes.len().min(1 + dice.below(largest));
+        buffer.extend(&bytes[..count]);
         bytes = &bytes[count..];
-        let result = connection.received(count);
+        let result = connection.received();
+        if lends {
+            connection.give_back(&mut lent);
+            assert!(lent.is_empty());
+        }
         events.extend(std::iter::from_fn(|| connection.next_event()));
         if result.is_err() {
             return (events, result);
@@ -84,11 +94,22 @@ fn sender(limits: Limits) -> (Connection, Vec<u8>) {
     (sender, bytes)
 }
 
+/// All that a peer of version 2 says before its messages, whose frames are those of version 3.
+fn greeting_of_version_2(dice: &mut Dice) -> Vec<u8> {
+    let size = [0, 1, 5, 255][dice.below(4)];
+    let kind = [3, 5, 6][dice.below(3)];
+    [b"\xff\0\0\0\0\0\0\0\x01\x7f\x01", &[kind, 0, size][..], &vec![b'i'; size.into()]].concat()
+}
+
 fn stream(dice: &mut Dice) -> (Vec<u8>, Vec<Vec<Vec<u8>>>) {
     let (mut sender, mut bytes) = sender(LIMITS);
+    let is_old = dice.below(2) == 0;
+    if is_old {
+        bytes = greeting_of_version_2(dice);
+    }
     let mut messages = Vec::new();
     for _ in 0..dice.below(6) {
-        if dice.below(4) == 0 {
+        if !is_old && dice.below(4) == 0 {
             sender.ping(10, b"x");
         }
         let message = dice.message();
@@ -109,7 +130,12 @@ fn in_whatever_pieces_it_comes_the_messages_are_the_same() {
         let mut receiver = Connection::new(SocketType::Router, LIMITS);
         let (events, result) = feed(&mut receiver, &bytes, &mut dice);
         assert_eq!(result, Ok(()), "seed {seed}");
-        assert!(matches!(events[0], Event::Ready(_)), "seed {seed}");
+        let Event::Ready(peer) = &events[0] else { panic!("seed {seed}: not ready") };
+        if bytes[10] == 1 {
+            assert_eq!(peer.identity, bytes[14..14 + usize::from(bytes[13])], "seed {seed}");
+            let said = b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\x06\0\0";
+            assert_eq!(written(&mut receiver), said, "seed {seed}");
+        }
         let come: Vec<_> = events.into_iter().skip(1).collect();
         assert!(come == messages.into_iter().map(Event::Message).collect::<Vec<_>>(), "seed {seed}");
     }
@@ -151,8 +177,12 @@ fn rubbish_behind_a_handshake_is_no_better() {
     for seed in 0..seeds() {
         let mut dice = Dice(seed);
         let (_sender, mut bytes) = sender(LIMITS);
-        let handshake = if dice.below(2) == 0 { bytes.len() } else { 64 };
-        bytes.truncate(handshake);
+        match dice.below(4) {
+            0 => (),
+            1 => bytes.truncate(64),
+            2 => bytes = greeting_of_version_2(&mut dice),
+            _ => bytes = greeting_of_version_2(&mut dice)[..12].to_vec(),
+        }
         bytes.extend((0..1000).map(|_| u8::try_from(dice.below(8)).unwrap()));
         let mut receiver = Connection::new(SocketType::Router, LIMITS);
         let (_events, result) = feed(&mut receiver, &bytes, &mut dice);
@@ -172,4 +202,8 @@ fn a_peer_that_pings_and_does_not_read_is_answered_only_so_often() {
         feed(&mut receiver, &written(&mut pinging), &mut dice).1.unwrap();
     }
     assert!(receiver.unsent_bytes() < 70 * 1024);
+    // What it says of itself is heard all the same.
+    pinging.ping(7, b"");
+    feed(&mut receiver, &written(&mut pinging), &mut dice).1.unwrap();
+    assert_eq!(receiver.silence_allowed(), Some(std::time::Duration::from_millis(700)));
 }

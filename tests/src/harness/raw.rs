@@ -130,6 +130,13 @@ impl<S: Read + Write> Zmtp<S> {
         body
     }
 
+    /// All that comes until the other side hangs up.
+    pub fn read_rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        rest
+    }
+
     /// Whether the other side has hung up, waiting for it a while.
     pub fn is_hung_up(&mut self) -> bool {
         let mut rest = Vec::new();

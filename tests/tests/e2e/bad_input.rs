@@ -101,6 +101,65 @@ fn a_frame_that_claims_to_be_endless_ends_its_connection() {
 }
 
 #[test]
+fn a_message_of_too_many_frames_is_answered_and_one_without_end_ends_its_connection() {
+    let broker = Broker::demo(1);
+    let workers = broker.workers();
+    let frames = |count| b"\x01\0".repeat(count);
+    let mut client = Zmtp::connect(broker.frontend_port(), "DEALER");
+    client.write(&frames(5000));
+    client.write(b"\0\x05hello");
+    assert!(client.read_frame().is_empty());
+    let answer = String::from_utf8(client.read_frame()).unwrap();
+    assert_eq!(answer, "ERR malformed too many frames");
+    client.send(&[b"", b"echo still here"]);
+    assert!(client.read_frame().is_empty());
+    assert_eq!(client.read_frame(), b"still here");
+    for port in [broker.frontend_port(), broker.backend_port()] {
+        let mut endless = Zmtp::connect(port, "DEALER");
+        endless.write(&frames(16 * 4096));
+        assert!(endless.is_hung_up());
+    }
+    expect_unharmed(&broker, &workers);
+}
+
+#[test]
+fn a_name_that_begins_like_the_brokers_own_is_refused() {
+    let broker = Broker::demo(1);
+    let workers = broker.workers();
+    for port in [broker.frontend_port(), broker.backend_port()] {
+        for identity in [&b"\0\0\0\0\0\0\0\x01"[..], &[b'x'; 256]] {
+            let mut peer = Zmtp::greet(port);
+            let size = u32::try_from(identity.len()).unwrap().to_be_bytes();
+            let socket = &b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity"[..];
+            let body = [socket, &size, identity].concat();
+            let size = u64::try_from(body.len()).unwrap().to_be_bytes();
+            peer.write(&[&b"\x06"[..], &size, &body].concat());
+            assert!(peer.is_hung_up());
+        }
+    }
+    expect_unharmed(&broker, &workers);
+}
+
+#[test]
+fn who_is_silent_for_longer_than_he_said_is_hung_up_on() {
+    let broker = Broker::demo(1);
+    // For a second, with a context of one byte; and without a limit.
+    let (limited, unlimited) = (b"\x04\x08\x04PING\0\x0ax", b"\x04\x08\x04PING\0\0y");
+    let mut patient = Zmtp::connect(broker.frontend_port(), "DEALER");
+    patient.write(limited);
+    patient.write(unlimited);
+    let mut silent = Zmtp::connect(broker.frontend_port(), "DEALER");
+    silent.write(limited);
+    assert_eq!(silent.read_frame(), b"\x04PONGx");
+    assert!(silent.is_hung_up());
+    assert_eq!(patient.read_frame(), b"\x04PONGx");
+    assert_eq!(patient.read_frame(), b"\x04PONGy");
+    patient.send(&[b"", b"echo still here"]);
+    assert!(patient.read_frame().is_empty());
+    assert_eq!(patient.read_frame(), b"still here");
+}
+
+#[test]
 fn sockets_of_the_wrong_kind_harm_nobody() {
     let broker = Broker::demo(1);
     let workers = broker.workers();

@@ -28,7 +28,7 @@ fn what_is_no_zmtp_is_hung_up_on_and_harms_nobody() {
     let mut endless = greet(&broker).as_socket("DEALER");
     endless.write(b"\x02\x7f\xff\xff\xff\xff\xff\xff\xff");
     let mut long = greet(&broker).as_socket("DEALER");
-    long.write(&b"\x01\0".repeat(5000));
+    long.write(&b"\x01\0".repeat(16 * 4096));
     let mut publisher = greet(&broker);
     publisher.write(b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB");
     for mut peer in [early, endless, long, publisher] {

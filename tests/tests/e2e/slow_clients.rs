@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hornpipe_tests::harness::{Broker, Client, Deadline, PlainWorker, Serve, resident};
+use hornpipe_tests::harness::{Broker, Client, Deadline, PlainWorker, Serve, Zmtp, resident};
+use nix::sys::signal::Signal::SIGTERM;
 
 const MIB: usize = 1024 * 1024;
 
@@ -101,6 +102,22 @@ fn a_slow_client_that_leaves_takes_what_waits_for_it_along() {
     }
     let grown = resident(broker.router_pid()).saturating_sub(before) / MIB as u64;
     assert!(grown < 140, "the router has grown by {grown} MiB");
+}
+
+#[test]
+fn a_reply_on_its_way_still_arrives_when_the_broker_stops() {
+    const SIZE: usize = 16 * MIB;
+    let mut broker = Serve::bare(1).start();
+    let mut client = Zmtp::connect(broker.frontend_port(), "DEALER");
+    client.write(b"\x01\0\x02");
+    client.write(&(SIZE as u64).to_be_bytes());
+    client.write(&vec![7; SIZE]);
+    broker.wait_until("it is answered", |report| report.requests.answered == 1);
+    broker.signal(SIGTERM);
+    // The kernel has not taken all of it.
+    let reply = client.read_rest();
+    assert_eq!(reply.len(), 2 + 9 + SIZE);
+    assert_eq!(broker.wait().code(), Some(0));
 }
 
 #[test]
