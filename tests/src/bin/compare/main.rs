@@ -4,6 +4,7 @@
 //! its own protocol. Prints medians, and ratios to `zmq_proxy` of the same run.
 //!
 //! `cargo run --release -p hornpipe-tests --bin compare -- [ROUNDS [SECONDS]]` measures rates;
+//! `compare crowd [ROUNDS [SECONDS]]` what is left of a broker's rate with 10,000 clients,
 //! `compare flood [ROUNDS]` one client beside many, `compare memory` what clients and waiting
 //! requests cost, `compare pool [ROUNDS]` how soon a pool is large, or whole again.
 #![expect(clippy::disallowed_methods, reason = "the peers are processes, and both start the same way")]
@@ -18,6 +19,7 @@ mod wire;
 mod gearman;
 mod nats;
 mod shapes;
+mod crowd;
 
 use hornpipe_client::load::{self, Latency, Mix, Mode, Plan, Shape, Until};
 use wire::Wire;
@@ -51,12 +53,20 @@ fn main() -> Result<ExitCode> {
         ["flood", rest @ ..] => shapes::flood(rest.first().map_or(Ok(5), |text| text.parse())?),
         ["memory"] => shapes::memory(),
         ["pool", rest @ ..] => shapes::pool(rest.first().map_or(Ok(20), |text| text.parse())?),
+        ["crowd", numbers @ ..] => {
+            let (rounds, time) = rounds_and_time(numbers)?;
+            crowd::crowd(rounds, time)
+        }
         numbers => {
-            let number =
-                |place: usize, default: u64| numbers.get(place).map_or(Ok(default), |text| text.parse());
-            compare(number(0, 5)?, Duration::from_secs(number(1, 4)?))
+            let (rounds, time) = rounds_and_time(numbers)?;
+            compare(rounds, time)
         }
     }
+}
+
+fn rounds_and_time(numbers: &[&str]) -> Result<(u64, Duration)> {
+    let number = |place: usize, default: u64| numbers.get(place).map_or(Ok(default), |text| text.parse());
+    Ok((number(0, 5)?, Duration::from_secs(number(1, 4)?)))
 }
 
 /// Processes that end with this value, the broker last.
