@@ -94,8 +94,14 @@ fn adapter(argv: Vec<OsString>, serve: Adapter) -> Work {
 
 /// Shows the worker's state in its title.
 fn titled(title: &str) -> impl FnMut(hornpipe_worker::State) {
+    let mut text = String::new();
     let title = title.to_owned();
-    move |state| title::set(&format!("{title} [{}]", state.as_str()))
+    move |state| {
+        text.clear();
+        // Twice for each request, so the text keeps its memory.
+        text.extend([&*title, " [", state.as_str(), "]"]);
+        title::set(&text);
+    }
 }
 
 fn exit_code(result: Result<Stopped, ServeError>) -> u8 {

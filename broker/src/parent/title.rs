@@ -46,9 +46,13 @@ pub fn set(title: &str) {
 /// stops there.
 fn write(area: &[AtomicU8], title: &str) {
     let Some((last, room)) = area.split_last() else { return };
-    let mut bytes = title.bytes();
-    for byte in room {
-        byte.store(bytes.next().unwrap_or(0), Ordering::Relaxed);
+    let (text, rest) = room.split_at(title.len().min(room.len()));
+    for (place, byte) in text.iter().zip(title.bytes()) {
+        place.store(byte, Ordering::Relaxed);
+    }
+    // Behind the end of an earlier title there is nothing to fill.
+    for place in rest.iter().take_while(|place| place.load(Ordering::Relaxed) != 0) {
+        place.store(0, Ordering::Relaxed);
     }
     last.store(0, Ordering::Relaxed);
 }
@@ -69,7 +73,9 @@ fn find_area() -> Option<&'static [AtomicU8]> {
     // Rust memory: the environment was copied above, the arguments are read no more (see `set`).
     let area: &'static [AtomicU8] = unsafe { std::slice::from_raw_parts(start, length) };
     // Once for all of it: the environment may be long, and a title is set often.
-    write(area, "");
+    for place in area {
+        place.store(0, Ordering::Relaxed);
+    }
     area.get(..length.min(ROOM))
 }
 

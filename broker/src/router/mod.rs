@@ -85,6 +85,9 @@ use workers::Workers;
 /// Messages taken off one socket before the others have their turn.
 const BATCH: usize = 256;
 
+/// After so many what they lead to is written, so that those whom it concerns work meanwhile.
+const TOGETHER: usize = 64;
+
 /// So often what comes meanwhile is read before anything else is looked at.
 const PASSES: usize = 4;
 
@@ -329,6 +332,7 @@ impl Router {
             self.pending.extend(events.drain(..));
             self.settle();
             self.answer_mmi();
+            self.write_after(message);
         }
         BATCH
     }
@@ -348,12 +352,19 @@ impl Router {
             self.pending.extend(events.drain(..));
             self.settle();
             self.workers.say_partings(&mut self.sockets);
+            self.write_after(message);
         }
         Ok(BATCH)
     }
 
-    /// Hands every pending event to the core and performs what follows. What is said to peers thereby is written at
-    /// the end of the turn, together.
+    fn write_after(&mut self, message: usize) {
+        if message % TOGETHER == TOGETHER - 1 {
+            self.sockets.flush();
+        }
+    }
+
+    /// Hands every pending event to the core and performs what follows. What is said to peers thereby is written later,
+    /// together.
     fn settle(&mut self) {
         self.perform_all();
         while let Some(event) = self.pending.pop_front() {

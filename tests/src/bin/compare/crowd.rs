@@ -21,12 +21,15 @@ const CROWDS: [usize; 2] = [256, 10_000];
 /// with fewer than 128 left.
 const DESCRIPTORS: u64 = 10_500;
 
+/// The one that may lose nothing.
+const OURS: &str = "hornpipe";
+
 type Start = fn() -> Result<Stack>;
 
 const BROKERS: [(&str, Start); 3] = [
     ("zmq_proxy", || start_peer("proxy", "proxy-worker")),
     ("LRU", || start_peer("lru", "lru-worker")),
-    ("hornpipe", || start_hornpipe("1ms")),
+    (OURS, || start_hornpipe("1ms")),
 ];
 
 /// What one broker has shown with one crowd, processor times for each request.
@@ -50,14 +53,21 @@ pub(super) fn crowd(rounds: u64, time: Duration) -> Result<ExitCode> {
     for _round in 0..rounds {
         for ((broker, start), seen) in BROKERS.iter().zip(&mut all) {
             for (count, seen) in CROWDS.into_iter().zip(seen) {
-                let round = measure(*start, count, time);
-                seen.push(round.map_err(|error| format!("{broker} with {count} clients: {error}"))?);
+                match measure(*start, count, time) {
+                    Ok(round) => seen.push(round),
+                    // What another broker loses is a figure, too.
+                    Err(error) if *broker != OURS => {
+                        writeln!(out, "{broker:<14}{count:>8}  {error}")?;
+                        out.flush()?;
+                    }
+                    Err(error) => return Err(format!("{broker} with {count} clients: {error}").into()),
+                }
             }
         }
     }
     for ((broker, _start), seen) in BROKERS.iter().zip(&all) {
         let mut few = None;
-        for (count, rounds) in CROWDS.into_iter().zip(seen) {
+        for (count, rounds) in CROWDS.into_iter().zip(seen).filter(|(_count, rounds)| !rounds.is_empty()) {
             let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
             let rate = of(|round| round.seen.rate);
             let ratio = rate / *few.get_or_insert(rate);
