@@ -66,14 +66,18 @@ pub(crate) fn decode_in_place<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result
 }
 
 /// Most maps have room in so many bytes.
-const USUAL_SIZE: usize = 128;
+pub(crate) const USUAL_SIZE: usize = 128;
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(USUAL_SIZE);
+    take_write(rmp_serde::encode::write_named(&mut bytes, value));
+    bytes
+}
 
 #[expect(
     clippy::expect_used,
     reason = "maps of this crate have named fields of known length, and a Vec takes every write"
 )]
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(USUAL_SIZE);
-    rmp_serde::encode::write_named(&mut bytes, value).expect("a map of ours is encodable");
-    bytes
+pub(crate) fn take_write<E: std::error::Error>(written: Result<(), E>) {
+    written.expect("a map of ours is encodable");
 }

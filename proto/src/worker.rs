@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::Dialect;
-use crate::{Ended, Headers, MAGIC, MapError, Status, Token, map};
+use crate::{Ended, Headers, JobMap, MAGIC, MapError, Status, Token, map};
 
 /// How many frames of a job or reply stand before the body.
 pub const HEAD_LEN: usize = 3;
@@ -136,7 +136,7 @@ impl Announcement {
 }
 
 /// What comes with a job, for workers with details.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct JobMeta {
     /// The request's name, for logs: the client's own, or one of the broker's.
@@ -144,29 +144,21 @@ pub struct JobMeta {
     /// 1 for the first worker that gets the request, then 2, ...
     pub attempt: u32,
     /// Milliseconds left until nobody waits for the reply any more.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// The service that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// The client's name for the work, the same if it asks again.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The client's `traceparent` of W3C's Trace Context.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
     /// What else the client wants its worker to know.
-    #[serde(skip_serializing_if = "Headers::is_empty")]
     pub headers: Headers,
     /// How many parts of the reply may be sent ahead, before [`Control::More`] allows
     /// others; absent if the reply must not come in parts.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<u32>,
     /// Which of several workers of the connection it is for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<u32>,
     /// The number under which the job is claimed before it is begun; absent if it need not be.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<u32>,
 }
 
@@ -174,7 +166,9 @@ impl JobMeta {
     /// The map as a frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        map::encode(self)
+        let mut bytes = Vec::with_capacity(map::USUAL_SIZE);
+        JobMap::of(self).write(&mut bytes);
+        bytes
     }
 }
 

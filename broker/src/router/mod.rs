@@ -132,6 +132,8 @@ struct Router {
     pending: VecDeque<Event<Body>>,
     decisions: Vec<Decision<Body>>,
     frames: Vec<Frame>,
+    /// The name of the request that is handed over, if its client has none for it.
+    name: String,
     exit_code: Option<u8>,
 }
 
@@ -194,6 +196,7 @@ impl Router {
             pending,
             decisions: Vec::new(),
             frames: Vec::new(),
+            name: String::new(),
             exit_code: None,
         })
     }

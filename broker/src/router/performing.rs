@@ -5,7 +5,7 @@ use super::clients::Refusal;
 use super::frame::Body;
 use super::inquiries::{self, Subject};
 use super::{Router, access, clock, hooks, memory, notes, recycles, report};
-use crate::core::{Action, Note, Place, RequestId, ServiceId};
+use crate::core::{Action, Assignment, Note, Place, RequestId, ServiceId};
 use crate::link::{ToParent, WorkerSignal};
 
 impl Router {
@@ -30,15 +30,7 @@ impl Router {
                     agent.forget(request);
                 }
             }
-            Action::Assign(assignment) => {
-                let name = if assignment.detailed { self.name(assignment.request) } else { String::new() };
-                let label = self.label(service).filter(|_name| assignment.detailed).map(ToOwned::to_owned);
-                let (request, token) = (assignment.request, assignment.token);
-                let meta = self.agent.as_mut().and_then(|agent| agent.assigned(request, token, clock::now()));
-                let talk = (&mut self.sockets, &self.crew);
-                let undelivered = self.workers.assign(talk, &assignment, (name, label), meta);
-                self.pending.extend(undelivered);
-            }
+            Action::Assign(assignment) => self.assign(service, &assignment),
             Action::Probe(probe) => {
                 let body = self.setup.service(service).and_then(|service| service.probe.clone());
                 let body = body.unwrap_or_default();
@@ -86,6 +78,17 @@ impl Router {
             }
             Action::Finished(finish) => self.finish(service, &finish),
         }
+    }
+
+    fn assign(&mut self, service: ServiceId, assignment: &Assignment<Body>) {
+        let (request, token) = (assignment.request, assignment.token);
+        let of_a_broker = self.agent.as_mut().and_then(|agent| agent.assigned(request, token, clock::now()));
+        let own = self.clients.name_of(request);
+        let id = own.unwrap_or_else(|| report::number_of((self.life, request), &mut self.name));
+        let service = (service != ServiceId::DEFAULT).then(|| self.core.name(service));
+        let talk = (&mut self.sockets, &self.crew);
+        let undelivered = self.workers.assign(talk, assignment, (id, service), of_a_broker.as_ref());
+        self.pending.extend(undelivered);
     }
 
     fn take_note(&mut self, service: ServiceId, note: &Note) {

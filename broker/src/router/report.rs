@@ -161,7 +161,16 @@ fn external(worker: ExternalSnapshot) -> ExternalReport {
 
 /// The name of a request in logs, in reports and in the worker's hands.
 pub(super) fn name_of(life: u32, request: RequestId, name: Option<&str>) -> String {
-    name.map_or_else(|| format!("{life}-{request}"), ToOwned::to_owned)
+    name.map_or_else(|| number_of((life, request), &mut String::new()).to_owned(), ToOwned::to_owned)
+}
+
+/// The name of a request whose client has given it none, in this text's place.
+pub(super) fn number_of((life, request): (u32, RequestId), text: &mut String) -> &str {
+    use std::fmt::Write;
+    text.clear();
+    // A text takes whatever is written.
+    write!(text, "{life}-{request}").ok();
+    text
 }
 
 pub(super) fn slot(slot: u32, snapshot: SlotSnapshot, life: u32, now: Timestamp) -> SlotReport {

@@ -1,11 +1,13 @@
 //! Workers: their messages become events, and jobs and orders become frames.
 //! The crew's socket and the backend differ only in who may speak there.
 
-use hornpipe_proto::Token;
+use std::time::Duration;
+
 use hornpipe_proto::dialect::Dialect;
 use hornpipe_proto::dialect::majordomo::Edition;
 use hornpipe_proto::dialect::{majordomo as majordomo_words, paranoid as paranoid_words};
 use hornpipe_proto::worker::{Announcement, Control, JobMeta, WorkerMessage};
+use hornpipe_proto::{JobMap, Token};
 use rustc_hash::FxHashMap;
 
 use super::Sockets;
@@ -36,6 +38,8 @@ pub(super) struct Workers {
     heartbeats: Heartbeats,
     /// Whom to tell to begin anew.
     partings: Vec<(Door, RoutingId, Edition)>,
+    /// A job's map, and then the next one's.
+    map: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,7 @@ impl Workers {
             bands: Bands::default(),
             heartbeats: Heartbeats::default(),
             partings: Vec::new(),
+            map: Vec::new(),
         }
     }
 
@@ -347,42 +352,42 @@ impl Workers {
         &mut self,
         (sockets, crew_list): (&mut Sockets, &CrewList),
         assignment: &Assignment<Body>,
-        (name, service): (String, Option<String>),
-        of_a_broker: Option<JobMeta>,
+        (id, service): (&str, Option<&str>),
+        of_a_broker: Option<&JobMeta>,
     ) -> Option<Event<Body>> {
         let (worker, token) = (assignment.worker, assignment.token);
-        let address = self.table.get(&worker);
-        let (place, member) = address.map_or((None, None), |address| (address.place, address.member));
+        let undelivered = || Some(Event::Undelivered { worker, token });
+        let Some(address) = self.table.get_mut(&worker) else { return undelivered() };
         // What a dead worker has not begun is taken back from its word: no need to ask the kernel.
-        let may_be_lost = address.is_some_and(|address| !address.claims.are_open());
-        if place.is_some_and(|place| may_be_lost && crew_list.has_ended(place)) {
-            return Some(Event::Undelivered { worker, token });
+        let may_be_lost = !address.claims.are_open();
+        if address.place.is_some_and(|place| may_be_lost && crew_list.has_ended(place)) {
+            return undelivered();
         }
-        let claim = self.table.get_mut(&worker).and_then(|address| address.claims.number(assignment.ordinal));
-        let meta = if assignment.detailed {
-            let timeout_ms = assignment.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        let claim = address.claims.number(assignment.ordinal);
+        self.map.clear();
+        if assignment.detailed {
             let passing = assignment.body.passing();
-            let ours = || JobMeta {
-                id: name,
+            let ours = JobMap {
+                id,
                 attempt: assignment.attempt,
-                timeout_ms,
+                timeout_ms: assignment.left.map(milliseconds),
                 service,
-                key: passing.and_then(|passing| passing.key.clone()),
-                trace: passing.and_then(|passing| passing.trace.clone()),
-                headers: passing.map(|passing| passing.headers.clone()).unwrap_or_default(),
-                window: None,
-                member: None,
-                claim: None,
+                key: passing.and_then(|passing| passing.key.as_deref()),
+                trace: passing.and_then(|passing| passing.trace.as_deref()),
+                headers: passing.map(|passing| &passing.headers),
+                ..JobMap::default()
             };
-            let (window, number) = (assignment.window, member.map(|(_connection, number)| number));
-            JobMeta { window, member: number, claim, ..of_a_broker.unwrap_or_else(ours) }.encode()
-        } else {
-            Vec::new()
-        };
-        if let Some((connection, _number)) = member {
+            let member = address.member.map(|(_connection, number)| number);
+            let map = of_a_broker.map_or(ours, JobMap::of);
+            JobMap { window: assignment.window, member, claim, ..map }.write(&mut self.map);
+        }
+        if let Some((connection, _number)) = address.member {
             self.bands.assign(connection, worker, token);
         }
-        self.hand_over(sockets, (worker, token), &meta, assignment.body.frames())
+        match address.hand_over(sockets, token, (&self.map, assignment.body.frames())) {
+            Sent::Yes => None,
+            Sent::Full | Sent::Gone => undelivered(),
+        }
     }
 
     /// The same for a job of the broker's own.
@@ -392,33 +397,18 @@ impl Workers {
         probe: &Probe,
         body: Vec<u8>,
     ) -> Option<Event<Body>> {
-        let address = self.table.get_mut(&probe.worker);
-        let claim = address.and_then(|address| address.claims.number(probe.ordinal));
-        let meta = if probe.detailed {
-            let timeout_ms = Some(u64::try_from(probe.left.as_millis()).unwrap_or(u64::MAX));
-            JobMeta { id: "probe".into(), attempt: 1, timeout_ms, claim, ..JobMeta::default() }.encode()
-        } else {
-            Vec::new()
-        };
-        self.hand_over(sockets, (probe.worker, probe.token), &meta, &[Frame::Own(body.into())])
-    }
-
-    fn hand_over(
-        &mut self,
-        sockets: &mut Sockets,
-        (worker, token): (WorkerId, Token),
-        meta: &[u8],
-        body: &[Frame],
-    ) -> Option<Event<Body>> {
-        let own = [b"", token.as_bytes(), meta];
-        let head: Vec<&[u8]> = match self.table.get(&worker).and_then(|address| address.dialect) {
-            Some(Dialect::ParanoidPirate) => paranoid_words::job_head(&token).to_vec(),
-            Some(Dialect::Majordomo(edition)) => edition.job_head(&token),
-            Some(Dialect::Hornpipe | Dialect::SimplePirate) | None => own.to_vec(),
-        };
-        match self.send(sockets, worker, &head, body) {
+        let (worker, token) = (probe.worker, probe.token);
+        let undelivered = || Some(Event::Undelivered { worker, token });
+        let Some(address) = self.table.get_mut(&worker) else { return undelivered() };
+        let claim = address.claims.number(probe.ordinal);
+        self.map.clear();
+        if probe.detailed {
+            let timeout_ms = Some(milliseconds(probe.left));
+            JobMap { id: "probe", attempt: 1, timeout_ms, claim, ..JobMap::default() }.write(&mut self.map);
+        }
+        match address.hand_over(sockets, token, (&self.map, &[Frame::Own(body.into())])) {
             Sent::Yes => None,
-            Sent::Full | Sent::Gone => Some(Event::Undelivered { worker, token }),
+            Sent::Full | Sent::Gone => undelivered(),
         }
     }
 
@@ -449,7 +439,27 @@ impl Workers {
     }
 
     fn send(&mut self, sockets: &mut Sockets, worker: WorkerId, head: &[&[u8]], body: &[Frame]) -> Sent {
-        let Some(address) = self.table.get(&worker) else { return Sent::Gone };
-        sockets.at(address.door).send(&address.routing_id, head, body.iter())
+        self.table.get(&worker).map_or(Sent::Gone, |address| address.send(sockets, head, body))
     }
+}
+
+impl Address {
+    /// Sends a job, in the worker's own dialect.
+    fn hand_over(&self, sockets: &mut Sockets, token: Token, (map, body): (&[u8], &[Frame])) -> Sent {
+        match self.dialect {
+            Some(Dialect::ParanoidPirate) => self.send(sockets, &paranoid_words::job_head(&token), body),
+            Some(Dialect::Majordomo(edition)) => self.send(sockets, &edition.job_head(&token), body),
+            Some(Dialect::Hornpipe | Dialect::SimplePirate) | None => {
+                self.send(sockets, &[b"", token.as_bytes(), map], body)
+            }
+        }
+    }
+
+    fn send(&self, sockets: &mut Sockets, head: &[&[u8]], body: &[Frame]) -> Sent {
+        sockets.at(self.door).send(&self.routing_id, head, body.iter())
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
