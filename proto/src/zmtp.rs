@@ -42,5 +42,5 @@ mod socket_type;
 
 pub use connection::{Connection, Event, Peer};
 pub use error::ZmtpError;
-pub use frame::Limits;
+pub use frame::{Frame, Limits};
 pub use socket_type::SocketType;

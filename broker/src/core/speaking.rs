@@ -205,11 +205,11 @@ impl<B: Clone> Core<B> {
         if held.request.is_none() && !held.unclaimed {
             self.counters.stale_replies += 1;
         }
-        let message = message.unwrap_or_else(|| "the handler failed".into());
+        let message = || message.unwrap_or_else(|| "the handler failed".into());
         match (status, held.request) {
             (ReplyStatus::Ok, _) => self.answer(&held, (body, size), turn),
-            (ReplyStatus::Retry, _) => self.retry(&held, message, turn),
-            (ReplyStatus::Error, Some(request)) => self.refuse(request, Status::Error, message, turn),
+            (ReplyStatus::Retry, _) => self.retry(&held, message(), turn),
+            (ReplyStatus::Error, Some(request)) => self.refuse(request, Status::Error, message(), turn),
             (ReplyStatus::Error, None) => (),
         }
         if held.is_inherited() {

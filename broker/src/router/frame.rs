@@ -49,6 +49,24 @@ impl AsRef<[u8]> for Frame {
     }
 }
 
+/// One that a peer has sent. A large one will not be copied on its way.
+impl From<Vec<u8>> for Frame {
+    fn from(bytes: Vec<u8>) -> Self {
+        match Short::new(&bytes) {
+            Some(short) => Self::Short(short),
+            None if bytes.len() <= COPY_LIMIT => Self::Own(bytes.into()),
+            None => Self::Shared(Rc::new(SharedFrame::of(bytes.into()))),
+        }
+    }
+}
+
+/// The same, out of a buffer.
+impl From<&[u8]> for Frame {
+    fn from(bytes: &[u8]) -> Self {
+        if bytes.len() <= COPY_LIMIT { Self::copied(bytes) } else { bytes.to_vec().into() }
+    }
+}
+
 impl Frame {
     pub(super) fn copied(bytes: &[u8]) -> Self {
         Short::new(bytes).map_or_else(|| Self::Own(bytes.into()), Self::Short)
@@ -58,15 +76,6 @@ impl Frame {
     pub(super) fn received(frame: SharedFrame) -> Self {
         let bytes = frame.as_ref();
         if bytes.len() <= COPY_AT_ONCE { Self::copied(bytes) } else { Self::Shared(Rc::new(frame)) }
-    }
-
-    /// One that a peer has sent. A large one will not be copied on its way.
-    pub(super) fn of_peer(bytes: Vec<u8>) -> Self {
-        match Short::new(&bytes) {
-            Some(short) => Self::Short(short),
-            None if bytes.len() <= COPY_LIMIT => Self::Own(bytes.into()),
-            None => Self::Shared(Rc::new(SharedFrame::of(bytes.into()))),
-        }
     }
 
     /// The frame as it is kept while it waits.

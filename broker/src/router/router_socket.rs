@@ -287,7 +287,7 @@ impl RouterSocket {
                     return None;
                 }
             };
-            frames.extend(parts.into_iter().map(Frame::of_peer));
+            *frames = parts;
             let (origin, is_req) = (wire.origin, wire.is_req);
             let routing_id = wire.name.clone().map_or(RoutingId::Number(number), RoutingId::Name);
             if what == What::Farewell {

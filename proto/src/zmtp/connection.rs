@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::command::Command;
-use super::frame::{Head, Limits, Version};
+use super::frame::{Frame, Head, Limits, Version};
 use super::greeting::{self, Greeting};
 use super::outbox::Outbox;
 use super::reader::{Reader, Unit};
@@ -28,7 +28,7 @@ const IDENTITY: Limits =
 /// Append what was read to the [`buffer`](Self::buffer) and say [`received`](Self::received); write what is [`unsent`](Self::unsent), and say with [`sent`](Self::sent) how much was taken; and take what
 /// has happened with [`next_event`](Self::next_event).
 ///
-/// Large frames that wait to be written are kept as `F`.
+/// Frames that were read are handed over as `F`, and large ones that wait to be written are kept as `F`.
 #[derive(Debug)]
 pub struct Connection<F = Vec<u8>> {
     socket: SocketType,
@@ -36,20 +36,20 @@ pub struct Connection<F = Vec<u8>> {
     stage: Stage,
     /// The ttl of the peer's last ping.
     silence_tenths: u16,
-    reader: Reader,
+    reader: Reader<F>,
     outbox: Outbox<F>,
-    events: VecDeque<Event>,
+    events: VecDeque<Event<F>>,
 }
 
 /// What has happened on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Event<F = Vec<u8>> {
     /// The handshake is over: messages may be sent. The first event, and once.
     Ready(Peer),
     /// A message, with at least one frame.
-    Message(Vec<Vec<u8>>),
+    Message(Vec<F>),
     /// The first frames of a message that had more of them than [`Limits`] allow; the others are gone.
-    Overlong(Vec<Vec<u8>>),
+    Overlong(Vec<F>),
     /// The peer's answer to a [`ping`](Connection::ping).
     Pong {
         /// What the ping brought along.
@@ -103,7 +103,7 @@ impl Connection {
     }
 }
 
-impl<F: AsRef<[u8]> + Clone> Connection<F> {
+impl<F: Frame + Clone> Connection<F> {
     /// Sends a message whose last frames may be large: those of 4 KiB and more are cloned, and not copied
     /// if that is what a clone of them is. Otherwise like [`send`](Connection::send).
     pub fn send_clones<'a>(&mut self, head: &[&[u8]], body: impl ExactSizeIterator<Item = &'a F>) -> bool
@@ -130,8 +130,8 @@ impl<F: AsRef<[u8]> + Clone> Connection<F> {
     }
 }
 
-impl<F: AsRef<[u8]>> Connection<F> {
-    /// The same as [`new`](Connection::new), where frames that wait to be written are of a kind of one's own.
+impl<F: Frame> Connection<F> {
+    /// The same as [`new`](Connection::new), where frames are of a kind of one's own.
     #[must_use]
     pub fn with_frames(socket: SocketType, limits: Limits) -> Self {
         let mut outbox = Outbox::default();
@@ -177,7 +177,7 @@ impl<F: AsRef<[u8]>> Connection<F> {
     }
 
     /// The next thing that has happened.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event<F>> {
         self.events.pop_front()
     }
 
@@ -269,7 +269,7 @@ impl<F: AsRef<[u8]>> Connection<F> {
         }
     }
 
-    fn take_unit(&mut self) -> Result<Option<Unit>, ZmtpError> {
+    fn take_unit(&mut self) -> Result<Option<Unit<F>>, ZmtpError> {
         let limits = &self.limits;
         match self.stage {
             Stage::Open => self.reader.take_unit(limits),
@@ -282,9 +282,10 @@ impl<F: AsRef<[u8]>> Connection<F> {
         }
     }
 
-    fn hear(&mut self, mut frames: Vec<Vec<u8>>) -> Result<(), ZmtpError> {
+    fn hear(&mut self, frames: Vec<F>) -> Result<(), ZmtpError> {
         if let Stage::Naming(socket) = self.stage {
-            return self.admit(socket, frames.pop().unwrap_or_default());
+            let identity = frames.last().map(|frame| frame.as_ref().to_vec());
+            return self.admit(socket, identity.unwrap_or_default());
         }
         self.events.push_back(Event::Message(frames));
         Ok(())

@@ -50,6 +50,11 @@ impl Default for Limits {
     }
 }
 
+/// A frame of a message as a program keeps it: made of bytes that lie elsewhere, or of memory that is its own already.
+pub trait Frame: AsRef<[u8]> + From<Vec<u8>> + for<'a> From<&'a [u8]> {}
+
+impl<F: AsRef<[u8]> + From<Vec<u8>> + for<'a> From<&'a [u8]>> Frame for F {}
+
 /// What stands before a frame's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {

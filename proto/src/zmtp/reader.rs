@@ -1,6 +1,6 @@
 //! Bytes to frames, and frames to messages, each bounded before memory is taken for it.
 
-use super::frame::{Head, Limits, Version};
+use super::frame::{Frame, Head, Limits, Version};
 use super::greeting::{self, Greeting};
 use super::{SocketType, ZmtpError};
 
@@ -19,26 +19,40 @@ const ANNOUNCED: usize = 1024 * 1024;
 
 /// What has been read in full.
 #[derive(Debug)]
-pub(super) enum Unit {
+pub(super) enum Unit<F> {
     Command(Vec<u8>),
-    Message(Vec<Vec<u8>>),
+    Message(Vec<F>),
     /// The first of its frames: there were more than are allowed.
-    Overlong(Vec<Vec<u8>>),
+    Overlong(Vec<F>),
 }
 
 /// The reading side of a connection.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
+#[derive(Debug)]
+pub(super) struct Reader<F> {
     buffer: Vec<u8>,
     /// What comes before in the buffer is used.
     begin: usize,
     large: Option<Large>,
     version: Version,
     /// The frames of a message that is not complete, and their bytes.
-    message: Vec<Vec<u8>>,
+    message: Vec<F>,
     message_bytes: u64,
     /// Frames beyond those that are allowed, which are gone.
     surplus: usize,
+}
+
+impl<F> Default for Reader<F> {
+    fn default() -> Self {
+        Self {
+            buffer: Vec::new(),
+            begin: 0,
+            large: None,
+            version: Version::default(),
+            message: Vec::new(),
+            message_bytes: 0,
+            surplus: 0,
+        }
+    }
 }
 
 /// A frame that is read into its own memory.
@@ -50,7 +64,19 @@ struct Large {
     frame: Vec<u8>,
 }
 
-impl Reader {
+/// A frame that has come in full.
+enum Bytes<F> {
+    Command(Vec<u8>),
+    Message(F),
+}
+
+impl<F> Bytes<F> {
+    fn of<B: Into<Vec<u8>> + Into<F>>(head: Head, bytes: B) -> Self {
+        if head.command { Self::Command(bytes.into()) } else { Self::Message(bytes.into()) }
+    }
+}
+
+impl<F: Frame> Reader<F> {
     /// Where the next bytes belong, behind what is there. It has room for at least one.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         if let Some(Large { size, frame, .. }) = &mut self.large {
@@ -102,20 +128,21 @@ impl Reader {
     }
 
     /// Takes what is complete.
-    pub(super) fn take_unit(&mut self, limits: &Limits) -> Result<Option<Unit>, ZmtpError> {
+    pub(super) fn take_unit(&mut self, limits: &Limits) -> Result<Option<Unit<F>>, ZmtpError> {
         self.take(limits, true)
     }
 
     /// The same, where no message may come yet.
-    pub(super) fn take_command(&mut self, limits: &Limits) -> Result<Option<Unit>, ZmtpError> {
+    pub(super) fn take_command(&mut self, limits: &Limits) -> Result<Option<Unit<F>>, ZmtpError> {
         self.take(limits, false)
     }
 
-    fn take(&mut self, limits: &Limits, messages: bool) -> Result<Option<Unit>, ZmtpError> {
+    fn take(&mut self, limits: &Limits, messages: bool) -> Result<Option<Unit<F>>, ZmtpError> {
         while let Some((head, frame)) = self.take_frame(limits, messages)? {
-            if head.command {
-                return Ok(Some(Unit::Command(frame)));
-            }
+            let frame = match frame {
+                Bytes::Command(bytes) => return Ok(Some(Unit::Command(bytes))),
+                Bytes::Message(frame) => frame,
+            };
             if self.message.len() < limits.frames {
                 self.message.push(frame);
             } else {
@@ -136,13 +163,13 @@ impl Reader {
         Ok(None)
     }
 
-    fn take_frame(&mut self, limits: &Limits, messages: bool) -> Result<Option<(Head, Vec<u8>)>, ZmtpError> {
+    fn take_frame(&mut self, limits: &Limits, messages: bool) -> Result<Option<(Head, Bytes<F>)>, ZmtpError> {
         if let Some(Large { head, size, mut frame }) =
             self.large.take_if(|large| large.size <= large.frame.len())
         {
             // The buffer was used up before this frame had memory of its own.
             self.buffer.extend(frame.drain(size..));
-            return Ok(Some((head, frame)));
+            return Ok(Some((head, Bytes::of(head, frame))));
         }
         if self.large.is_some() {
             return Ok(None);
@@ -160,7 +187,7 @@ impl Reader {
         };
         let bytes = bytes.get(head_len..).unwrap_or_default();
         if let Some(frame) = bytes.get(..size) {
-            let frame = frame.to_vec();
+            let frame = Bytes::of(head, frame);
             self.begin += head_len + size;
             return Ok(Some((head, frame)));
         }
