@@ -22,6 +22,9 @@ pub(crate) use crate::connection::Watch;
 /// How long a handler is kept waiting for a router that is yet to come.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// So often the broker is heard while jobs wait that it has sent ahead: to look costs as much as a short one of them.
+const LOOK: Duration = Duration::from_micros(100);
+
 /// More frames than a broker's message ever has.
 const FRAMES_LIMIT: usize = 8192;
 
@@ -35,6 +38,8 @@ pub(crate) struct Session {
     hand: Hand,
     /// What has come and is not begun.
     queue: Queue,
+    /// When it was last looked for what the broker says of that.
+    looked: Instant,
     kept: Kept,
     /// Replies that were due while no broker was there, and are not kept in any case.
     unsaid: Vec<Message>,
@@ -78,6 +83,7 @@ impl Session {
             announcement,
             hand: Hand::Empty,
             queue,
+            looked: clock::now(),
             kept: Kept::default(),
             unsaid: Vec::new(),
             owes_waiting: false,
@@ -153,9 +159,18 @@ impl Session {
         self.take_in()
     }
 
-    /// Hears what the broker says of what is not begun yet, if there is such.
+    /// Hears what the broker says of what is not begun yet, if there is such and it was not heard just now: that it
+    /// is gone, or wants no more.
     pub(crate) fn look_up(&mut self) -> Result<(), ServeError> {
-        if self.queue.is_empty() { Ok(()) } else { self.absorb() }
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        let now = clock::now();
+        if now.saturating_duration_since(self.looked) < LOOK {
+            return Ok(());
+        }
+        self.looked = now;
+        self.absorb()
     }
 
     /// Reads what the broker has sent, without waiting.
