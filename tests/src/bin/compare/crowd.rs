@@ -29,7 +29,7 @@ type Start = fn() -> Result<Stack>;
 const BROKERS: [(&str, Start); 3] = [
     ("zmq_proxy", || start_peer("proxy", "proxy-worker")),
     ("LRU", || start_peer("lru", "lru-worker")),
-    (OURS, || start_hornpipe("1ms")),
+    (OURS, || start_hornpipe(&[])),
 ];
 
 /// What one broker has shown with one crowd, processor times for each request.

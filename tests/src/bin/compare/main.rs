@@ -3,7 +3,8 @@
 //! gearmand and nats-server, where they are installed, each with clients and workers that speak
 //! its own protocol. Prints medians, and ratios to `zmq_proxy` of the same run.
 //!
-//! `cargo run --release -p hornpipe-tests --bin compare -- [ROUNDS [SECONDS]]` measures rates;
+//! `cargo run --release -p hornpipe-tests --bin compare -- [ROUNDS [SECONDS [LOAD]]]` measures rates, of
+//! the loads whose name has `LOAD` in it;
 //! `compare crowd [ROUNDS [SECONDS]]` what is left of a broker's rate with 10,000 clients,
 //! `compare flood [ROUNDS]` one client beside many, `compare memory` what clients and waiting
 //! requests cost, `compare pool [ROUNDS]` how soon a pool is large, or whole again.
@@ -59,7 +60,7 @@ fn main() -> Result<ExitCode> {
         }
         numbers => {
             let (rounds, time) = rounds_and_time(numbers)?;
-            compare(rounds, time)
+            compare(rounds, time, numbers.get(2).copied().unwrap_or_default())
         }
     }
 }
@@ -121,11 +122,11 @@ fn start_peer(broker: &str, worker: &str) -> Result<Stack> {
     Ok(Stack { endpoint: frontend.to_owned(), processes, broker, wire: None })
 }
 
-fn start_hornpipe(prefetch: &str) -> Result<Stack> {
+fn start_hornpipe(options: &[&str]) -> Result<Stack> {
     let binary = std::env::current_exe()?.with_file_name("hornpipe");
     let workers = WORKERS.to_string();
-    let arguments = ["serve", "0", "0", "-n", &workers, "--prefetch", prefetch];
-    let (broker, line) = start(Command::new(binary).args(arguments))?;
+    let arguments = ["serve", "0", "0", "-n", &workers];
+    let (broker, line) = start(Command::new(binary).args(arguments).args(options))?;
     let frontend = line.split_whitespace().find(|word| word.starts_with("tcp://")).ok_or("no endpoint")?;
     let router = shapes::router_of(broker.id()).ok_or("no router")?;
     Ok(Stack { endpoint: frontend.to_owned(), processes: vec![broker], broker: router, wire: None })
@@ -168,12 +169,18 @@ struct Round {
     cpu: Duration,
 }
 
-fn compare(rounds: u64, time: Duration) -> Result<ExitCode> {
+fn compare(rounds: u64, time: Duration, load: &str) -> Result<ExitCode> {
+    let shapes: Vec<_> = SHAPES.into_iter().filter(|(name, ..)| name.contains(load)).collect();
+    if shapes.is_empty() {
+        return Err(
+            format!("no load is called {load:?}: {}", SHAPES.map(|(name, ..)| name).join(", ")).into()
+        );
+    }
     let mut stacks = vec![
         ("zmq_proxy", start_peer("proxy", "proxy-worker")?),
         ("LRU", start_peer("lru", "lru-worker")?),
-        ("hornpipe", start_hornpipe("1ms")?),
-        ("  prefetch 0", start_hornpipe("0")?),
+        ("hornpipe", start_hornpipe(&[])?),
+        ("  prefetch 0", start_hornpipe(&["--prefetch", "0"])?),
         ("no broker", start_direct()?),
     ];
     let mut out = std::io::stdout().lock();
@@ -194,7 +201,7 @@ fn compare(rounds: u64, time: Duration) -> Result<ExitCode> {
         "{:<16}{:<14}{:>10}{:>8}{:>10}{:>10}{:>10}",
         "load", "broker", "req/s", "ratio", "p50 us", "p99 us", "cpu us"
     )?;
-    for (name, clients, depth, body) in SHAPES {
+    for (name, clients, depth, body) in shapes {
         let mut all: Vec<Vec<Round>> = stacks.iter().map(|_stack| Vec::new()).collect();
         for _round in 0..rounds {
             for ((_broker, stack), rounds) in stacks.iter().zip(&mut all) {
