@@ -49,8 +49,7 @@ impl<'a> JobMap<'a> {
         }
     }
 
-    /// Appends the map to these bytes. Field by field: with names that are found out as it goes, it cost three times
-    /// as much, and every job has one.
+    /// Appends the map to these bytes. Every job has one, so it is written field by field, without a general serializer.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         map::take_write(self.try_write(bytes));
     }

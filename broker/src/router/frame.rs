@@ -172,4 +172,15 @@ mod tests {
             assert_eq!(matches!(frame, Frame::Short(_)), len <= Short::MOST, "{len} bytes");
         }
     }
+
+    #[test]
+    fn what_a_peer_sends_is_shared_only_if_it_is_large() {
+        for len in [0, 1, Short::MOST + 1, COPY_LIMIT, COPY_LIMIT + 1, 100_000] {
+            let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
+            for frame in [Frame::from(bytes.as_slice()), Frame::from(bytes.clone())] {
+                assert_eq!(frame.as_ref(), bytes);
+                assert_eq!(matches!(frame, Frame::Shared(_)), COPY_LIMIT < len, "{len} bytes");
+            }
+        }
+    }
 }
