@@ -12,7 +12,7 @@ use hornpipe_worker::{
     AsyncContext, Context, Failure, Job, Reply, ServeError, Settings, StopHandle, Stopped, serve, serve_async,
 };
 use nix::sys::signal::Signal::SIGKILL;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, Notify};
 
 /// A worker in a thread, and how to stop it.
 struct Worker {
@@ -108,11 +108,11 @@ fn it_finds_the_next_router() {
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
 }
 
-/// Runs as many at once as the barrier wants, and tells when it begins work that takes a while.
+/// Runs as many at once as the barrier wants, and tells when it holds a request, until the gate opens for it.
 async fn work(
     job: Job,
     context: AsyncContext,
-    (barrier, begun): (Arc<Barrier>, Sender<()>),
+    (barrier, begun, gate): (Arc<Barrier>, Sender<()>, Arc<Notify>),
 ) -> Result<Reply, Failure> {
     let body = String::from_utf8_lossy(&job.body()).into_owned();
     match body.as_str() {
@@ -132,30 +132,33 @@ async fn work(
         }
         "panic" => panic!("out of luck"),
         "fail" => Err(Failure::new("on purpose")),
-        // Work that takes a while: nothing is waited for.
-        _ => {
+        "hold" => {
             begun.send(()).ok();
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            Ok(format!("{} {}", job.attempt(), body).into())
+            gate.notified().await;
+            Ok(format!("{} held", job.attempt()).into())
         }
+        _ => Ok(format!("{} {}", job.attempt(), body).into()),
     }
 }
 
-fn asynchronous(broker: &Broker) -> (Worker, Receiver<()>) {
+fn asynchronous(broker: &Broker) -> (Worker, Receiver<()>, Arc<Notify>) {
     let (sender, begun) = channel();
+    let gate = Arc::new(Notify::new());
+    let opened = Arc::clone(&gate);
     let worker = Worker::start(broker, |settings| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let barrier = Arc::new(Barrier::new(4));
-        let handler = move |job, context| work(job, context, (Arc::clone(&barrier), sender.clone()));
+        let handler =
+            move |job, context| work(job, context, (Arc::clone(&barrier), sender.clone(), Arc::clone(&gate)));
         runtime.block_on(serve_async(settings, handler))
     });
-    (worker, begun)
+    (worker, begun, opened)
 }
 
 #[test]
 fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
     let broker = Serve::bare(0).start();
-    let (worker, begun) = asynchronous(&broker);
+    let (worker, begun, gate) = asynchronous(&broker);
     let client = Client::dealer(broker.frontend());
     for _ in 0..4 {
         client.send(&[b"", b"meet"]);
@@ -169,10 +172,11 @@ fn an_asynchronous_worker_runs_as_many_requests_at_once_as_it_has_credits() {
     assert_eq!(broker.ask("fail"), "ERR error on purpose");
     assert_eq!(broker.ask("panic"), "ERR error the handler panicked: out of luck");
     // What is in hand is finished; and then it says goodbye.
-    client.send(&[b"", b"last"]);
+    client.send(&[b"", b"hold"]);
     begun.recv_timeout(DEADLINE).expect("the work begins");
     worker.stop.stop();
-    assert_eq!(client.receive(), [b"".to_vec(), b"1 last".to_vec()]);
+    gate.notify_one();
+    assert_eq!(client.receive(), [b"".to_vec(), b"1 held".to_vec()]);
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
 }
 
@@ -228,7 +232,7 @@ fn a_handler_is_told_what_the_client_says_beside_the_body() {
 #[test]
 fn an_asynchronous_handler_hears_that_nobody_waits_any_more() {
     let broker = Serve::bare(0).options(["--timeout", "300ms", "--attempts", "1"]).start();
-    let (worker, _begun) = asynchronous(&broker);
+    let (worker, _begun, _gate) = asynchronous(&broker);
     assert!(broker.ask("endless").starts_with("ERR timeout"));
     // It is free again.
     assert_eq!(broker.ask("fail"), "ERR error on purpose");
@@ -239,15 +243,16 @@ fn an_asynchronous_handler_hears_that_nobody_waits_any_more() {
 #[test]
 fn an_asynchronous_worker_finds_the_next_router_with_requests_in_hand() {
     let broker = Serve::bare(0).start();
-    let (worker, _begun) = asynchronous(&broker);
+    let (worker, begun, gate) = asynchronous(&broker);
     let client = broker.client();
-    client.send(&[b"x"]);
-    broker.wait_for_in_flight(1);
+    client.send(&[b"hold"]);
+    begun.recv_timeout(DEADLINE).expect("the work begins");
     send(broker.router_pid(), SIGKILL);
     eventually("it is known again", || {
         let report = broker.status();
         report.router_life == 2 && report.external.len() == 1
     });
+    gate.notify_one();
     assert_eq!(broker.ask("y"), "1 y");
     worker.stop.stop();
     assert_eq!(worker.result().unwrap(), Stopped::ByProgram);
